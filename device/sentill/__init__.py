@@ -1,0 +1,3 @@
+"""Sentill: the sensor node inside a payment terminal."""
+
+__version__ = "0.1.0"

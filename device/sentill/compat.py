@@ -1,0 +1,36 @@
+"""What differs between MicroPython and CPython, in one place: the only `except ImportError` of the device code.
+
+The device modules run unchanged on ESP32, RP2040, the Unix port, 32-bit WASM and CPython; they take `const`, the
+millisecond and microsecond ticks and `crc32` from here.
+"""
+
+from binascii import crc32  # noqa: F401  (re-exported)
+
+try:
+    from micropython import const
+except ImportError:
+
+    def const(value):  # type: ignore[no-redef]
+        return value
+
+
+try:
+    from time import ticks_add, ticks_diff, ticks_ms, ticks_us
+except ImportError:
+    from time import monotonic_ns as _monotonic_ns
+
+    def ticks_ms() -> int:  # type: ignore[misc]
+        """Milliseconds from an arbitrary start, wrapping at 2^30 as on MicroPython."""
+        return _monotonic_ns() // 1_000_000 & 0x3FFFFFFF
+
+    def ticks_us() -> int:  # type: ignore[misc]
+        """Microseconds from an arbitrary start, wrapping at 2^30 as on MicroPython."""
+        return _monotonic_ns() // 1_000 & 0x3FFFFFFF
+
+    def ticks_add(ticks: int, delta: int) -> int:  # type: ignore[misc]
+        """`ticks` moved by `delta`, in the wrapping domain."""
+        return ticks + delta & 0x3FFFFFFF
+
+    def ticks_diff(end: int, start: int) -> int:  # type: ignore[misc]
+        """Signed distance `end - start` in the wrapping domain, within ±2^29."""
+        return ((end - start + 0x20000000) & 0x3FFFFFFF) - 0x20000000

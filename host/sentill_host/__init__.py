@@ -1,0 +1,1 @@
+"""Host side of Sentill: flash, deploy, watch, train and audit terminal nodes from a PC."""

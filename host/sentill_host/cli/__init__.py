@@ -1,0 +1,48 @@
+"""The `sentill` command: every verb lives in a module of this package; nothing else in the package prints or exits.
+
+Exit codes: 0 done, 1 failed, 2 wrong request, 3 board not reachable, 4 verification failed, 5 platform lacks something,
+130 interrupted.
+"""
+
+import sys
+
+import typer
+
+from sentill import __version__
+from sentill_host.cli.output import err
+from sentill_host.errors import SentillHostError
+
+app = typer.Typer(
+    name="sentill",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_show_locals=False,
+    help="Deploy, watch and audit the sensor node inside a payment terminal.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"sentill {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Deploy, watch and audit the sensor node inside a payment terminal."""
+
+
+def main() -> None:
+    """Entry point of the `sentill` command: runs a verb, turns expected failures into a message and an exit code."""
+    try:
+        app()
+    except SentillHostError as error:
+        err.print(f"[bold red]error:[/] {error}", markup=True)
+        if error.hint:
+            err.print(f"[bold]try:[/] {error.hint}")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        sys.exit(130)

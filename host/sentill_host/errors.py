@@ -1,0 +1,35 @@
+"""Errors of the host package: one root; the command line turns them into a message, a hint and an exit code."""
+
+
+class SentillHostError(Exception):
+    """Root of all expected failures. `hint` says what to do next; `exit_code` is what the command returns."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = ""):
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(SentillHostError):
+    """The request itself cannot be carried out as asked (wrong file, wrong option, unknown board)."""
+
+    exit_code = 2
+
+
+class LinkError(SentillHostError):
+    """The board cannot be reached, does not answer in time, or the cable misbehaves."""
+
+    exit_code = 3
+
+
+class VerifyError(SentillHostError):
+    """What is on the board is not what was sent, or does not come up as it should."""
+
+    exit_code = 4
+
+
+class PlatformError(SentillHostError):
+    """This computer lacks something the request needs (interpreter, operating system feature)."""
+
+    exit_code = 5
