@@ -1,0 +1,113 @@
+"""Runs every test of tests/device on every interpreter, one pytest item each: tests/device/test_x.py::test_y[unix-mpy].
+
+Adds the fixture `interpreters` (the session's children by name) for the differential tests, and a summary of who ran
+what.
+"""
+
+import ast
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import board
+from tests.interpreters import NAMES, TESTS, ChildDied, Interpreters
+
+_INTERPRETERS = pytest.StashKey[Interpreters]()
+_SECONDS = pytest.StashKey[Counter[str]]()
+_ITEMS = pytest.StashKey[Counter[str]]()
+
+
+class DeviceFile(pytest.File):
+    """A file of device tests. It is read, not imported: it belongs to the interpreters."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        names = [*NAMES, "board"] if board.PORT else NAMES
+        for node in ast.parse(self.path.read_text(), str(self.path)).body:
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                for name in names:
+                    item = DeviceItem.from_parent(self, name=f"{node.name}[{name}]")
+                    item.function, item.interpreter, item.line = node.name, name, node.lineno
+                    yield item
+
+
+class DeviceFailure(Exception):
+    """A device test failed inside its interpreter; the message is that interpreter's traceback."""
+
+
+class DeviceItem(pytest.Item):
+    """One device test on one interpreter."""
+
+    function: str
+    interpreter: str
+    line: int
+
+    def runtest(self) -> None:
+        stash = self.config.stash
+        child: Any = board.get() if self.interpreter == "board" else stash[_INTERPRETERS][self.interpreter]
+        start = time.perf_counter()
+        try:
+            reply, printed = child.request({"run": self.path.stem, "fn": self.function})
+        finally:
+            stash[_SECONDS][self.interpreter] += time.perf_counter() - start
+            stash[_ITEMS][self.interpreter] += 1
+        if printed:
+            self.add_report_section("call", f"stdout of {self.interpreter}", printed)
+        if "skip" in reply:
+            pytest.skip(f"{self.interpreter}: {reply['skip']}")
+        if "err" in reply:
+            raise DeviceFailure(reply["tb"])
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, DeviceFailure | ChildDied):
+            return f"on {self.interpreter}:\n{excinfo.value}"
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, self.line - 1, self.name
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> Any:
+    """Collect files of tests/device our way; None leaves all others to pytest."""
+    return DeviceFile.from_parent(parent, path=module_path) if module_path.parent == TESTS else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_INTERPRETERS] = Interpreters()
+    config.stash[_SECONDS] = Counter()
+    config.stash[_ITEMS] = Counter()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_INTERPRETERS].close()
+    board.close()
+
+
+@pytest.fixture(scope="session")
+def interpreters(request: pytest.FixtureRequest) -> Interpreters:
+    """The session's interpreter children, by name."""
+    return request.config.stash[_INTERPRETERS]
+
+
+def pytest_report_header() -> str:
+    if board.PORT:
+        return f"device tests also run on the board at {board.PORT}"
+    return "device tests on a real board: skipped, SENTILL_PORT is not set"
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    children = config.stash[_INTERPRETERS].children
+    if not children:
+        return
+    terminalreporter.section("interpreters")
+    for name in sorted(children, key=NAMES.index):
+        child, items, seconds = children[name], config.stash[_ITEMS][name], config.stash[_SECONDS][name]
+        terminalreporter.line(
+            f"{name:9} {child.about:32} {items:5} device tests in {seconds:6.2f} s,"
+            f" {child.requests} requests, {child.starts} start(s)"
+        )
+    if not board.PORT:
+        terminalreporter.line("board     skipped: SENTILL_PORT is not set")

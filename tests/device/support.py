@@ -1,0 +1,74 @@
+"""What device tests share. Runs on every interpreter of the tests, so it uses only what MicroPython has."""
+
+import sys
+
+MICROPYTHON = sys.implementation.name == "micropython"
+
+# Width of a machine word: 31-bit small integers on 32-bit boards, 63-bit on the Unix port.
+WORD_BITS = 32 if sys.maxsize == 0x7FFFFFFF else 64
+
+_folders = {}
+
+
+class SkipTest(Exception):
+    """Raised by a test that this interpreter cannot run; the argument is the reason, which the test session prints."""
+
+
+def set_folders(device: str, tests: str, scratch: str):
+    """Called once by the runner: where the device sources, the tests and a writable folder are."""
+    _folders.update({"device": device, "tests": tests, "scratch": scratch})
+
+
+def device_path(name: str) -> str:
+    """Path of a file of the device folder, such as `models/profile.stm`."""
+    return _folders["device"] + "/" + name
+
+
+def vector_path(name: str) -> str:
+    """Path of a golden file in tests/vectors."""
+    return _folders["tests"].rsplit("/", 1)[0] + "/vectors/" + name
+
+
+def scratch_path(name: str) -> str:
+    """Path for a file a test wants to write: in a private folder, removed after the test session."""
+    return _folders["scratch"] + "/" + name
+
+
+def raises(kind, function, *args):
+    """Call `function(*args)`, which must raise `kind`, and return the exception."""
+    try:
+        result = function(*args)
+    except kind as error:
+        return error
+    raise AssertionError("expected " + kind.__name__ + ", got the result " + repr(result))
+
+
+def no_alloc(function, frame_bytes: int = 0):
+    """Check that `function()` needs no heap, and return its result.
+
+    Called three times. First to warm up. Then with the heap locked: an allocation raises MemoryError. A raised and
+    caught exception gets past that lock, so the third call runs unlocked and compares the interpreter's own counters:
+    garbage left behind must be 0 bytes. MicroPython also takes the frame of a function with more than about 11 locals
+    and stack slots from the heap and gives it back on return; such frames may sum to `frame_bytes` (in 64-bit words;
+    half of it on 32 bits).
+    """
+    if not MICROPYTHON:
+        raise SkipTest("CPython has no heap lock; allocations are checked on MicroPython")
+    from micropython import heap_lock, heap_unlock, mem_current, mem_total
+
+    function()
+    heap_lock()
+    try:
+        result = function()
+    finally:
+        heap_unlock()
+    left = mem_current()
+    total = mem_total()
+    function()
+    total = mem_total() - total
+    left = mem_current() - left
+    if left:
+        raise AssertionError("left " + str(left) + " bytes of garbage")
+    if total > frame_bytes * WORD_BITS // 64:
+        raise AssertionError("took " + str(total) + " bytes of frames, allowed " + str(frame_bytes * WORD_BITS // 64))
+    return result
