@@ -36,7 +36,7 @@ DEADLINE_S = 120.0
 
 
 class ChildError(Exception):
-    """The function called in the interpreter raised: `kind` the type's name, `text` its message, `trace` the traceback."""
+    """The function called in the interpreter raised: `kind` is the type, `text` the message, `trace` the traceback."""
 
     def __init__(self, kind: str, text: str, trace: str = ""):
         super().__init__(f"{kind}: {text}")
@@ -62,7 +62,7 @@ def unix_command() -> list[str]:
         return [sys.executable, "-I", "-c", code]
     if found := shutil.which("micropython"):
         return [found]
-    raise Unavailable("no MicroPython Unix port: put its path in $MICROPYTHON, or use Linux x86-64, where a wheel has it")
+    raise Unavailable("no MicroPython Unix port: put its path in $MICROPYTHON, or use Linux x86-64, which has a wheel")
 
 
 def compile_device(target: Path, arch: str | None = None) -> None:

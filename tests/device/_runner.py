@@ -1,7 +1,7 @@
 """Runs device tests and evaluates device functions inside one interpreter, at the request of tests/interpreters.py.
 
 Started as a script with the folders to work with: `_runner.py DEVICE TESTS SCRATCH [no-gc]`. Each request is one line
-of JSON on stdin, each reply one line of JSON on stdout after a record separator, so that what a test prints stays apart:
+of JSON on stdin, each reply one line of JSON on stdout after a record separator, so that a test's prints stay apart:
 
     {"run": "test_x", "fn": "test_y"}           -> {"ok": true} or {"skip": reason}
     {"call": "package.module:name", "args": []} -> {"ok": true, "val": value}
