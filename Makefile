@@ -1,21 +1,35 @@
 # Each target sets up .venv by itself when needed.
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench sizes generate clean
 
 help:            ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-zA-Z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 .venv/.run: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	$(PIP) -e .
 	@touch $@
 
 .venv/.dev: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(PIP) -e '.[dev]'
 	@touch $@ .venv/.run
+
+.venv/.bench: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) -e '.[dev,bench]'
+	@touch $@ .venv/.dev .venv/.run
+
+# The stubs describe MicroPython's standard library in place of CPython's, so they stay out of site-packages.
+STUBS := rp2-rpi-pico esp32
+.venv/.stubs: Makefile .venv/.dev
+	for name in $(STUBS); do \
+	    rm -rf .venv/stubs-$$name && $(PIP) --target .venv/stubs-$$name "micropython-$$name-stubs>=1.24" || exit 1; \
+	done
+	@touch $@
 
 demo: .venv/.run ## run the node on a virtual board: deploy, transactions, a hardware fault, a summary
 	$(BIN)/sentill demo
@@ -23,8 +37,27 @@ demo: .venv/.run ## run the node on a virtual board: deploy, transactions, a har
 test: .venv/.dev ## run every test
 	$(BIN)/pytest -q
 
-lint: .venv/.dev ## ruff, mypy, import layers, generated files
+lint: .venv/.stubs ## ruff, mypy, import layers, generated files
 	$(BIN)/ruff check .
+	$(BIN)/mypy
+	for name in $(STUBS); do \
+	    echo "mypy device/ against micropython-$$name-stubs" && cd device && \
+	    MYPYPATH=../.venv/stubs-$$name ../$(BIN)/mypy --config-file ../tools/mypy-device.ini \
+	        --custom-typeshed-dir ../.venv/stubs-$$name --cache-dir ../.mypy_cache/$$name . && cd .. || exit 1; \
+	done
+	$(BIN)/pytest -q tests/test_layers.py tests/test_house.py
+
+bench: .venv/.bench ## run every benchmark of tools/bench
+	for file in tools/bench/[!_]*.py; do $(BIN)/python $$file || exit 1; done
+
+bench-%: .venv/.bench ## run one benchmark: tools/bench/NAME.py
+	$(BIN)/python tools/bench/$*.py
+
+sizes: .venv/.dev ## bytes of source, of bytecode and of RAM per device module, against the baseline
+	$(BIN)/python tools/size_report.py
+
+generate: .venv/.dev ## write the generated files anew
+	$(BIN)/python tools/make_package_json.py
 
 clean:           ## remove what the other targets made
 	rm -rf .venv build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

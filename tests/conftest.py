@@ -6,7 +6,7 @@ what.
 
 import ast
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tests import board
 from tests.interpreters import NAMES, TESTS, ChildDied, Interpreters
 
 _INTERPRETERS = pytest.StashKey[Interpreters]()
-_SECONDS = pytest.StashKey[Counter[str]]()
+_SECONDS = pytest.StashKey[dict[str, float]]()
 _ITEMS = pytest.StashKey[Counter[str]]()
 
 
@@ -77,7 +77,7 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_INTERPRETERS] = Interpreters()
-    config.stash[_SECONDS] = Counter()
+    config.stash[_SECONDS] = defaultdict(float)
     config.stash[_ITEMS] = Counter()
 
 
