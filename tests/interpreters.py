@@ -180,7 +180,7 @@ class Interpreter:
     def _command(self) -> list[str]:
         folders = [str(self._device), str(TESTS), str(self._scratch)]
         if self.name == "cpython":
-            return [sys.executable, "-I", "-B", "-c", _CPYTHON, *folders]
+            return [sys.executable, "-I", "-B", "-u", "-c", _CPYTHON, *folders]
         if self.name.startswith("unix"):
             return [*unix_command(), "-X", f"heapsize={UNIX_HEAP}", str(RUNNER), *folders]
         mounts = [f"{self._device}=/device", f"{TESTS.parent}=/tests", f"{self._scratch}=/scratch:rw"]
@@ -199,7 +199,7 @@ class Interpreter:
                 return json.loads(buffer[start + 1 : end]), buffer[:start].decode(errors="replace")
             if not select.select([descriptor], [], [], self.deadline_s)[0]:
                 self._child.kill()
-                raise ChildDied(self._epitaph(f"no answer within {self.deadline_s:.0f} s", buffer))
+                raise ChildDied(self._epitaph(f"no answer within {self.deadline_s:g} s", buffer))
             data = os.read(descriptor, 65536)
             if not data:
                 code = self._child.wait()

@@ -92,7 +92,7 @@ def _encode(value):
         return {"hex": hexlify(value).decode()}
     if isinstance(value, dict):
         return {key: _encode(item) for key, item in value.items()}
-    if isinstance(value, (str, int)) or value is None:
+    if isinstance(value, (str, int, bool)) or value is None:  # MicroPython: a bool is no int
         return value
     return [_encode(item) for item in value]
 
