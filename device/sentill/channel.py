@@ -1,0 +1,318 @@
+"""One health channel: readings in, a state out.
+
+A channel turns raw readings into engineering units, watches hard limits at every sample, feeds the mean of every
+`step_s` seconds to the anomaly detector (detector.py) and one level per `trend_s` seconds to the forecast (rul.py).
+Out of these comes a state, ok / watch / warn / fail, that rises after `confirm` samples and falls one step per
+`hold_s` seconds, with hysteresis at the limits. A reading that is missing, or electrically impossible, is itself a
+finding. The memory of a channel is one `array('i')` of WORDS words (256 bytes).
+"""
+
+from array import array
+
+from . import detector, rul
+from .compat import const
+from .errors import ConfigError
+
+OK = 0
+WATCH = 1
+WARN = 2
+FAIL = 3
+STATES = ("ok", "watch", "warn", "fail")
+
+# Causes beyond the detector's own (detector.CAUSES, 0..6).
+LIMIT = 7
+FORECAST = 8
+SILENT = 9
+RANGE = 10
+CAUSES = detector.CAUSES + ("limit", "forecast", "silent", "range")
+
+WORDS = 64  # words 0..47 belong to the detector, 48..57 to the forecast
+TREND = 48
+_SUM = const(58)  # sum of the running step's samples in detector scale; counters: of increments
+_CNT = const(59)  # their number | consecutive missing readings << 15
+_TIME = const(60)  # node time of the last sample
+_FLAGS = const(61)  # state | cause<<2 | confirm<<6 | forecast level<<12 | worst<<14 | started<<21 | trend<<22
+_HOLD = const(62)  # node time from which the state may fall by one
+_VALUE = const(63)  # last value in units; counters: the last raw count
+
+_NONE = const(0x3FFFFFFF)
+_MOST = const(0x7FFF)
+
+# name: (default, lowest, highest); limits default to "none".
+KEYS = {
+    "num": (1, 1, 32767),
+    "den": (1, 1, 1 << 29),
+    "offset": (0, -(1 << 29), 1 << 29),
+    "min": (0, -(1 << 28), 1 << 28),  # what the sensor can deliver at all, in units; it also sets the scale
+    "max": (65535, -(1 << 28), 1 << 28),
+    "lo_fail": (-_NONE, -_NONE, _NONE),
+    "lo_warn": (-_NONE, -_NONE, _NONE),
+    "hi_warn": (_NONE, -_NONE, _NONE),
+    "hi_fail": (_NONE, -_NONE, _NONE),
+    "good": (_NONE, -_NONE, _NONE),  # the value that counts as health 100; default: as far from the limits as it gets
+    "hyst": (-1, -1, 1 << 28),  # -1: 1/64 of the span from min to max
+    "confirm": (3, 1, 60),  # samples a limit must be passed before the state rises
+    "hold_s": (3600, 1, 30 * 86400),
+    "gap_s": (600, 1, 30 * 86400),  # a pause longer than this drops the running step
+    "step_s": (60, 1, 86400),
+    "learn": (720, 33, 8191),  # steps
+    "watch_at": (59, 0, 32767),  # strength of an anomaly that makes the state watch, warn; 0: never
+    "warn_at": (0, 0, 32767),
+    "trend_s": (0, 0, 30 * 86400),  # 0: no forecast
+    "horizon_s": (0, 0, 1 << 29),  # a fail limit closer than this makes the state warn, than twice this watch
+    "per_s": (0, 0, 86400),  # 0: a gauge; else a counter, shown as increments per this many seconds
+}
+
+
+class Channel:
+    """A channel made from its `spec` (a dict, see KEYS; also name, unit, source, advice); raises ConfigError."""
+
+    def __init__(self, spec: dict):
+        self.name = spec["name"]
+        self.unit = spec.get("unit", "")
+        self.source = spec.get("source", "")
+        self.advice = spec.get("advice", "")
+        for key in KEYS:
+            default, low, high = KEYS[key]
+            value = spec.get(key, default)
+            if not isinstance(value, int) or not low <= value <= high:
+                raise ConfigError("range", "channel %s: %s must be %d..%d" % (self.name, key, low, high))
+            setattr(self, key, value)
+        if self.min >= self.max:
+            raise ConfigError("range", "channel %s: min must be below max" % self.name)
+        if not self.lo_fail <= self.lo_warn < self.hi_warn <= self.hi_fail:
+            raise ConfigError("range", "channel %s: limits must rise from lo_fail to hi_fail" % self.name)
+        span = self.max - self.min
+        self._mid = self.min + (span >> 1)
+        self._shift = 0
+        while span >> self._shift > 0x7FFF:
+            self._shift += 1
+        self._span = span >> self._shift or 1
+        if self.hyst < 0:
+            self.hyst = span >> 6
+        self.s = array("i", [0] * WORDS)
+        self.s[_FLAGS] = 100 << 14
+
+    def scaled(self, value: int) -> int:
+        """`value` in units as the detector sees it: min..max becomes ±16383, beyond is clipped."""
+        value = self.max if value > self.max else self.min if value < self.min else value
+        return ((value - self._mid) >> self._shift) * 32766 // self._span
+
+    def unscaled(self, q: int) -> int:
+        """The inverse of `scaled`, to its resolution."""
+        return self._mid + ((q * self._span >> 15) << self._shift)
+
+    @property
+    def state(self) -> int:
+        """OK, WATCH, WARN or FAIL."""
+        return self.s[_FLAGS] & 3
+
+    @property
+    def cause(self) -> int:
+        """Index into CAUSES of what has raised the state, 0 when it is OK."""
+        return self.s[_FLAGS] >> 2 & 15
+
+    @property
+    def trend(self) -> int:
+        """1 rising, -1 falling, 0 neither, as of the newest forecast."""
+        way = self.s[_FLAGS] >> 22 & 3
+        return -1 if way == 3 else way
+
+    @property
+    def worst(self) -> int:
+        """The lowest health value (0..100) seen so far."""
+        return self.s[_FLAGS] >> 14 & 127
+
+    @property
+    def missing(self) -> int:
+        """Consecutive readings that were missing or impossible."""
+        return self.s[_CNT] >> 15
+
+    @property
+    def value(self) -> int:
+        """The last value in units; for a counter the increments per `per_s` of the last finished step."""
+        return self.unscaled(self.s[46]) if self.per_s else self.s[_VALUE]
+
+    def learning(self) -> int:
+        """Steps the detector still has to see before it raises alarms; 0 when it has learnt the channel."""
+        return detector.learning(self.s, self.learn)
+
+    def health(self, value: int) -> int:
+        """`value` in units as health, 100 (as good as it gets) down to 0 (at a fail limit or beyond)."""
+        high = self.limit_ahead(1)
+        low = self.limit_ahead(-1)
+        good = self.good
+        if good == _NONE:
+            good = self._middle(low, high)
+        if high < _NONE and value > good:
+            left, span = high - value, high - good
+        elif low > -_NONE and value < good:
+            left, span = value - low, good - low
+        else:
+            return 100
+        while span > 1 << 22:
+            left >>= 1
+            span >>= 1
+        return 0 if left <= 0 or span <= 0 else 100 if left > span else left * 100 // span
+
+    def _middle(self, low, high):
+        # The best value there is, when the spec does not say: between the limits, or away from the only one.
+        if high < _NONE and low > -_NONE:
+            return low + ((high - low) >> 1)
+        return self.max if low > -_NONE else self.min
+
+    def threshold(self) -> int:
+        """The health at which the state warns: that of the warn limits; 0 without any."""
+        worst = 0
+        if self.hi_warn < _NONE:
+            worst = self.health(self.hi_warn)
+        if self.lo_warn > -_NONE:
+            low = self.health(self.lo_warn)
+            worst = low if low > worst else worst
+        return worst
+
+    def sample(self, raw, now_s: int, f, trend) -> bool:
+        """Take a raw reading (None: the sensor did not answer) at `now_s`; True when the state has changed.
+
+        `f` is the detector's scratch (8 words), `trend` a rul.Trend; all channels share them. Nothing is allocated.
+        """
+        s = self.s
+        flags = s[_FLAGS]
+        started = flags >> 21 & 1
+        late = now_s - s[_TIME]
+        s[_FLAGS] = flags | 1 << 21
+        if started and (late < 0 or late > self.gap_s):
+            s[_SUM] = 0
+            s[_CNT] &= ~_MOST
+        level = cause = 0
+        strength = -1
+        if started and late and now_s // self.step_s != s[_TIME] // self.step_s and s[_CNT] & _MOST:
+            strength = self._close(s[_TIME], f, trend)
+        s[_TIME] = now_s
+        if raw is not None:
+            value = raw * self.num // self.den + self.offset
+            if self.per_s:
+                raw, value = value, value - s[_VALUE]
+                s[_VALUE] = raw
+                if value < 0 or not started:
+                    value = 0
+                s[_SUM] += value if value < 65536 else 65535
+                self._count()
+                if strength >= 0:
+                    level = self._limit(self.unscaled(s[46]), flags)
+                    cause = LIMIT
+            elif self.min <= value <= self.max:
+                s[_VALUE] = value
+                s[_SUM] += self.scaled(value)
+                self._count()
+                level = self._limit(value, flags)
+                cause = LIMIT
+            else:
+                raw = None
+                cause = RANGE
+        else:
+            cause = SILENT
+        if raw is None:
+            level = self._missing()
+        elif not self.per_s or strength >= 0:
+            health = self.health(self.value)
+            if health < self.worst:
+                s[_FLAGS] = s[_FLAGS] & ~(127 << 14) | health << 14
+        return self._settle(level, cause, strength, now_s)
+
+    def _count(self):
+        # One more sample in the running step; nothing is missing any more.
+        n = self.s[_CNT] & _MOST
+        self.s[_CNT] = n + 1 if n < _MOST else n
+
+    def _close(self, time_s, f, trend):
+        # Ends a step: its mean goes to the detector, the level to the forecast. Returns the alarm's strength.
+        s = self.s
+        if self.per_s:
+            rate = s[_SUM] if s[_SUM] < 65536 else 65535
+            q = self.scaled(rate * self.per_s // self.step_s if self.per_s < 16384 else self.max)
+        else:
+            q = s[_SUM] // (s[_CNT] & _MOST)
+        s[_SUM] = 0
+        s[_CNT] &= ~_MOST
+        strength = detector.update(s, f, q, time_s // 3600 % 24, self.learn)
+        if self.trend_s and rul.push(s, TREND, detector.level(s), time_s, self.trend_s):
+            self._foresee(trend)
+        return strength
+
+    def limit_ahead(self, direction: int) -> int:
+        """The limit in units that a trend in `direction` (1 up, -1 down) would meet, or ±0x3fffffff for none."""
+        if direction > 0:
+            return self.hi_fail if self.hi_fail < _NONE else self.hi_warn
+        return self.lo_fail if self.lo_fail > -_NONE else self.lo_warn
+
+    def forecast(self, trend) -> bool:
+        """Fit `trend` to this channel's points; True when a limit lies ahead and its times are in `trend`."""
+        if not self.trend_s or not trend.fit(self.s, TREND):
+            return False
+        way = trend.rising()
+        limit = self.limit_ahead(way)
+        return way != 0 and -_NONE < limit < _NONE and trend.forecast(self.scaled(limit))
+
+    def _foresee(self, trend):
+        level = 0
+        if self.forecast(trend):
+            horizon = (self.horizon_s << 4) // self.trend_s
+            level = WARN if trend.left <= horizon else WATCH if trend.left <= horizon << 1 else OK
+        way = trend.rising() if trend.points >= rul.MIN_POINTS else 0
+        self.s[_FLAGS] = self.s[_FLAGS] & ~(3 << 12 | 3 << 22) | level << 12 | (way & 3) << 22
+
+    def _missing(self):
+        s = self.s
+        missing = s[_CNT] >> 15
+        if missing < _MOST - 1:
+            s[_CNT] += 1 << 15
+        return OK if missing + 1 < self.confirm else WATCH if missing + 1 < 20 * self.confirm else WARN
+
+    def _limit(self, value, flags):
+        # The level of the hard limits; a limit already passed must be cleared by `hyst` to be left.
+        hyst = self.hyst if (flags & 3) >= WARN and (flags >> 2 & 15) == LIMIT else 0
+        if value >= self.hi_fail - (hyst if flags & 3 == FAIL else 0):
+            return FAIL
+        if value <= self.lo_fail + (hyst if flags & 3 == FAIL else 0):
+            return FAIL
+        if value >= self.hi_warn - hyst or value <= self.lo_warn + hyst:
+            return WARN
+        return OK
+
+    def _settle(self, level, cause, strength, now_s):
+        # The state machine. `level` from limits and missing readings has to last, anomalies and forecasts do not.
+        s = self.s
+        flags = s[_FLAGS]
+        state = was = flags & 3
+        why = flags >> 2 & 15
+        confirm = flags >> 6 & 63
+        if level > state and cause == LIMIT and not self.per_s:
+            confirm += 1
+            if confirm < self.confirm:
+                level = state
+        else:
+            confirm = 0
+        if strength > 0 and self.watch_at and strength >= self.watch_at:
+            alarm = WARN if self.warn_at and strength >= self.warn_at else WATCH
+            if alarm > level:
+                level = alarm
+                cause = detector.cause(s)
+        if strength >= 0 and (why == detector.SPIKE or why == detector.SEASONAL) and detector.cause(s):
+            why = detector.cause(s)  # what follows tells a spike from a new level
+        if (flags >> 12 & 3) > level:
+            level = flags >> 12 & 3
+            cause = FORECAST
+        if level > state:
+            state = level
+            why = cause
+            confirm = 0
+        if level >= state or s[_HOLD] > now_s + self.hold_s:
+            s[_HOLD] = now_s + self.hold_s
+        elif now_s >= s[_HOLD]:
+            state -= 1
+            s[_HOLD] = now_s + self.hold_s
+        if state == OK:
+            why = 0
+        s[_FLAGS] = flags & ~0xFFF | state | why << 2 | confirm << 6
+        return state != was

@@ -1,0 +1,136 @@
+"""Health of the terminal's hardware: the monitor over all channels, and its attribute table.
+
+The monitor owns the channels (channel.py) and what they share. `sample` allocates nothing; `row` builds the SMART-
+like row of a channel for an H frame; `save` and `restore` carry the learnt state across a reboot.
+"""
+
+from array import array
+
+from . import rul
+from .channel import CAUSES, FAIL, OK, STATES, WARN, WATCH, WORDS, Channel
+from .compat import const, crc32
+from .errors import ConfigError, StorageError
+
+__all__ = ("CAUSES", "FAIL", "OK", "STATES", "WARN", "WATCH", "Channel", "Monitor")
+
+MAX_CHANNELS = 16
+_MAGIC = b"SH01"
+_BLOCK = 4 * WORDS + 4
+_DAY = const(86400)
+
+
+class Monitor:
+    """Up to 16 channels made from `specs` (see channel.Channel); raises ConfigError naming the channel and key."""
+
+    def __init__(self, specs):
+        if len(specs) > MAX_CHANNELS:
+            raise ConfigError("channels", "at most %d channels" % MAX_CHANNELS)
+        self.channels = [Channel(spec) for spec in specs]
+        self._scratch = array("i", [0] * 8)
+        self._trend = rul.Trend()
+
+    def __len__(self):
+        return len(self.channels)
+
+    def sample(self, i: int, raw, now_s: int) -> bool:
+        """Give channel `i` a raw reading (None: no answer) taken at `now_s`; True when its state has changed."""
+        return self.channels[i].sample(raw, now_s, self._scratch, self._trend)
+
+    def state(self, i: int) -> int:
+        """State of channel `i`: OK, WATCH, WARN or FAIL."""
+        return self.channels[i].state
+
+    def worst(self) -> int:
+        """The highest state of all channels, OK without any."""
+        worst = OK
+        for c in self.channels:
+            if c.state > worst:
+                worst = c.state
+        return worst
+
+    def row(self, i: int) -> list:
+        """Row of the attribute table as (key, value) pairs in frame order.
+
+        ch id, name, v health 0..100, w worst health, th the health that warns, raw value in unit u, st state, tr trend
+        (1 rising, -1 falling); when they apply: left_h with lo_h and hi_h, hours until the fail limit and their band,
+        why the cause, lrn steps still to learn, miss missing readings in a row, adv advice.
+        """
+        c = self.channels[i]
+        value = c.value
+        row = [
+            ("ch", i),
+            ("name", c.name),
+            ("v", c.health(value)),
+            ("w", c.worst),
+            ("th", c.threshold()),
+            ("raw", value),
+            ("u", c.unit),
+            ("st", STATES[c.state]),
+            ("tr", c.trend),
+        ]
+        left_s = -1
+        if c.forecast(self._trend):
+            t = self._trend
+            left_s = _seconds(t.left, c.trend_s)
+            row.append(("left_h", left_s // 3600))
+            row.append(("lo_h", _seconds(t.left_low, c.trend_s) // 3600))
+            row.append(("hi_h", _seconds(t.left_high, c.trend_s) // 3600))
+        if c.cause:
+            row.append(("why", CAUSES[c.cause]))
+        if c.learning():
+            row.append(("lrn", c.learning()))
+        if c.missing:
+            row.append(("miss", c.missing))
+        if c.state >= WATCH and c.advice:
+            row.append(("adv", c.advice + _within(left_s)))
+        return row
+
+    def save(self) -> bytes:
+        """The state of all channels: magic, then 4 bytes of identity and 256 of state per channel, then a CRC-32."""
+        out = bytearray(_MAGIC)
+        for c in self.channels:
+            out += _identity(c)
+            out += bytes(c.s)
+        out += crc32(out).to_bytes(4, "little")
+        return bytes(out)
+
+    def restore(self, data) -> int:
+        """Take over the states saved for channels that still exist unchanged; returns how many.
+
+        Raises StorageError when `data` is damaged; the channels are then untouched.
+        """
+        n = len(data) - 8
+        if n < 0 or n % _BLOCK or data[:4] != _MAGIC or crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
+            raise StorageError("health", "saved health state is damaged")
+        taken = 0
+        for c in self.channels:
+            wanted = _identity(c)
+            for at in range(4, n + 4, _BLOCK):
+                if data[at : at + 4] == wanted:
+                    c.s = array("i", data[at + 4 : at + _BLOCK])
+                    taken += 1
+                    break
+        return taken
+
+
+def _identity(c):
+    # State is only meaningful for the same scale and step.
+    key = "%s/%s/%d/%d/%d/%d/%d" % (c.name, c.unit, c.min, c.max, c.step_s, c.trend_s, c.per_s)
+    return crc32(key.encode()).to_bytes(4, "little")
+
+
+def _seconds(sixteenths, every_s):
+    # Sixteenths of an interval in seconds, capped at 2^30 - 1.
+    if sixteenths >= 0x3FFFFFFF // every_s:
+        return (sixteenths >> 4) * every_s if sixteenths >> 4 < 0x3FFFFFFF // every_s else 0x3FFFFFFF
+    return sixteenths * every_s >> 4
+
+
+def _within(left_s):
+    if left_s < 0:
+        return ""
+    if left_s < 2 * 3600:
+        return " within the hour"
+    if left_s < 2 * _DAY:
+        return " within %d hours" % (left_s // 3600)
+    return " within %d days" % (left_s // _DAY)

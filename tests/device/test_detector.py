@@ -1,0 +1,115 @@
+"""The record-break detector: what it raises, what it calls it, and that it needs no heap."""
+
+from array import array
+
+from sentill import detector
+from support import no_alloc
+
+
+def _noise(seed):
+    # Park-Miller with Schrage's method: the same numbers on every interpreter, products below 2^30.
+    seed = 16807 * (seed % 127773) - 2836 * (seed // 127773)
+    return seed if seed > 0 else seed + 2147483647
+
+
+def _run(shape, n=1200, start=1000, learn=720, step_s=300):
+    """Feed noise of ±40 plus shape(i - start) from `start` on; returns [(i, strength, cause)]
+    and the cause in the end."""
+    s = array("i", [0] * detector.STATE)
+    f = array("i", [0] * 8)
+    seed = 12345
+    alarms = []
+    for i in range(n):
+        seed = _noise(seed)
+        q = shape(i - start, (seed >> 8) % 81 - 40) if i >= start else (seed >> 8) % 81 - 40
+        strength = detector.update(s, f, q, i * step_s // 3600 % 24, learn)
+        if strength:
+            alarms.append((i, strength, detector.CAUSES[detector.cause(s)]))
+    return alarms, detector.CAUSES[detector.cause(s)]
+
+
+def _first(alarms, start=1000, least=detector.ALARM):
+    for i, strength, cause in alarms:
+        if i >= start and strength >= least:
+            return i, cause
+    return -1, ""
+
+
+def test_noise_alone_stays_quiet():
+    alarms, cause = _run(lambda i, noise: noise, n=4000)
+    loud = [a for a in alarms if a[1] >= detector.LOUD]
+    assert loud == [], loud
+
+
+def test_nothing_is_raised_while_learning():
+    s = array("i", [0] * detector.STATE)
+    f = array("i", [0] * 8)
+    for i in range(320):
+        strength = detector.update(s, f, 4000 if i > 200 else 0, i // 12 % 24, 321)
+        assert strength == 0, (i, strength)
+    assert detector.learning(s, 321) == 1, detector.learning(s, 321)
+    assert detector.learning(s, 320) == 0, detector.learning(s, 320)
+
+
+def test_a_spike_is_found_and_named():
+    alarms, cause = _run(lambda i, noise: 1500 if i == 0 else noise, n=1001)
+    assert _first(alarms) == (1000, "spike"), alarms
+
+
+def test_a_level_shift_is_found_at_once_and_named():
+    alarms, cause = _run(lambda i, noise: 600 + noise, n=1010)
+    assert _first(alarms)[0] == 1000, alarms
+    assert cause == "level", (alarms, cause)
+
+
+def test_a_slow_drift_is_found_and_named():
+    alarms, cause = _run(lambda i, noise: i // 2 + noise, n=1150)
+    first, _ = _first(alarms)
+    assert 1000 < first < 1150, alarms
+    assert alarms[-1][2] == "drift", alarms
+
+
+def test_a_stuck_sensor_is_found_and_named():
+    alarms, cause = _run(lambda i, noise: 7, n=1300)
+    first, cause = _first(alarms)
+    assert 1000 < first < 1300 and cause == "stuck", alarms
+
+
+def test_more_noise_is_found_and_named():
+    alarms, cause = _run(lambda i, noise: noise * 6, n=1040)
+    first, _ = _first(alarms)
+    assert 1000 <= first < 1040, alarms
+    assert cause == "dispersion", (alarms, cause)
+
+
+def test_log16_is_monotonous_and_anchored():
+    last = -1
+    for e in range(0, 16384, 7):
+        got = detector.log16(e)
+        assert got >= last, (e, got, last)
+        last = got
+    assert detector.log16(0) == 0, detector.log16(0)
+    assert detector.log16(8) == 16, detector.log16(8)
+    assert detector.log16(8 * 1023) == 160, detector.log16(8 * 1023)
+
+
+def test_extreme_samples_keep_the_state_in_30_bits():
+    s = array("i", [0] * detector.STATE)
+    f = array("i", [0] * 8)
+    for i in range(900):
+        detector.update(s, f, 32767 if i % 37 < 18 else -32767, i % 24, 100)
+        for k in range(detector.STATE):
+            assert -0x40000000 < s[k] < 0x40000000, (i, k, s[k])
+
+
+def test_update_needs_no_heap():
+    s = array("i", [0] * detector.STATE)
+    f = array("i", [0] * 8)
+    for i in range(200):
+        detector.update(s, f, (i * 37) % 81, i % 24, 100)
+
+    def some():
+        for i in range(50):
+            detector.update(s, f, (i * 41) % 200 if i % 9 else 12000, i % 24, 100)
+
+    no_alloc(some, 50 * 600)  # frames of the calls, given back on return; nothing is kept

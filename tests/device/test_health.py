@@ -1,0 +1,183 @@
+"""Channels and the monitor: states, hysteresis, hold, gaps, failing sensors, rows, saving."""
+
+from sentill.errors import ConfigError, StorageError
+from sentill.health import FAIL, OK, WARN, WATCH, Monitor
+from support import no_alloc, raises
+
+SPEC = {
+    "name": "supply",
+    "unit": "mV",
+    "min": 0,
+    "max": 8000,
+    "lo_fail": 4500,
+    "lo_warn": 4700,
+    "hi_warn": 5300,
+    "hi_fail": 5500,
+    "hyst": 50,
+    "confirm": 3,
+    "hold_s": 100,
+    "watch_at": 0,
+    "advice": "Check the power supply",
+}
+
+
+def _with(**changes):
+    spec = dict(SPEC)
+    spec.update(changes)
+    return Monitor([spec])
+
+
+def _feed(m, values, start=1000, i=0):
+    states = []
+    for k, v in enumerate(values):
+        m.sample(i, v, start + k)
+        states.append(m.state(i))
+    return states
+
+
+def _fields(m, i=0):
+    return dict(m.row(i))
+
+
+def test_a_limit_must_last_to_count():
+    m = _with()
+    assert _feed(m, [5000, 5400, 5400, 5000, 5400, 5400]) == [OK] * 6, _fields(m)
+    assert _feed(m, [5400, 5600, 5600, 5600], 1006) == [WARN, WARN, WARN, FAIL], _fields(m)
+
+
+def test_falling_back_takes_the_hold_and_the_hysteresis():
+    m = _with()
+    _feed(m, [5400] * 3)
+    states = _feed(m, [5260] * 300, 1003)
+    assert states == [WARN] * 300, "inside the hysteresis"
+    states = _feed(m, [5000] * 300, 1303)
+    assert states.index(WATCH) == 99, states.index(WATCH)
+    assert states.index(OK) == 199, states.index(OK)
+
+
+def test_a_silent_sensor_is_a_finding_and_recovers():
+    m = _with()
+    states = _feed(m, [5000, 5000] + [None] * 80)
+    assert states[3] == OK and states[4] == WATCH and states[-1] == WARN, states
+    row = _fields(m)
+    assert row["why"] == "silent" and row["miss"] == 80, row
+    states = _feed(m, [5000] * 250, 1082)
+    assert states[-1] == OK and _fields(m).get("miss") is None, _fields(m)
+
+
+def test_an_impossible_reading_is_a_finding():
+    m = _with()
+    states = _feed(m, [5000] + [9000] * 5)
+    assert states[-1] == WATCH, states
+    assert _fields(m)["why"] == "range", _fields(m)
+
+
+def test_state_changes_are_told_once():
+    m = _with()
+    told = [m.sample(0, 5400, 1000 + k) for k in range(6)]
+    assert told == [False, False, True, False, False, False], told
+
+
+def test_the_clock_may_jump_either_way():
+    m = _with(trend_s=60, watch_at=60, learn=33)
+    for start in (5, 800000000, 1000, 0x3FFFFFF0 - 40):
+        states = _feed(m, [5000] * 30, start)
+        assert states == [OK] * 30, (start, states)
+    _feed(m, [5400] * 3, 500)
+    states = _feed(m, [5000] * 300, 503)
+    assert states[-1] == OK, "a hold from before the jump must not last for ever"
+
+
+def test_a_trend_warns_ahead_of_the_limit():
+    m = _with(trend_s=60, step_s=10, horizon_s=4500)
+    at = 0
+    for t in range(0, 6000):
+        value = 5000 - t // 15
+        if m.sample(0, value, 1000 + t) and m.state(0) == WARN:
+            at = value
+            row = _fields(m)
+            break
+    assert 4700 < at < 4800, at
+    assert row["why"] == "forecast" and row["tr"] == -1, row
+    assert row["lo_h"] <= row["left_h"] <= row["hi_h"], row
+    assert row["adv"].startswith("Check the power supply within"), row
+
+
+def test_an_anomaly_is_watched_and_named():
+    m = _with(watch_at=60, learn=100, step_s=1)
+    _feed(m, [5000 + k * 7919 % 1009 % 21 for k in range(400)])
+    assert m.state(0) == OK, _fields(m)
+    _feed(m, [5200 + k * 7919 % 1009 % 21 for k in range(20)], 1400)
+    row = _fields(m)
+    assert row["st"] == "watch" and row["why"] == "level", row
+
+
+def test_a_counter_is_a_rate():
+    m = _with(min=0, max=600, lo_fail=-1000, lo_warn=-1, hi_warn=60, hi_fail=120, per_s=3600, step_s=600, hyst=5)
+    count = 100000
+    for t in range(1800):
+        count += 1 if t % 100 == 0 else 0
+        m.sample(0, count, 6000 + t)
+    assert m.state(0) == OK, _fields(m)
+    for t in range(1800, 3060):
+        count += 1 if t % 20 == 0 else 0
+        m.sample(0, count, 6000 + t)
+    assert m.state(0) == FAIL, _fields(m)
+    assert abs(_fields(m)["raw"] - 180) <= 1, _fields(m)
+    m.sample(0, 3, 9060)
+    m.sample(0, 3, 9660)
+    assert _fields(m)["raw"] <= 30, "a counter that restarts is not an event"
+
+
+def test_worst_and_threshold_are_on_the_scale_of_the_value():
+    m = _with()
+    _feed(m, [5000, 5100, 5250, 5000])
+    row = _fields(m)
+    assert row["v"] == 100 and row["w"] == 50 and row["th"] == 40, row
+    assert m.worst() == OK, m.worst()
+
+
+def test_state_survives_a_reboot():
+    m = _with(trend_s=60, step_s=10)
+    _feed(m, [5000 - k // 8 for k in range(1500)])
+    saved = m.save()
+    fresh = _with(trend_s=60, step_s=10)
+    assert fresh.restore(saved) == 1
+    assert fresh.row(0) == m.row(0), (fresh.row(0), m.row(0))
+    assert _with(max=9000).restore(saved) == 0, "another scale is another channel"
+    for bad in (b"", saved[:-1], saved[:9] + b"?" + saved[10:]):
+        error = raises(StorageError, fresh.restore, bad)
+        assert error.code == "health", error
+    assert fresh.row(0) == m.row(0), "a damaged save changes nothing"
+
+
+def test_bad_specs_are_refused_by_name():
+    for change in ({"min": 9000}, {"confirm": 0}, {"num": "1"}, {"lo_warn": 5300}, {"step_s": -1}):
+        spec = dict(SPEC)
+        spec.update(change)
+        error = raises(ConfigError, Monitor, [spec])
+        assert "supply" in error.message, error.message
+    error = raises(ConfigError, Monitor, [SPEC] * 17)
+    assert "16" in error.message, error.message
+
+
+def test_16_channels_hold_4_kb_and_rows_fit_a_frame():
+    m = Monitor([dict(SPEC, name="a_longish_name%02d" % k, trend_s=60) for k in range(16)])
+    size = sum([len(bytes(c.s)) for c in m.channels])
+    assert size <= 4096, size
+    _feed(m, [5000 - k // 8 for k in range(1500)])
+    text = ", ".join(["%s:%s" % (k, v) for k, v in m.row(0)])
+    assert len(text) + 4 * len(m.row(0)) < 215, text
+
+
+def test_sampling_needs_no_heap():
+    m = _with(trend_s=60, step_s=1, watch_at=60, learn=100)
+    _feed(m, [5000 + k * 7919 % 1009 % 21 for k in range(300)])
+    clock = [1300]
+
+    def some():
+        for k in range(130):
+            clock[0] += 1
+            m.sample(0, None if k % 50 == 0 else 4900 + k * 7919 % 600, clock[0])
+
+    no_alloc(some, 130 * 2000)  # frames of the calls, given back on return; nothing is kept
