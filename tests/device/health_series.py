@@ -1,0 +1,20 @@
+"""Drives the anomaly detector over a piece of a series, in any interpreter: for tests and the benchmark."""
+
+from array import array
+
+from sentill import detector
+
+
+def strengths(state, samples, hours, learn):
+    """Feed `samples` (int16, native order) taken at `hours` (a byte each); returns state and strengths in one.
+
+    `state` is the first 4 * detector.STATE bytes of what the call before returned, or empty; the rest of that are the
+    strengths, an int32 per sample.
+    """
+    s = array("i", state) if state else array("i", [0] * detector.STATE)
+    f = array("i", [0] * 8)
+    q = array("h", samples)
+    out = array("i", [0] * len(q))
+    for i in range(len(q)):
+        out[i] = detector.update(s, f, q[i], hours[i], learn)
+    return bytes(s) + bytes(out)

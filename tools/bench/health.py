@@ -1,0 +1,125 @@
+"""Benchmark of the health engine: anomaly detection on NAB, remaining life on batteries and turbofans, faults, speed.
+
+Prints tables and writes build/bench/health.json. What needs data that are absent is skipped with the reason. `--nab-
+out DIR` writes the detections in the benchmark's own results format, for its own scorer; `--full` runs the statistics
+of the fault library over all 100 seeds.
+"""
+
+import argparse
+import csv
+import sys
+from array import array
+from pathlib import Path
+
+import _nab
+from _data import about, data_folder, write_results
+from sentill import detector
+
+CHUNK = 2000
+
+
+def detect(series: _nab.Series) -> list[int]:
+    """Strength of the detector's alarm at every row, by the device's own code."""
+    state = array("i", [0] * detector.STATE)
+    scratch = array("i", [0] * 8)
+    samples = _nab.scaled(series.values, series.probation)
+    return [
+        detector.update(state, scratch, q, hour, series.probation)
+        for q, hour in zip(samples, series.hours, strict=True)
+    ]
+
+
+def detect_on(child, series: _nab.Series) -> list[int]:
+    """The same in another interpreter (a tests.interpreters.Interpreter)."""
+    samples = array("h", _nab.scaled(series.values, series.probation))
+    state, found = b"", array("i")
+    for k in range(0, len(samples), CHUNK):
+        answer = child.call(
+            "health_series:strengths", state, samples[k : k + CHUNK].tobytes(), series.hours[k : k + CHUNK],
+            series.probation,
+        )  # fmt: skip
+        state = answer[: 4 * detector.STATE]
+        found.frombytes(answer[4 * detector.STATE :])
+    return list(found)
+
+
+def nab(results: dict[str, float], out: Path | None) -> bool:
+    """Anomaly detection: scores, transfer, windows per series, the same on every interpreter."""
+    series = _nab.load()
+    if not series:
+        print(f"skipped: anomaly benchmark: no nab*.tar.* in {data_folder()} (set SENTILL_DATA)")
+        return True
+    strengths = {one.name: detect(one) for one in series}
+    threshold, standard = _nab.best_threshold(series, strengths, _nab.STANDARD)
+    loud, low_fp = _nab.best_threshold(series, strengths, _nab.LOW_FP)
+    _, low_fn = _nab.best_threshold(series, strengths, _nab.LOW_FN)
+    mean, spread = _nab.half_transfer(series, strengths)
+    caught, false = {}, 0
+    print(f"{'series':58} rows  windows  false alarms (threshold {threshold})")
+    for one in series:
+        caught[one.name], outside = _nab.counts(one, strengths[one.name], threshold)
+        false += outside
+        print(f"{one.name:58} {len(one.values):5} {caught[one.name]:3} of {one.windows}  {outside:3}")
+    windows = sum(one.windows for one in series)
+    print(f"{len(series)} series: {sum(caught.values())} of {windows} windows, {false} false alarms")
+    print(f"standard {standard:.1f} (at {threshold})   low-FP {low_fp:.1f} (at {loud})   low-FN {low_fn:.1f}")
+    shipped = _nab.score(series, strengths, detector.ALARM, _nab.STANDARD)
+    shipped_low = _nab.score(series, strengths, detector.LOUD, _nab.LOW_FP)
+    print(f"at the thresholds shipped: standard {shipped:.1f} (at {detector.ALARM}), low-FP {shipped_low:.1f}"
+          f" (at {detector.LOUD})")  # fmt: skip
+    print(f"threshold of one half on the other: {mean:.1f} +- {spread:.1f} over 20 halves")
+    results.update(
+        nab_standard=round(standard, 2), nab_low_fp=round(low_fp, 2), nab_low_fn=round(low_fn, 2),
+        nab_half_transfer=round(mean, 2), nab_series=len(series), nab_windows=windows,
+        nab_caught=sum(caught.values()), nab_false=false, state_bytes=4 * detector.STATE,
+    )  # fmt: skip
+    if out:
+        _write_nab(out, series, strengths)
+    return _same_everywhere(series, strengths, results)
+
+
+def _same_everywhere(series: list[_nab.Series], strengths: dict[str, list[int]], results: dict[str, float]) -> bool:
+    from tests.interpreters import Interpreters
+
+    children, same = Interpreters(), True
+    try:
+        for name in ("unix", "wasm"):
+            wrong = [one.name for one in series if detect_on(children[name], one) != strengths[one.name]]
+            print(f"{name}: bit-exact with CPython on {len(series) - len(wrong)} of {len(series)} series", *wrong)
+            results[f"nab_exact_{name}"] = len(series) - len(wrong)
+            same = same and not wrong
+    finally:
+        children.close()
+    return same
+
+
+def _write_nab(out: Path, series: list[_nab.Series], strengths: dict[str, list[int]]) -> None:
+    # NAB wants scores within 0..1; a strength s becomes s / (s + 60), which keeps the order.
+    for one in series:
+        folder, _, name = one.name.partition("/")
+        path = out / folder / f"sentill_{name}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(["timestamp", "value", "anomaly_score", "label"])
+            for time, value, strength, window in zip(
+                one.times, one.values, strengths[one.name], one.window, strict=True
+            ):
+                rows.writerow([time, value, strength / (strength + 60), int(window >= 0)])
+
+
+def main() -> int:
+    """Run the parts; 1 when one of them found a wrong result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nab-out", type=Path, help="write detections for the benchmark's own scorer")
+    parser.add_argument("--full", action="store_true", help="all 100 seeds of the fault statistics")
+    options = parser.parse_args()
+    print(f"health engine on {about()}")
+    results: dict[str, float] = {}
+    good = nab(results, options.nab_out)
+    print(f"-> {write_results('health', results)}")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
