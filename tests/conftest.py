@@ -30,7 +30,7 @@ class DeviceFile(pytest.File):
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 for name in names:
                     item = DeviceItem.from_parent(self, name=f"{node.name}[{name}]")
-                    item.function, item.interpreter, item.line = node.name, name, node.lineno
+                    item.target, item.interpreter, item.line = node.name, name, node.lineno
                     yield item
 
 
@@ -41,7 +41,7 @@ class DeviceFailure(Exception):
 class DeviceItem(pytest.Item):
     """One device test on one interpreter."""
 
-    function: str
+    target: str
     interpreter: str
     line: int
 
@@ -50,7 +50,7 @@ class DeviceItem(pytest.Item):
         child: Any = board.get() if self.interpreter == "board" else stash[_INTERPRETERS][self.interpreter]
         start = time.perf_counter()
         try:
-            reply, printed = child.request({"run": self.path.stem, "fn": self.function})
+            reply, printed = child.request({"run": self.path.stem, "fn": self.target})
         finally:
             stash[_SECONDS][self.interpreter] += time.perf_counter() - start
             stash[_ITEMS][self.interpreter] += 1
