@@ -18,6 +18,7 @@ ONBOARD = (HOST / "virtual" / "onboard", HOST / "agent")
 BASE = {"compat", "errors", "fixed"}
 # A split module belongs to the family of the name before its first underscore; health was split by meaning.
 FAMILIES = {"channel": "health", "detector": "health", "rul": "health"}
+FAMILIES |= {"wire": "protocol", "reader": "protocol", "exchange": "protocol"}
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic
 HARDWARE = {"machine", "esp", "esp32", "rp2", "network", "neopixel", "onewire", "bluetooth"}
 # Not on every interpreter the code runs on.

@@ -1,7 +1,7 @@
 """What differs between MicroPython and CPython, in one place: the only `except ImportError` of the device code.
 
 The device modules run unchanged on ESP32, RP2040, the Unix port, 32-bit WASM and CPython; they take `const`, the
-millisecond and microsecond ticks and `crc32` from here.
+millisecond and microsecond ticks, `crc32` and `native` from here.
 """
 
 from binascii import crc32  # noqa: F401  (re-exported)
@@ -34,3 +34,14 @@ except ImportError:
     def ticks_diff(end: int, start: int) -> int:  # type: ignore[misc]
         """Signed distance `end - start` in the wrapping domain, within ±2^29."""
         return ((end - start + 0x20000000) & 0x3FFFFFFF) - 0x20000000
+
+
+def native(name: str):
+    """The module `sentill.NAME` of native kernels, or None where the interpreter has no emitter for them.
+
+    None also for a module that was compiled for another architecture or left out of the firmware.
+    """
+    try:
+        return getattr(__import__("sentill." + name), name)
+    except (ImportError, SyntaxError, ValueError):
+        return None

@@ -1,0 +1,237 @@
+"""Frames on the wire, between the node and the terminal (UART) and between the node and people (USB).
+
+A frame is one line:
+
+    #T {"q":7,"ref":4711,"v":"approve"}*9a0b1c2d CR LF
+
+`#`, one capital letter for the type, one space, a flat JSON object, `*`, the CRC-32 (IEEE 802.3, as in zlib) of the bytes
+between `#` and `*` as 8 lower-case hex digits, CR LF. A receiver accepts a bare LF too. A line has at most MAX = 240 bytes,
+CR LF included, all of them printable ASCII. A frame may start anywhere in a line: what precedes it is noise. At a REPL
+prompt an echoed frame is a comment.
+
+The object is flat and written without white space. A value is an integer (no sign but `-`, no leading zeros, no fraction,
+at most 2^32-1 in magnitude), a string (escapes: `\\"`, `\\\\`, `\\/`), `true` or `false`. A key occurs once. Readers
+ignore keys they do not know.
+
+`q` comes first and counts the frames of a sender on this line from 1 to 2^30-1, then from 1 again, so that gaps show. Node
+time `t` is in seconds since 2024-01-01 UTC (since power-on while the clock is not set). Money is in cents, 0..2^30-1.
+
+| type | direction | fields |
+|------|-----------|--------|
+| T    | terminal to node: a transaction about to be sent | q, ref (0..2^32-1), t (0..2^30-1), amt (0..2^30-1), card (a token: 1..32 of `0-9A-Za-z_-`); optional profile of the card: pm (robust mean, 0..65535), pn (its transactions, 0..255; 0: no profile), ph (of the last 7 days with a high ratio, 0..255) |
+| T    | node to terminal: the verdict | q, ref, v ("approve", "review", "decline"), s (score), tr, td (thresholds for review, decline), m (model id), why (reason codes, comma separated), us (from the complete line to the verdict, microseconds) |
+| P    | terminal to node: a transaction turned out a fraud | q, ref, fraud=1; answered by R |
+| C    | to the node: a command | q, cmd and its arguments; answered by R |
+| R    | node: the answer to P and C, and to a T that cannot be judged | q, re (the q answered, 0 if it cannot be told), ok, then fields of the answer, or err (a code) and msg (a sentence); on a T also ref |
+| I    | node: who it is, at boot and on the command identify | q, t, sw, board, uid, fw, mpy, ... |
+| H    | node: health, at the configured rate | q, t; a summary, or with `ch` one channel's row |
+| E    | node: an event | q, t, ev and what belongs to it |
+| A    | reserved for audit records | |
+
+Amount 0 is a transaction like any other (account verification). A refund is not judged: amounts below 0 are refused.
+A CRC is no proof of origin. Frames with what looks like a card number are refused (code "pan") and never echoed.
+
+Codes in R frames: json, field, range, amount, card, pan, type, command, unknown, state, storage, crash.
+"""  # noqa: E501
+
+from .compat import const, crc32
+from .errors import FrameError
+
+MAX = 240
+MAX_Q = 0x3FFFFFFF
+MAX_AMOUNT = 0x3FFFFFFF
+MAX_TIME = 0x3FFFFFFF
+MAX_INT = 0xFFFFFFFF
+_MAX = const(240)
+_TAIL = const(9)  # `*` and the CRC
+_LEAST = const(14)  # `#T {}*01234567`
+_QUOTE = const(34)
+_BACKSLASH = const(92)
+
+
+def encode(kind: str, pairs) -> bytes:
+    """One line, CR LF included, for a frame of type `kind` with ordered (key, value) `pairs`.
+
+    Raises FrameError: "long" above MAX bytes, "value" for anything but integers, booleans and strings, "json"
+    for a string that is not printable ASCII; integers beyond ±(2^32-1) are a "value" too.
+    """
+    parts = []
+    for key, value in pairs:
+        if value is True:
+            text = "true"
+        elif value is False:
+            text = "false"
+        elif isinstance(value, int):
+            if not -MAX_INT <= value <= MAX_INT:
+                raise FrameError("value", "integer out of range in " + key)
+            text = str(value)
+        elif isinstance(value, str):
+            text = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        else:
+            raise FrameError("value", "only integers, strings and booleans travel, not " + key)
+        parts.append('"' + key + '":' + text)
+    body = (kind + " {" + ",".join(parts) + "}").encode()
+    if len(body) + _TAIL + 3 > _MAX:
+        raise FrameError("long", "frame of %d bytes" % (len(body) + _TAIL + 3))
+    _check_printable(body)
+    return b"#" + body + b"*%08x\r\n" % crc32(body)
+
+
+def fit(kind: str, pairs) -> bytes:
+    """Like `encode`, but cuts what is too long: the last string is shortened, then dropped, then the one before."""
+    pairs = list(pairs)
+    while True:
+        try:
+            return encode(kind, pairs)
+        except FrameError as error:
+            if error.code != "long" or not pairs:
+                raise
+        key, value = pairs.pop()
+        if isinstance(value, str) and len(value) > 8:
+            pairs.append((key, value[: len(value) - 8]))
+
+
+def printable(text: str, most: int = 80) -> str:
+    """`text` with everything but printable ASCII replaced by `?`, at most `most` characters."""
+    return "".join([c if " " <= c <= "~" else "?" for c in text[:most]])
+
+
+def decode(line) -> tuple:
+    """The frame in `line` (bytes, with or without the line end) as (type, dict of its fields in order of arrival).
+
+    Raises FrameError: "none" without a frame, "long", "crc", or "json" when the CRC is right and the object is not.
+    """
+    line = bytes(line)
+    if len(line) > _MAX:
+        raise FrameError("long", "line of %d bytes" % len(line))
+    end = len(line)
+    while end and line[end - 1] in (10, 13):
+        end -= 1
+    star = end - _TAIL
+    at = line.find(b"#")
+    seen = False
+    while 0 <= at and star - at >= 5:
+        if _is_start(line, at) and line[star] == 42:
+            seen = True
+            if b"%08x" % crc32(line[at + 1 : star]) == line[star + 1 : end]:
+                return chr(line[at + 1]), parse_fields(line[at + 3 : star])
+        at = line.find(b"#", at + 1)
+    raise FrameError("crc", "wrong checksum") if seen else FrameError("none", "no frame")
+
+
+def _is_start(buf, at) -> bool:
+    return buf[at] == 35 and 65 <= buf[at + 1] <= 90 and buf[at + 2] == 32 and buf[at + 3] == 123
+
+
+def parse_fields(data: bytes) -> dict:
+    """The fields of a flat JSON object as specified above. Raises FrameError "json" with the column of the fault."""
+    _check_printable(data)
+    fields: dict = {}
+    if data == b"{}":
+        return fields
+    at = 0
+    opening = 123
+    try:
+        while True:
+            if data[at] != opening:
+                raise _fault(at)
+            opening = 44
+            key, at = _string(data, at + 1)
+            if key in fields or data[at] != 58:
+                raise _fault(at)
+            c = data[at + 1]
+            if c == _QUOTE:
+                fields[key], at = _string(data, at + 1)
+            elif c == 116 and data[at + 1 : at + 5] == b"true":
+                fields[key], at = True, at + 5
+            elif c == 102 and data[at + 1 : at + 6] == b"false":
+                fields[key], at = False, at + 6
+            else:
+                fields[key], at = _integer(data, at + 1)
+            if data[at] == 125:
+                if at + 1 != len(data):
+                    raise _fault(at + 1)
+                return fields
+    except IndexError:
+        raise _fault(len(data))
+
+
+def _fault(at):
+    return FrameError("json", "not flat JSON at column %d" % at)
+
+
+def _string(data, at):
+    # The string at `at` and the position after it.
+    if data[at] != _QUOTE:
+        raise _fault(at)
+    start = at + 1
+    at = start
+    escaped = False
+    while data[at] != _QUOTE:
+        if data[at] == _BACKSLASH:
+            at += 1
+            escaped = True
+            if data[at] not in b'"\\/':
+                raise _fault(at)
+        at += 1
+    text = data[start:at].decode()
+    if escaped:
+        plain = []
+        skip = False
+        for c in text:
+            skip = c == "\\" and not skip
+            if not skip:
+                plain.append(c)
+        text = "".join(plain)
+    return text, at + 1
+
+
+def _integer(data, at):
+    start = at
+    if data[at] == 45:
+        at += 1
+    first = at
+    while 48 <= data[at] <= 57:
+        at += 1
+    digits = at - first
+    if not digits or (data[first] == 48 and (digits > 1 or first > start)):
+        raise _fault(at)
+    # Capped before conversion: a hostile number must not cost memory.
+    value = int(data[start:at]) if digits <= 10 else MAX_INT + 1
+    if not -MAX_INT <= value <= MAX_INT:
+        raise FrameError("range", "integer beyond 32 bits at column %d" % start)
+    return value, at
+
+
+def _check_printable(data):
+    for c in data:
+        if not 32 <= c <= 126:
+            raise FrameError("json", "not printable ASCII")
+
+
+class Sequence:
+    """Counts the gaps in the `q` of one sender: `missed` frames, `restarts` of its count."""
+
+    def __init__(self):
+        self.last = 0
+        self.missed = 0
+        self.restarts = 0
+
+    def seen(self, q: int) -> int:
+        """Take note of a frame's q (1..2^30-1); returns how many frames are missing before it."""
+        last = self.last
+        self.last = q
+        if not last:
+            return 0
+        if q > last:
+            gap = q - last - 1
+            self.missed = min(self.missed + gap, MAX_Q)
+            return gap
+        if not (q == 1 and last == MAX_Q):
+            self.restarts += 1
+        return 0
+
+
+def next_q(q: int) -> int:
+    """The count after `q`: 1..2^30-1, then 1 again."""
+    return q + 1 if q < MAX_Q else 1

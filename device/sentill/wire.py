@@ -1,0 +1,134 @@
+"""Byte work on frames where every microsecond of a decision counts, in plain bytecode.
+
+`wire_viper.py` has the same functions in native code. Only reader.py and exchange.py call either, with buffers they own
+and positions they have checked: a native kernel trusts its caller.
+"""
+
+# Slots of a scanned transaction request, an array("I") of SLOTS words.
+Q, REF, T, AMT, PM, PN, PH, CARD, CARD_LEN, SLOTS = range(10)
+
+
+def find_byte(buf, pos: int, end: int, byte: int) -> int:
+    """Position of the first `byte` in buf[pos:end], or -1."""
+    while pos < end:
+        if buf[pos] == byte:
+            return pos
+        pos += 1
+    return -1
+
+
+def put(buf, pos: int, src, n: int) -> int:
+    """Copy the first `n` bytes of `src` to buf[pos:]; returns the position after them."""
+    buf[pos : pos + n] = src[:n]
+    return pos + n
+
+
+def put_int(buf, pos: int, value: int) -> int:
+    """Write `value` (-2^30..2^32-1) in decimal to buf[pos:], up to 11 bytes; returns the position after it."""
+    text = b"%d" % value
+    buf[pos : pos + len(text)] = text
+    return pos + len(text)
+
+
+def put_hex(buf, pos: int, value: int) -> int:
+    """Write `value` (0..2^32-1) as 8 lower-case hex digits to buf[pos:]; returns the position after them."""
+    buf[pos : pos + 8] = b"%08x" % value
+    return pos + 8
+
+
+def same_hex(buf, pos: int, value: int) -> int:
+    """1 when buf[pos:pos+8] is `value` (0..2^32-1) as 8 lower-case hex digits, else 0."""
+    return 1 if buf[pos : pos + 8] == b"%08x" % value else 0
+
+
+def scan_request(buf, pos: int, end: int, out) -> int:
+    """Read the object of a T frame, buf[pos:end], into `out`, an array("I") of SLOTS words.
+
+    Returns 1 when it is a plain, complete and valid request: CARD and CARD_LEN tell where in `buf` the token lies; PM,
+    PN and PH are 0 where absent. Returns 0 for everything else, which the slow path then judges or refuses: unknown
+    keys, escapes, values out of range, a token in which 13 digits follow each other (`-` and `_` aside). `buf` must be
+    readable for 8 bytes beyond `end`.
+    """
+    if end - pos < 3 or buf[pos] != 123 or buf[end - 1] != 125:
+        return 0
+    out[4] = out[5] = out[6] = 0
+    seen = 0
+    while pos < end - 1:
+        # Here at the opening brace or a comma: ,"key":
+        if buf[pos + 1] != 34:
+            return 0
+        a = buf[pos + 2]
+        b = buf[pos + 3]
+        c = buf[pos + 4]
+        if b == 34:
+            slot = 0 if a == 113 else 2 if a == 116 else 9
+            pos += 4
+        elif c == 34:
+            slot = 9
+            if a == 112:
+                slot = 4 if b == 109 else 5 if b == 110 else 6 if b == 104 else 9
+            pos += 5
+        elif buf[pos + 5] == 34:
+            slot = 9
+            if a == 114 and b == 101 and c == 102:
+                slot = 1
+            elif a == 97 and b == 109 and c == 116:
+                slot = 3
+            pos += 6
+        else:
+            slot = 9
+            if a == 99 and b == 97 and c == 114 and buf[pos + 5] == 100 and buf[pos + 6] == 34:
+                slot = 7
+            pos += 7
+        if slot == 9 or buf[pos] != 58 or seen >> slot & 1:
+            return 0
+        seen |= 1 << slot
+        pos += 1
+        if slot == 7:
+            if buf[pos] != 34:
+                return 0
+            pos += 1
+            start = pos
+            run = 0
+            while True:
+                c = buf[pos]
+                if 48 <= c <= 57:
+                    run += 1
+                    if run > 12:
+                        return 0
+                elif 65 <= c <= 90 or 97 <= c <= 122:
+                    run = 0
+                elif c != 45 and c != 95:
+                    break
+                pos += 1
+            if c != 34 or pos == start or pos - start > 32:
+                return 0
+            out[7] = start
+            out[8] = pos - start
+            pos += 1
+        else:
+            start = pos
+            value = 0
+            c = buf[pos]
+            while 48 <= c <= 57 and pos - start < 9:
+                value = value * 10 + c - 48
+                pos += 1
+                c = buf[pos]
+            if pos == start or (buf[start] == 48 and pos - start > 1):
+                return 0
+            if 48 <= c <= 57:
+                # The tenth digit: up to 2^32-1 for a ref, 2^30-1 for the others.
+                most = 429496729 if slot == 1 else 107374182
+                if value > most or (value == most and c > (53 if slot == 1 else 51)):
+                    return 0
+                value = value * 10 + c - 48
+                pos += 1
+            elif slot > 4 and value > 255 or slot == 4 and value > 65535:
+                return 0
+            if slot > 3 and pos - start > 9:
+                return 0
+            out[slot] = value
+        c = buf[pos]
+        if c != 44 and pos != end - 1:
+            return 0
+    return 1 if seen & 143 == 143 and pos == end - 1 else 0
