@@ -23,6 +23,18 @@ class LinkError(SentillHostError):
     exit_code = 3
 
 
+class PortGone(LinkError):
+    """The port disappeared while in use: cable pulled, board reset or without power."""
+
+
+class BoardError(SentillHostError):
+    """Code run on the board raised an exception; `args[0]` names its last line, `traceback` holds all of it."""
+
+    def __init__(self, message: str, hint: str = "", traceback: str = ""):
+        super().__init__(message, hint)
+        self.traceback = traceback
+
+
 class VerifyError(SentillHostError):
     """What is on the board is not what was sent, or does not come up as it should."""
 

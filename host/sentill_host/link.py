@@ -1,0 +1,264 @@
+"""One serial port of a board: bytes, and the raw REPL through mpremote's transport, every step with a deadline.
+
+mpremote's own calls can wait forever on a dead board, print to the terminal and hide why a port did not open. This
+adapter is the only place that touches its transport: it bounds each step, climbs a ladder of recovery rungs when a
+program does not yield, and turns each failure into a LinkError that says what to do.
+"""
+
+import errno
+import json
+import os
+import select
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self
+
+import serial
+from mpremote.transport import TransportError
+from mpremote.transport_serial import SerialTransport
+
+from sentill_host import ports
+from sentill_host.errors import BoardError, LinkError, PortGone
+
+_RAW_PROMPT = b"raw REPL; CTRL-B to exit\r\n"
+_CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
+# Longest silence inside one answer of the raw-paste protocol. The board only reads and compiles there.
+_SILENCE_S = 3.0
+_POLL_S = 0.05
+
+
+class Link:
+    """An open port. Use as a context manager; closing leaves the board running what it runs.
+
+    `port` may be a stable link (`/dev/serial/by-id/...`): it is resolved at each opening, since the device behind it
+    can change over a reset. Raises LinkError when it cannot be opened, with the reason and a way out.
+    """
+
+    def __init__(self, port: str, baudrate: int = 115_200):
+        self.port = port
+        self.baudrate = baudrate
+        self._lock = ports.lock(port)
+        try:
+            self._transport = self._open()
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the port and give up its lock. Closing twice is harmless."""
+        self._close_transport()
+        self._lock.close()
+
+    # --- bytes -------------------------------------------------------------------------------------------------
+
+    def fileno(self) -> int:
+        """Descriptor to wait on for input."""
+        return int(self._transport.serial.fileno())
+
+    def read(self, timeout_s: float, limit: int = 65_536) -> bytes:
+        """What has arrived, waiting at most `timeout_s` for the first byte; b"" when nothing came. Raises PortGone."""
+        port = self._transport.serial
+        try:
+            if os.name == "posix":
+                # pyserial reconfigures the port at each change of its timeout, which costs more than a transaction.
+                if not select.select([port.fileno()], [], [], timeout_s)[0]:
+                    return b""
+                data = os.read(port.fileno(), limit)
+                if not data:
+                    raise OSError(errno.EIO, os.strerror(errno.EIO))
+                return data
+            if port.timeout != timeout_s:
+                port.timeout = timeout_s
+            data = port.read(1)
+            waiting = port.in_waiting if data else 0
+            return data + port.read(min(waiting, limit - 1)) if waiting else data
+        except (OSError, serial.SerialException) as error:
+            raise self._gone(error) from error
+
+    def write(self, data: bytes, timeout_s: float = 5.0) -> None:
+        """Send `data`. Raises PortGone, or LinkError when the board does not take it within `timeout_s`."""
+        port = self._transport.serial
+        try:
+            if port.write_timeout != timeout_s:
+                port.write_timeout = timeout_s
+            port.write(data)
+        except serial.SerialTimeoutException as error:
+            raise LinkError(f"{self.port}: takes no data for {timeout_s:g} s", "press the board's reset key") from error
+        except (OSError, serial.SerialException) as error:
+            raise self._gone(error) from error
+
+    def drain(self, quiet_s: float = 0.05, limit_s: float = 1.0) -> bytes:
+        """Read until the line is quiet for `quiet_s`, at most `limit_s`; returns what came."""
+        end = time.monotonic() + limit_s
+        data = b""
+        while time.monotonic() < end and (more := self.read(quiet_s)):
+            data += more
+        return data
+
+    # --- raw REPL ----------------------------------------------------------------------------------------------
+
+    def enter_repl(self, patience_s: float = 3.0) -> str:
+        """Stop whatever runs and enter the raw REPL without resetting its state; returns the rung that worked.
+
+        Rungs, each tried only when the one before failed: `interrupt` (Ctrl-C), `insist` (Ctrl-C every 50 ms for
+        `patience_s`, for programs that catch it), `reset` (reset line, then Ctrl-C through the boot). Raises LinkError.
+        """
+        for rung, prepare in (("interrupt", None), ("insist", None), ("reset", self._pulse_reset)):
+            if prepare is not None and not prepare():
+                continue
+            if rung == "interrupt":
+                self._raw_write(b"\r" + _CTRL_C + _CTRL_C)
+                self.drain(limit_s=0.5)
+            else:
+                self._insist(patience_s)
+            if self._ask_raw_repl():
+                return rung
+        raise LinkError(
+            f"{self.port}: the program on the board does not yield to Ctrl-C",
+            "press the board's reset key and run this again at once; if that fails, flash MicroPython anew",
+        )
+
+    def exec(self, code: str, timeout_s: float = 10.0, on_data: Callable[[bytes], None] | None = None) -> bytes:
+        """Run `code` in the raw REPL and return what it printed, within `timeout_s` overall.
+
+        `on_data` sees each piece as it arrives. Raises BoardError when the code raises, LinkError when the answer is
+        late or garbled, PortGone when the port disappears.
+        """
+        end = time.monotonic() + timeout_s
+        output = bytearray()
+
+        def collect(piece: bytes) -> None:
+            if piece != _CTRL_D:
+                output.extend(piece)
+                if on_data is not None:
+                    on_data(piece)
+            if time.monotonic() > end:
+                raise TransportError("too much output")
+
+        transport = self._transport
+        try:
+            transport.serial.timeout = _SILENCE_S
+            transport.serial.write_timeout = _SILENCE_S
+            transport.exec_raw_no_follow(code)
+            _, failure = transport.follow(timeout_s, collect)
+        except TransportError as error:
+            raise LinkError(
+                f"{self.port}: the board did not answer within {timeout_s:g} s", "check the cable; run this again"
+            ) from error
+        except (OSError, serial.SerialException) as error:
+            raise self._gone(error) from error
+        if failure:
+            trace = failure.decode("utf-8", "replace").strip()
+            raise BoardError(f"{self.port}: the board says {trace.splitlines()[-1]}", traceback=trace)
+        return bytes(output)
+
+    def exec_json(self, code: str, timeout_s: float = 10.0) -> Any:
+        """Run `code`, which prints one line of JSON last, and return the value. Raises as `exec`."""
+        text = self.exec(code, timeout_s).decode("utf-8", "replace").strip()
+        try:
+            return json.loads(text.splitlines()[-1])
+        except (ValueError, IndexError):
+            raise LinkError(f"{self.port}: garbled answer {text[-60:]!r}", "check the cable; run this again") from None
+
+    def leave_repl(self) -> None:
+        """Back to the friendly REPL; the program stays stopped."""
+        self._raw_write(b"\r" + _CTRL_B)
+        self._transport.in_raw_repl = False
+
+    def reset(self) -> None:
+        """Reset the board from the raw REPL as a power-on would; the port may disappear for a moment (`reopen`)."""
+        try:
+            self._transport.serial.timeout = _SILENCE_S
+            self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
+        except (TransportError, OSError, serial.SerialException):
+            # A board that resets before it has acknowledged the command has done what was asked.
+            pass
+        self._transport.in_raw_repl = False
+
+    def reopen(self, timeout_s: float = 10.0) -> None:
+        """Close and open the port again, waiting up to `timeout_s` for it to come back. Raises LinkError."""
+        self._close_transport()
+        end = time.monotonic() + timeout_s
+        while True:
+            try:
+                self._transport = self._open()
+                return
+            except LinkError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(_POLL_S)
+
+    # --- inside ------------------------------------------------------------------------------------------------
+
+    def _open(self) -> SerialTransport:
+        path = os.path.realpath(self.port) if os.path.exists(self.port) else self.port
+        try:
+            transport = SerialTransport(path, baudrate=self.baudrate, timeout=_SILENCE_S, exclusive=True)
+        except (TransportError, OSError, serial.SerialException, ValueError) as error:
+            raise ports.diagnose(self.port, error) from error
+        transport.serial.write_timeout = _SILENCE_S
+        return transport
+
+    def _close_transport(self) -> None:
+        try:
+            self._transport.close()
+        except (OSError, serial.SerialException):
+            # The device is gone; the descriptor still has to be closed.
+            self._transport.serial.close()
+
+    def _gone(self, error: Exception) -> PortGone:
+        return PortGone(
+            f"{self.port}: the port disappeared ({_reason(error)})",
+            "check cable and power; run this again, it goes on where it stopped",
+        )
+
+    def _raw_write(self, data: bytes) -> None:
+        self.write(data, _SILENCE_S)
+
+    def _insist(self, patience_s: float) -> None:
+        end = time.monotonic() + patience_s
+        while time.monotonic() < end:
+            self._raw_write(_CTRL_C)
+            self.read(_POLL_S)
+        self.drain(limit_s=0.5)
+
+    def _ask_raw_repl(self) -> bool:
+        transport = self._transport
+        for _ in range(2):
+            # Ctrl-B first: from a half-sent raw command only the friendly prompt is a known place.
+            self._raw_write(b"\r" + _CTRL_B + _CTRL_C + b"\r" + _CTRL_A)
+            try:
+                transport.serial.timeout = _POLL_S
+                data = transport.read_until(1, _RAW_PROMPT, timeout=1.0, timeout_overall=2.0)
+            except (OSError, serial.SerialException) as error:
+                raise self._gone(error) from error
+            if data.endswith(_RAW_PROMPT):
+                transport.in_raw_repl = True
+                return True
+        return False
+
+    def _pulse_reset(self) -> bool:
+        """Pull EN low through RTS, as the auto-reset circuit of most ESP32 boards does. False without such a line."""
+        port = self._transport.serial
+        try:
+            port.dtr = False
+            port.rts = True
+            time.sleep(0.1)
+            port.rts = False
+        except (OSError, serial.SerialException) as error:
+            if getattr(error, "errno", None) in (errno.ENOTTY, errno.EINVAL):
+                return False
+            raise self._gone(error) from error
+        return True
+
+
+def _reason(error: Exception) -> str:
+    code = getattr(error, "errno", None)
+    return os.strerror(code) if isinstance(code, int) and code > 0 else str(error).split(":")[0]
