@@ -1,0 +1,89 @@
+"""Boards as data and the files made for them."""
+
+import hashlib
+import json
+import re
+
+import pytest
+
+from sentill import __version__
+from sentill_host import boards, bundle
+from sentill_host.errors import PlatformError, UsageError
+
+UNIX64 = bundle.Firmware((1, 29, 0), 6 | 3 << 8 | 2 << 10)
+RP2040 = bundle.Firmware((1, 28, 0), 6 | 3 << 8 | 4 << 10)
+
+
+def test_the_interpreters_number_is_taken_apart():
+    assert (UNIX64.mpy_version, UNIX64.mpy_sub, UNIX64.arch) == (6, 3, "x64")
+    assert RP2040.arch == "armv6m"
+    assert bundle.Firmware((1, 28, 0), 0).mpy_version == 0
+    assert RP2040.text == "1.28.0"
+
+
+def test_every_board_folder_has_what_a_deploy_needs():
+    assert "SIM" in boards.all_boards()
+    for board in boards.all_boards().values():
+        assert board.id == board.directory.name
+        assert board.pins.is_file(), board.pins
+
+
+def test_boards_are_recognised_by_id_and_otherwise_by_their_clues():
+    assert boards.recognise("SIM", "", "linux") is boards.load("sim")
+    assert boards.recognise("NO_SUCH_BOARD", "something else", "stm32") is None
+    with pytest.raises(UsageError, match="unknown board") as caught:
+        boards.load("toaster")
+    assert "SIM" in caught.value.hint
+
+
+@pytest.mark.parametrize("board_id", sorted(boards.all_boards()))
+@pytest.mark.parametrize("firmware", [UNIX64, RP2040], ids=["x64", "armv6m"])
+def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
+    board = boards.load(board_id)
+    first = bundle.build(board, firmware)
+    bundle.compile_file.cache_clear()
+    second = bundle.build(board, firmware)
+    assert first == second
+    assert first.id == second.id
+    paths = [entry.path for entry in first.entries]
+    assert paths[-1] == "/main.py"
+    assert len(set(paths)) == len(paths)
+    modules = {path.relative_to(boards.device_package()).as_posix() for path in boards.device_package().rglob("*.py")}
+    for name in modules:
+        if not name.startswith("hal/port_"):
+            assert f"/sentill/{name.removesuffix('.py')}.mpy" in paths
+    ports = [path for path in paths if path.startswith("/sentill/hal/port_")]
+    assert ports in ([f"/sentill/hal/port_{board.port}.mpy"], []), ports
+
+
+def test_native_code_is_made_for_the_boards_processor_and_only_there():
+    board = boards.load("SIM")
+    viper = re.compile(r".*_viper\.(mpy|py)$")
+    for firmware, number in ((UNIX64, 2), (RP2040, 4)):
+        native = [entry for entry in bundle.build(board, firmware).entries if viper.match(entry.path)]
+        assert native
+        assert {entry.data[2] >> 2 & 0xF for entry in native} == {number}
+    plain = bundle.build(board, bundle.Firmware((1, 28, 0), 6 | 3 << 8))
+    assert not [entry.path for entry in plain.entries if viper.match(entry.path)]
+
+
+def test_an_interpreter_of_another_format_gets_sources():
+    other = bundle.build(boards.load("SIM"), bundle.Firmware((1, 18, 0), 5))
+    assert not [entry.path for entry in other.entries if entry.path.endswith(".mpy")]
+    # Another sub-version concerns native code only.
+    sub = bundle.build(boards.load("SIM"), bundle.Firmware((1, 22, 0), 6 | 2 << 8 | 4 << 10))
+    assert {entry.path.endswith(".mpy") for entry in sub.entries if "_viper" in entry.path} == {False}
+    assert "/sentill/protocol.mpy" in [entry.path for entry in sub.entries]
+
+
+def test_the_manifest_says_what_the_files_are():
+    made = bundle.build(boards.load("SIM"), UNIX64)
+    manifest = json.loads(made.manifest.data)
+    assert (manifest["version"], manifest["board"], manifest["bundle"]) == (__version__, "SIM", made.id)
+    assert manifest["files"] == [[e.path, len(e.data), hashlib.sha256(e.data).hexdigest()] for e in made.entries]
+    assert made.size == sum(size for _, size, _ in manifest["files"]) + len(made.manifest.data)
+
+
+def test_the_compilers_words_reach_the_user():
+    with pytest.raises(PlatformError, match=r"sentill/bad\.py.*SyntaxError"):
+        bundle.compile_file("sentill/bad.py", b"def (:\n")
