@@ -1,0 +1,113 @@
+"""Talk to a running node over an open port: commands and their replies, requests and their verdicts."""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from sentill import protocol
+from sentill_host.errors import LinkError, PortGone
+from sentill_host.link import Link
+from sentill_host.telemetry import Decoder, Frame, Text
+
+Pairs = Iterable[tuple[str, int | str | bool]]
+
+
+class NodeClient:
+    """Counts the frames sent, decodes the frames received, and keeps those nobody waited for in `unclaimed`."""
+
+    def __init__(self, link: Link):
+        self.link = link
+        self.decoder = Decoder()
+        self.unclaimed: deque[Frame | Text] = deque(maxlen=1_000)
+        self._q = 0
+        self._arrived: deque[Frame | Text] = deque()
+
+    def send(self, kind: str, pairs: Pairs) -> int:
+        """Send one frame; returns its q. Raises FrameError when the fields make no frame, LinkError."""
+        self._q = protocol.next_q(self._q)
+        self.link.write(protocol.encode(kind, [("q", self._q), *pairs]))
+        return self._q
+
+    def receive(self, timeout_s: float) -> Frame | Text | None:
+        """The next frame or line of text, None when none is complete within `timeout_s`. Raises PortGone."""
+        end = time.monotonic() + timeout_s
+        while not self._arrived:
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            self._arrived.extend(self.decoder.feed(self.link.read(left)))
+        return self._arrived.popleft()
+
+    def answer(self, wanted: int, timeout_s: float) -> dict[str, Any] | None:
+        """The fields of the R frame that answers frame `wanted`; None when late. The rest goes to `unclaimed`."""
+        end = time.monotonic() + timeout_s
+        while (left := end - time.monotonic()) > 0:
+            item = self.receive(left)
+            if isinstance(item, Frame) and item.kind == "R" and item.fields.get("re") == wanted:
+                return item.fields
+            if item is not None:
+                self.unclaimed.append(item)
+        return None
+
+    def command(self, name: str, timeout_s: float = 2.0, **arguments: int | str | bool) -> dict[str, Any]:
+        """Have the node carry out a command; the fields of its reply. Raises LinkError when it refuses or is silent."""
+        fields = self.answer(self.send("C", [("cmd", name), *arguments.items()]), timeout_s)
+        if fields is None:
+            hint = f"does it run? look with `sentill monitor {self.link.port}`"
+            raise LinkError(f"{self.link.port}: the node does not answer {name!r}", hint)
+        if not fields.get("ok"):
+            raise LinkError(f"{self.link.port}: the node refuses {name!r}: {fields.get('msg') or fields.get('err')}")
+        return fields
+
+    def reopen(self, timeout_s: float = 10.0) -> None:
+        """Open the port again after it went away, and forget what was half received. Raises LinkError."""
+        self.link.reopen(timeout_s)
+        self.decoder.forget()
+        self._arrived.clear()
+
+
+def await_identity(client: NodeClient, timeout_s: float) -> tuple[dict[str, Any] | None, list[str]]:
+    """Wait for a booting node to tell who it is; returns its I frame's fields, or None when late, and the console text.
+
+    Asks every second, since the frame of the boot itself may be lost while a USB port comes back. The port may go away
+    meanwhile; raises LinkError when it does not return in time.
+    """
+    end = time.monotonic() + timeout_s
+    console: list[str] = []
+    ask = time.monotonic() + 1.0
+    while (now := time.monotonic()) < end:
+        try:
+            if now >= ask:
+                ask = now + 1.0
+                client.send("C", [("cmd", "identify")])
+            item = client.receive(min(0.2, end - now))
+        except PortGone:
+            client.reopen(max(end - now, 0.1))
+            continue
+        if isinstance(item, Frame) and item.kind == "I":
+            return item.fields, console
+        if isinstance(item, Text):
+            console.append(item.line)
+    console.extend(item.line for item in client.decoder.flush() if isinstance(item, Text))
+    return None, console
+
+
+def request_maintenance(client: NodeClient, timeout_s: float = 1.5) -> bool:
+    """Ask a running node to stand by for work on it, without its watchdog; False when no node answers.
+
+    At a REPL prompt the frame is an inert comment: the prompt that comes back ends the wait.
+    """
+    client.link.drain(limit_s=0.2)
+    wanted = client.send("C", [("cmd", "maintenance")])
+    end = time.monotonic() + timeout_s
+    tail = b""
+    while (left := end - time.monotonic()) > 0:
+        data = client.link.read(min(left, 0.1))
+        tail = (tail + data)[-400:]
+        if not data and tail.endswith(b">>> "):
+            return False
+        for item in client.decoder.feed(data):
+            if isinstance(item, Frame) and item.kind == "R" and item.fields.get("re") == wanted:
+                return bool(item.fields.get("ok"))
+    return False
