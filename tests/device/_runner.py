@@ -84,6 +84,8 @@ def _traceback(error):
 def _decode(value):
     if isinstance(value, dict) and "hex" in value:
         return unhexlify(value["hex"])
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
     return value
 
 
