@@ -26,8 +26,8 @@ SILENT = 9
 RANGE = 10
 CAUSES = detector.CAUSES + ("limit", "forecast", "silent", "range")
 
-WORDS = 64  # words 0..47 belong to the detector, 48..57 to the forecast
-TREND = 48
+WORDS = 64  # words 0..46 belong to the detector, 47..57 to the forecast
+TREND = detector.STATE
 _SUM = const(58)  # sum of the running step's samples in detector scale; counters: of increments
 _CNT = const(59)  # their number | consecutive missing readings << 15
 _TIME = const(60)  # node time of the last sample
@@ -60,6 +60,7 @@ KEYS = {
     "warn_at": (0, 0, 32767),
     "trend_s": (0, 0, 30 * 86400),  # 0: no forecast
     "horizon_s": (0, 0, 1 << 29),  # a fail limit closer than this makes the state warn, than twice this watch
+    "life_s": (0, 0, 1 << 29),  # typical time from `good` to the fail limit, 0: not known
     "per_s": (0, 0, 86400),  # 0: a gauge; else a counter, shown as increments per this many seconds
 }
 
@@ -90,6 +91,11 @@ class Channel:
         self._span = span >> self._shift or 1
         if self.hyst < 0:
             self.hyst = span >> 6
+        if self.good == _NONE:
+            self.good = self._middle(self.limit_ahead(-1), self.limit_ahead(1))
+        self._life = self.life_s // self.trend_s if self.trend_s else 0
+        limit = self.lo_fail if self.lo_fail > -_NONE else self.hi_fail
+        self._drop = self.scaled(limit) - self.scaled(self.good) if self._life else 0
         self.s = array("i", [0] * WORDS)
         self.s[_FLAGS] = 100 << 14
 
@@ -131,7 +137,7 @@ class Channel:
     @property
     def value(self) -> int:
         """The last value in units; for a counter the increments per `per_s` of the last finished step."""
-        return self.unscaled(self.s[46]) if self.per_s else self.s[_VALUE]
+        return self.unscaled(detector.last(self.s)) if self.per_s else self.s[_VALUE]
 
     def learning(self) -> int:
         """Steps the detector still has to see before it raises alarms; 0 when it has learnt the channel."""
@@ -142,8 +148,6 @@ class Channel:
         high = self.limit_ahead(1)
         low = self.limit_ahead(-1)
         good = self.good
-        if good == _NONE:
-            good = self._middle(low, high)
         if high < _NONE and value > good:
             left, span = high - value, high - good
         elif low > -_NONE and value < good:
@@ -199,7 +203,7 @@ class Channel:
                 s[_SUM] += value if value < 65536 else 65535
                 self._count()
                 if strength >= 0:
-                    level = self._limit(self.unscaled(s[46]), flags)
+                    level = self._limit(self.unscaled(detector.last(s)), flags)
                     cause = LIMIT
             elif self.min <= value <= self.max:
                 s[_VALUE] = value
@@ -236,7 +240,9 @@ class Channel:
         s[_SUM] = 0
         s[_CNT] &= ~_MOST
         strength = detector.update(s, f, q, time_s // 3600 % 24, self.learn)
-        if self.trend_s and rul.push(s, TREND, detector.level(s), time_s, self.trend_s):
+        if self.trend_s >= 16 * self.step_s:
+            q = detector.level(s)
+        if self.trend_s and rul.push(s, TREND, q, time_s, self.trend_s):
             self._foresee(trend)
         return strength
 
@@ -248,7 +254,7 @@ class Channel:
 
     def forecast(self, trend) -> bool:
         """Fit `trend` to this channel's points; True when a limit lies ahead and its times are in `trend`."""
-        if not self.trend_s or not trend.fit(self.s, TREND):
+        if not self.trend_s or not trend.fit(self.s, TREND, self._drop, self._life):
             return False
         way = trend.rising()
         limit = self.limit_ahead(way)
@@ -257,7 +263,7 @@ class Channel:
     def _foresee(self, trend):
         level = 0
         if self.forecast(trend):
-            horizon = (self.horizon_s << 4) // self.trend_s
+            horizon = _sixteenths(self.horizon_s, self.trend_s * trend.every)
             level = WARN if trend.left <= horizon else WATCH if trend.left <= horizon << 1 else OK
         way = trend.rising() if trend.points >= rul.MIN_POINTS else 0
         self.s[_FLAGS] = self.s[_FLAGS] & ~(3 << 12 | 3 << 22) | level << 12 | (way & 3) << 22
@@ -316,3 +322,8 @@ class Channel:
             why = 0
         s[_FLAGS] = flags & ~0xFFF | state | why << 2 | confirm << 6
         return state != was
+
+
+def _sixteenths(span_s, every_s):
+    # span_s in sixteenths of every_s, without leaving 30 bits.
+    return (span_s << 4) // every_s if span_s < 1 << 25 else (span_s // every_s) << 4

@@ -20,7 +20,7 @@ SEASONAL = 5
 DISPERSION = 6
 CAUSES = ("", "spike", "level", "drift", "stuck", "seasonal", "dispersion")
 
-STATE = 48  # words of state used by one channel
+STATE = 47  # words of state used by one channel
 LEARN = 720  # samples before the first alarm is raised, unless the caller says otherwise
 ALARM = 59  # strength of an alarm worth showing; LOUD where few false alarms matter more than missed ones
 LOUD = 93
@@ -40,8 +40,7 @@ _S3 = const(42)  # seasonal dispersion over 8
 _AM = const(43)  # evidence | strength of the last alarm << 15
 _NC = const(44)  # samples seen, from 16383 back to 8192 | samples left of the mask << 14
 _SEEN = const(45)  # bit per hour of the day that has a profile
-_PREV = const(46)  # previous sample
-_WHY = const(47)  # cause that has contributed most to the running evidence | its weight << 4
+_PREV = const(46)  # previous sample + 32768 | cause that has contributed most to the evidence << 16 | its weight << 19
 
 _PRE = const(32)  # samples before the records start
 _LEAK = const(14)  # records move 2^-14 of their distance per sample
@@ -72,6 +71,11 @@ def learning(s, learn: int = LEARN) -> int:
     return learn - seen if seen < learn else 0
 
 
+def last(s) -> int:
+    """The newest sample taken."""
+    return (s[_PREV] & 0xFFFF) - 32768
+
+
 def level(s) -> int:
     """The running level of the channel, in the unit of its samples: their moving average over 16."""
     return s[_M4] >> 8
@@ -79,7 +83,7 @@ def level(s) -> int:
 
 def cause(s) -> int:
     """What has contributed most to the running evidence: one of SPIKE .. DISPERSION, QUIET when nothing has."""
-    return s[_WHY] & 15
+    return s[_PREV] >> 16 & 7
 
 
 def update(s, f, q: int, hour: int, learn: int = LEARN) -> int:
@@ -93,9 +97,9 @@ def update(s, f, q: int, hour: int, learn: int = LEARN) -> int:
     x = q << 8
     if n == 0:
         s[_M4] = s[_M6] = s[_M7] = x
-        s[_PREV] = q
-    dx = abs(q - s[_PREV]) << 8
-    s[_PREV] = q
+        s[_PREV] = q + 32768
+    dx = abs(q - last(s)) << 8
+    s[_PREV] = s[_PREV] & ~0xFFFF | q + 32768
     s[_M4] += (x - s[_M4]) >> 4
     s[_M6] += (x - s[_M6]) >> 6
     s[_M7] += (x - s[_M7]) >> 7
@@ -188,8 +192,8 @@ def _break_records(s, f, n, calm):
 def _blame(s, weight, feature, calm):
     # Keeps the cause with the greatest leaking weight. A record broken without an unusual step is a drift, or, right
     # after a jump, a level that has shifted; jump upon jump is dispersion.
-    w = s[_WHY] >> 4
-    was = s[_WHY] & 15
+    w = s[_PREV] >> 19
+    was = s[_PREV] >> 16 & 7
     w -= (w + 15) >> 4
     if w <= 0:
         w = was = 0
@@ -206,7 +210,7 @@ def _blame(s, weight, feature, calm):
         if weight >= w or was == SPIKE or (was == LEVEL and c == DISPERSION):
             was = c
             w = weight if weight > w else w
-    s[_WHY] = was | w << 4
+    s[_PREV] = s[_PREV] & 0xFFFF | was << 16 | w << 19
 
 
 def _alarm(s, total):

@@ -71,10 +71,10 @@ class Monitor:
         left_s = -1
         if c.forecast(self._trend):
             t = self._trend
-            left_s = _seconds(t.left, c.trend_s)
+            left_s = _seconds(t.left, c.trend_s * t.every)
             row.append(("left_h", left_s // 3600))
-            row.append(("lo_h", _seconds(t.left_low, c.trend_s) // 3600))
-            row.append(("hi_h", _seconds(t.left_high, c.trend_s) // 3600))
+            row.append(("lo_h", _seconds(t.left_low, c.trend_s * t.every) // 3600))
+            row.append(("hi_h", _seconds(t.left_high, c.trend_s * t.every) // 3600))
         if c.cause:
             row.append(("why", CAUSES[c.cause]))
         if c.learning():

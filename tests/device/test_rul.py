@@ -13,12 +13,18 @@ def _filled(values, every_s=3600, start=1000):
     return s
 
 
-def test_points_come_back_oldest_first():
-    s = _filled(range(-5, 20))
+def test_points_come_back_oldest_first_and_thin_out():
+    s = _filled(range(10))
     out = array("i", [0] * 16)
     n = rul.unpack(s, 0, out)
-    assert n == 16, n
-    assert list(out) == list(range(4, 20)), list(out)
+    assert list(out)[:n] == list(range(10)), list(out)
+    s = _filled(range(0, 36 * 4, 4))
+    n = rul.unpack(s, 0, out)
+    assert n == 9, n  # 16 points of 2 have become 8 of 4
+    assert list(out)[:n] == [6 + 16 * k for k in range(9)], list(out)
+    t = rul.Trend()
+    assert t.fit(s, 0)
+    assert t.every == 4, t.every
 
 
 def test_both_halves_of_a_word_hold_the_whole_range():
@@ -34,6 +40,12 @@ def test_a_straight_line_is_met_on_time():
     assert t.level == 850, t.level
     assert t.forecast(650)
     assert abs(t.left - 20 * 16) <= 2, t.left
+    s = _filled([1000 - 10 * i for i in range(160)])
+    assert t.fit(s, 0)
+    assert t.forecast(-16000 // 10)
+    assert t.every == 16, t.every
+    ends = 159 + t.left * t.every // 16
+    assert abs(ends - 260) <= 2, ends
     assert t.left_low <= t.left <= t.left_high, (t.left_low, t.left, t.left_high)
 
 
@@ -57,17 +69,28 @@ def test_no_forecast_without_trend_points_or_reach():
     assert t.forecast(200), t.left
 
 
-def test_gaps_are_bridged_and_long_ones_start_anew():
+def test_gaps_are_filled_and_long_ones_start_anew():
     s = _filled([0, 10, 20])
     assert not rul.push(s, 0, 25, 1000 + 2 * 3600 + 3599, 3600)
-    assert rul.push(s, 0, 60, 1000 + 6 * 3600, 3600)
+    assert rul.push(s, 0, 60, 1000 + 4 * 3600, 3600)
     out = array("i", [0] * 16)
     n = rul.unpack(s, 0, out)
-    assert list(out)[:n] == [0, 10, 20, 30, 40, 50, 60], list(out)
+    assert list(out)[:n] == [0, 10, 20, 60, 60], list(out)
     assert rul.push(s, 0, 7, 1000 + 60 * 3600, 3600)
     assert rul.unpack(s, 0, out) == 1, rul.unpack(s, 0, out)
     assert rul.push(s, 0, 8, 5, 3600), "the clock went back"
     assert rul.unpack(s, 0, out) == 1, rul.unpack(s, 0, out)
+
+
+def test_a_typical_life_steadies_a_short_history():
+    s = _filled([1000, 1010, 990, 1005, 1000, 1010])
+    t = rul.Trend()
+    assert t.fit(s, 0)
+    assert not t.forecast(-1000), (t.gentle, t.steep)
+    assert t.fit(s, 0, -2000, 100)
+    assert t.forecast(-1000), (t.gentle, t.steep)
+    assert 80 * 16 < t.left < 130 * 16, t.left
+    assert t.left_low < t.left < t.left_high, (t.left_low, t.left, t.left_high)
 
 
 def test_no_intermediate_needs_the_heap():
