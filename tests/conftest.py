@@ -11,10 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests import board
 from tests.interpreters import NAMES, TESTS, ChildDied, Interpreters
+
+# No deadline: examples travel to other processes on a machine that may be busy. The same examples in every run.
+hypothesis.settings.register_profile("sentill", deadline=None, derandomize=True, max_examples=300)
+hypothesis.settings.load_profile("sentill")
 
 _INTERPRETERS = pytest.StashKey[Interpreters]()
 _SECONDS = pytest.StashKey[dict[str, float]]()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.interpreters import NAMES, ChildDied, ChildError, Interpreter
+from tests.interpreters import DEVICE, NAMES, ChildDied, ChildError, Interpreter, is_native
 
 UNIX = [name for name in NAMES if name.startswith("unix")]
 
@@ -70,3 +70,13 @@ def test_running_out_of_memory_is_reported_and_the_child_replaced(name: str, tmp
         assert child.outcome("_misbehave:use_up_the_heap") == ("raises", "MemoryError")
         assert child.call("_misbehave:echo", 5) == 5
         assert child.starts == 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_native_kernels_run_on_unix_and_nowhere_else(name: str, tmp_path: Path) -> None:
+    """Without this, a kernel that no longer compiles would leave all tests to its plain twin."""
+    kernels = [path.stem for path in sorted((DEVICE / "sentill").glob("*.py")) if is_native(path)]
+    assert kernels
+    with Interpreter(name, tmp_path) as child:
+        for kernel in kernels:
+            assert child.call("_drive_kernels:has", kernel) == (name in UNIX), kernel

@@ -3,14 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-import hypothesis
 import pytest
 
 from tests.interpreters import NAMES, Interpreters
-
-# No deadline: examples travel to other processes on a machine that may be busy. The same examples in every run.
-hypothesis.settings.register_profile("differential", deadline=None, derandomize=True, max_examples=300)
-hypothesis.settings.load_profile("differential")
 
 Same = Callable[..., Any]
 
