@@ -85,13 +85,10 @@ class Result:
 def read_config(text: str, name: str) -> bytes:
     """A configuration file checked by the node's own rules, as it goes to the board. Raises UsageError."""
     try:
-        value = json.loads(text)
-        node_config.validate(value)
-    except ValueError as error:
-        raise UsageError(f"{name}: not JSON ({error})") from None
+        node_config.parse(text.encode())
     except ConfigError as error:
         raise UsageError(f"{name}: {error.message}") from None
-    return json.dumps(value, separators=(",", ":")).encode()
+    return json.dumps(json.loads(text), separators=(",", ":")).encode()
 
 
 def deploy(

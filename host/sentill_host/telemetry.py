@@ -11,6 +11,8 @@ from sentill.errors import FrameError
 
 # A line without an end: the rest of the stream must not wait for it, nor memory grow.
 _LONGEST_LINE = 4_096
+# Sent to a node only: seen from it they are the echo of a REPL prompt.
+_TO_THE_NODE = "CP"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Decoder:
                 self.health.malformed += 1
                 return []
             return self._text(line)
+        if kind in _TO_THE_NODE:
+            return []
         before = line[: len(line) - len(tail) + _start(tail)]
         missed = 0
         q = fields.get("q")

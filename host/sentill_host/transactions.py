@@ -144,9 +144,9 @@ def requests(data: Transactions, terminals: list[int], since: int = 0) -> dict[i
         if profile is None:
             profile = profiles[card] = features.Profile()
         if wanted[ref]:
-            profile.advance(t)
+            pm, pn, ph = profile.at(t)
             name = names.setdefault(card, token(data.card_ids[card]))
-            request = Request(ref, t, amt, name, profile.pm, profile.pn, profile.ph, bool(data.fraud[ref]))
+            request = Request(ref, t, amt, name, pm, pn, ph, bool(data.fraud[ref]))
             result[int(data.terminal[ref])].append(request)
         profile.update(amt, t)
     return result
