@@ -4,11 +4,15 @@ Exit codes: 0 done, 1 failed, 2 wrong request, 3 board not reachable, 4 verifica
 130 interrupted.
 """
 
+import signal
 import sys
+from types import FrameType
 
 import typer
+from rich.markup import escape
 
 from sentill import __version__
+from sentill_host.cli import deploy, monitor, ports, replay, simulate
 from sentill_host.cli.output import err
 from sentill_host.errors import SentillHostError
 
@@ -34,14 +38,28 @@ def root(
     """Deploy, watch and audit the sensor node inside a payment terminal."""
 
 
+# One line per verb.
+app.command()(deploy.deploy)
+app.command()(monitor.monitor)
+app.command()(replay.replay)
+app.command()(ports.ports)
+app.add_typer(simulate.app, name="simulate")
+
+
+def _terminated(signum: int, frame: FrameType | None) -> None:
+    # Unwinds like Ctrl-C, so that boards are put back to work and children end.
+    sys.exit(128 + signum)
+
+
 def main() -> None:
     """Entry point of the `sentill` command: runs a verb, turns expected failures into a message and an exit code."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
     except SentillHostError as error:
-        err.print(f"[bold red]error:[/] {error}", markup=True)
+        err.print(f"[bold red]error:[/] {escape(str(error))}")
         if error.hint:
-            err.print(f"[bold]try:[/] {error.hint}")
+            err.print(f"[bold]try:[/] {escape(error.hint)}")
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         err.print("interrupted")
