@@ -230,7 +230,8 @@ def test_fuzzed_objects_with_right_checksums():
     reader = FrameReader()
     slow = exchange.Request()
     slow._scan = lambda *args: 0
-    outs = [array("I", bytes(4 * wire.SLOTS)) for _ in scans()]
+    scanners = scans()
+    outs = [array("I", bytes(4 * wire.SLOTS)) for _ in scanners]
     accepted = refused = 0
     for _ in range(LINES):
         text = mutate(noise, body)
@@ -242,7 +243,7 @@ def test_fuzzed_objects_with_right_checksums():
         reader.received(len(line))
         if reader.next() != 84:
             continue
-        fast = [scan(reader.buf, reader.start, reader.end, out) for scan, out in zip(scans(), outs)]
+        fast = [scan(reader.buf, reader.start, reader.end, out) for scan, out in zip(scanners, outs)]
         assert min(fast) == max(fast), (line, fast)
         try:
             slow.parse(reader, pan.looks_like_pan)
