@@ -27,6 +27,7 @@ _ARCHES = (
     "", "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp", "xtensa", "xtensawin",
     "rv32imc", "rv64imc",
 )  # fmt: skip
+_PORT = re.compile(rb"\bport_\w+")
 _NATIVE = re.compile(rb"^\s*@micropython\.(viper|native)\b", re.MULTILINE)
 
 
@@ -129,9 +130,11 @@ def build(board: boards.Board, firmware: Firmware) -> Bundle:
 
 def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
     root = boards.device_package()
+    ports = _PORT.findall(board.pins.read_bytes()) if board.pins.is_file() else []
     for source in sorted(root.rglob("*.py")):
         name = source.relative_to(root).as_posix()
-        if name.startswith("hal/port_") and name != f"hal/port_{board.port}.py":
+        # Of the ports only the one that the board's pin file names.
+        if name.startswith("hal/port_") and Path(name).stem.encode() not in ports:
             continue
         text = source.read_bytes()
         native = _NATIVE.search(text) is not None

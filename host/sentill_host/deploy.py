@@ -276,6 +276,8 @@ def preflight(survey: Survey, bundle: Bundle, copy: Iterable[Entry]) -> None:
     """Refuse before the first write what cannot succeed. Raises VerifyError with the finding and what to do."""
     about = survey.about
     block = about["block"]
+    if not block:
+        raise VerifyError("the board has no file system", "flash MicroPython anew; its first start makes one")
     need = sum(-(-len(entry.data) // block) * block for entry in copy if not survey.holds(entry, ".new"))
     need += _SPARE_BLOCKS * block
     if need > about["flash_free"]:

@@ -77,7 +77,7 @@ def _survey():
     walk("/models")
     try:
         with open("/manifest.json") as f:
-            print(json.dumps(f.read(4096)))
+            print(json.dumps(f.read(16384)))
     except OSError:
         print("null")
 
