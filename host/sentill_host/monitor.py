@@ -36,7 +36,7 @@ class NodeView:
             self.identity = fields
         elif item.kind == "H":
             if "ch" in fields:
-                self.channels[str(fields["ch"])] = fields
+                self.channels[str(fields.get("name", fields["ch"]))] = fields
             else:
                 self.summary = fields
         elif item.kind == "E":
@@ -49,7 +49,7 @@ class NodeView:
 
     def worst(self) -> str:
         """The worst state of any channel, "" while none has reported."""
-        states = [STATES.index(row["state"]) for row in self.channels.values() if row.get("state") in STATES]
+        states = [STATES.index(row["st"]) for row in self.channels.values() if row.get("st") in STATES]
         return STATES[max(states)] if states else ""
 
 

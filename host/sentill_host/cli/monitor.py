@@ -109,7 +109,7 @@ def _screen(port: str, view: NodeView, health: LinkHealth, height: int) -> Group
         parts.append(Words(details(view.summary)))
     if view.verdicts:
         parts.append(Words("verdicts " + ", ".join(f"{name} {count}" for name, count in view.verdicts.items())))
-    parts.append(_channel_table(view))
+    parts.append(channel_table(view))
     room = max((height - len(view.channels) - 10) // 2, 2)
     events = [f"{e.get('t', '')} {e.get('ev', '?')} {details(e, ('ev',))}" for e in list(view.events)[-room:]]
     parts.append(Panel("\n".join(events) or "none yet", title="events", title_align="left"))
@@ -124,15 +124,24 @@ def _screen(port: str, view: NodeView, health: LinkHealth, height: int) -> Group
     return Group(*parts)
 
 
-def _channel_table(view: NodeView) -> Table:
-    names: list[str] = []
-    for row in view.channels.values():
-        names += [key for key in row if key not in names and key not in ("q", "t", "ch", "state")]
-    table = Table("channel", "state", *names, box=None, header_style="bold")
+def channel_table(view: NodeView) -> Table:
+    """The node's attribute table, a row per health channel."""
+    table = Table("channel", "state", "health", "worst", "reading", "trend", "time left", "cause", "advice", box=None)
     for name, row in sorted(view.channels.items()):
-        state = str(row.get("state", ""))
-        cells = [str(row.get(key, "")) for key in names]
-        table.add_row(name, Words(state, style=STATE_STYLES.get(state, "")), *cells)
+        state = str(row.get("st", ""))
+        left = f"{row['left_h']} h" if "left_h" in row else ""
+        learning = f"learning, {row['lrn']} steps left" if "lrn" in row else ""
+        table.add_row(
+            name,
+            Words(state, style=STATE_STYLES.get(state, "")),
+            str(row.get("v", "")),
+            str(row.get("w", "")),
+            f"{row.get('raw', '')} {row.get('u', '')}",
+            {1: "rising", -1: "falling"}.get(row.get("tr", 0), ""),
+            left,
+            str(row.get("why", "")),
+            str(row.get("adv", learning)),
+        )
     return table
 
 
