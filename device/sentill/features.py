@@ -1,0 +1,368 @@
+"""Transaction, card profile and feedback in; twelve int16 features out (schema "min12").
+
+The trainer on the host calls this very file, so what a model was trained on is what the board computes.
+
+| feature    | value |
+|------------|-------|
+| `L_amt`    | amount of the transaction, cents |
+| `F_runf`   | frauds in the current run of frauds of the terminal's resolved history (0 when the newest is genuine) |
+| `F_rung`   | genuines in the current run of genuines (0 when the newest is a fraud) |
+| `F_hfirst` | hours since the first fraud of the latest run of frauds |
+| `F_hlast`  | hours since the last resolved fraud |
+| `F_hgen`   | hours since the last resolved genuine transaction |
+| `F_n30`    | resolved transactions in the last 30 resolved day-buckets |
+| `F_f30`    | resolved frauds in those buckets |
+| `G_unx30`  | resolved frauds in those buckets whose amount does not explain them |
+| `G_rew`    | ratio of the amount to the card's robust mean, Q6: `amt * 64 // (pm + 1)` |
+| `G_ewmean` | the card's robust mean `pm`, cents |
+| `G_hi7`    | the card's earlier transactions of the last 7 days with a high ratio, `ph` |
+
+All saturate at 32767, which also stands for "never" in the hours. The G_ features of the card are 0 without a
+profile (`pn` = 0).
+
+*Resolved*: a transaction of this terminal at least 7 days old. It is a fraud when feedback named it meanwhile, else
+genuine. *Day-bucket*: `t // 86400`; the window ends at the day 7 days before now (that day counts as far as it is
+resolved) and spans 30 days. *Explained*: amount above 22000 cents, or a ratio above 144 (Q6) on a card with at least
+5 transactions.
+
+Times are node time in seconds, 0 <= t < 2^30; amounts cents, 0 <= amt < 2^30; intermediates stay below 2^30, so that
+nothing here allocates on a 32-bit board except `save`, `restore` and the constructors.
+"""
+
+from array import array
+from struct import pack_into, unpack_from
+
+from .compat import const, crc32
+from .errors import StorageError
+from .features_pending import Pending
+from .features_profile import Profile, ratio_q6  # noqa: F401  (Profile: one import for the trainer)
+
+N = 12
+NAMES = (
+    "L_amt",
+    "F_runf",
+    "F_rung",
+    "F_hfirst",
+    "F_hlast",
+    "F_hgen",
+    "F_n30",
+    "F_f30",
+    "G_unx30",
+    "G_rew",
+    "G_ewmean",
+    "G_hi7",
+)
+# CRC-32 of "min12/1:" and the names joined by commas: a model made for other features is refused.
+SCHEMA_ID = 0x4729259D
+DELAY_S = 604_800
+
+_DAY_S = const(86_400)
+_DELAY_S = const(604_800)
+_HOUR_S = const(3_600)
+_DAYS = const(30)
+_MAX16 = const(32_767)
+_BIG_CENTS = const(22_000)
+_HIGH_Q6 = const(144)
+_MIN_COUNT = const(5)
+_EXPLAINED = const(1)
+_FRAUD = const(2)
+_MAX_COUNTER = const(0x3FFFFFFF)
+
+# Scalars of a History, one int32 array: a subscript costs what an attribute costs, and it is saved as it stands.
+_NOW = const(0)
+_DUE = const(1)  # before this time `advance` has nothing to do but move the clock
+_RUNF = const(2)
+_RUNG = const(3)
+_FIRST = const(4)  # times in seconds, -1 for never
+_LAST = const(5)
+_GEN = const(6)
+_N30 = const(7)
+_F30 = const(8)
+_U30 = const(9)
+_DAY = const(10)  # newest day of the window
+_BACKWARDS = const(11)
+_OVERFLOWS = const(12)
+_DUPLICATES = const(13)
+_UNKNOWN = const(14)
+_SCALARS = const(15)
+
+# Saved image: magic, u16 pending, the scalars as i32, 3 x 30 u16 day totals, the pending transactions; a CRC-32 of all
+# before it closes the image.
+_MAGIC = b"STH1"
+_HEADER = const(6)
+_FIXED = const(6 + 4 * 15 + 6 * 30)
+_RECORD = const(9)
+
+
+class History:
+    """A terminal's transactions: a ring of pending ones, day totals and runs of the resolved ones.
+
+    `capacity` (1..65534) bounds the pending transactions. When the ring is full the oldest is resolved early, with the
+    feedback received so far, the window then ends at its day if it ended before, and `overflows` counts it. About 11
+    bytes per slot and 1 KB besides.
+    """
+
+    def __init__(self, capacity: int = 512):
+        self._pending = Pending(capacity)
+        self._s = array("i", bytes(4 * _SCALARS))
+        self._n = array("H", bytes(2 * _DAYS))
+        self._f = array("H", bytes(2 * _DAYS))
+        self._u = array("H", bytes(2 * _DAYS))
+        self._clear()
+
+    def _clear(self) -> None:
+        self._pending.clear()
+        s = self._s
+        for i in range(_SCALARS):
+            s[i] = 0
+        s[_FIRST] = s[_LAST] = s[_GEN] = -1
+        for i in range(_DAYS):
+            self._n[i] = self._f[i] = self._u[i] = 0
+
+    @property
+    def capacity(self) -> int:
+        """Most transactions that can be pending."""
+        return self._pending.capacity
+
+    @property
+    def pending(self) -> int:
+        """Transactions not yet resolved."""
+        return self._pending.count
+
+    @property
+    def now(self) -> int:
+        """The latest time seen, seconds."""
+        return self._s[_NOW]
+
+    @property
+    def backwards(self) -> int:
+        """Times that lay before an earlier one and were taken as the latest time seen."""
+        return self._s[_BACKWARDS]
+
+    @property
+    def overflows(self) -> int:
+        """Transactions resolved early because the ring was full."""
+        return self._s[_OVERFLOWS]
+
+    @property
+    def duplicates(self) -> int:
+        """Transactions ignored because their ref was pending already."""
+        return self._s[_DUPLICATES]
+
+    @property
+    def unknown(self) -> int:
+        """Feedback for a ref that is not pending: never seen, or resolved before the news came."""
+        return self._s[_UNKNOWN]
+
+    def advance(self, t: int) -> None:
+        """Move the clock to `t` and resolve what is 7 days old. A time before the latest one is counted and ignored."""
+        s = self._s
+        if t < s[_NOW]:
+            self._bump(_BACKWARDS)
+            return
+        s[_NOW] = t
+        if t >= s[_DUE]:
+            self._catch_up(t - _DELAY_S)
+
+    def _catch_up(self, old: int) -> None:
+        """Resolve what happened up to `old`, let the window end there, and find out when there is work again."""
+        day = old // _DAY_S
+        self._window(day)
+        p = self._pending
+        while p.count and p.times[p.head] <= old:
+            self._resolve()
+        due = (day + 1) * _DAY_S
+        if p.count and p.times[p.head] < due:
+            due = p.times[p.head]
+        self._s[_DUE] = due + _DELAY_S
+
+    # At most 11 locals and stack slots per function from here on: MicroPython takes larger frames from the heap.
+
+    def fill(self, x, t: int, amt: int, pm: int, pn: int, ph: int) -> None:
+        """Write the features of a transaction into `x`, an `array("h")` of 12, after advancing to `t`.
+
+        `t` seconds, `amt` cents; `pm` the card's robust mean in cents (0..65535), `pn` its transactions (0..255; 0 for
+        no profile), `ph` its high-ratio transactions of the last 7 days (0..255).
+        """
+        self.advance(t)
+        x[0] = amt if amt < _MAX16 else _MAX16
+        self._own(x)
+        if pn:
+            x[9] = ratio_q6(amt, pm)
+            x[10] = pm if pm < _MAX16 else _MAX16
+            x[11] = ph
+        else:
+            x[9] = 0
+            x[10] = 0
+            x[11] = 0
+
+    def _own(self, x) -> None:
+        """The features of the terminal's own history, 1 to 8."""
+        s = self._s
+        v = s[_RUNF]
+        x[1] = v if v < _MAX16 else _MAX16
+        v = s[_RUNG]
+        x[2] = v if v < _MAX16 else _MAX16
+        now = s[_NOW]
+        v = s[_FIRST]
+        if v < 0:  # no fraud yet
+            x[3] = x[4] = _MAX16
+        else:
+            v = (now - v) // _HOUR_S
+            x[3] = v if v < _MAX16 else _MAX16
+            v = (now - s[_LAST]) // _HOUR_S
+            x[4] = v if v < _MAX16 else _MAX16
+        v = s[_GEN]
+        v = (now - v) // _HOUR_S if v >= 0 else _MAX16
+        x[5] = v if v < _MAX16 else _MAX16
+        v = s[_N30]
+        x[6] = v if v < _MAX16 else _MAX16
+        v = s[_F30]
+        x[7] = v if v < _MAX16 else _MAX16
+        v = s[_U30]
+        x[8] = v if v < _MAX16 else _MAX16
+
+    def add(self, ref: int, t: int, amt: int, pm: int, pn: int, ph: int) -> bool:
+        """Remember a transaction until it resolves; False (and counted) when `ref` is pending already.
+
+        Units as in `fill`; `ref` 0..2^32-1. A `t` before the latest time is taken as that time.
+        """
+        if t > self._s[_NOW]:
+            self.advance(t)
+        if self._pending.find(ref) >= 0:
+            self._bump(_DUPLICATES)
+            return False
+        # A ratio above 144 is at least 145/64 of the mean; both products stay far below 2^30.
+        if amt > _BIG_CENTS or (pn >= _MIN_COUNT and (pm + 1) * (_HIGH_Q6 + 1) <= amt << 6):
+            self._push(_EXPLAINED)
+        else:
+            self._push(0)
+        return True
+
+    def _push(self, flags: int) -> None:
+        s = self._s
+        p = self._pending
+        if p.count == p.capacity:
+            self._bump(_OVERFLOWS)
+            self._window(p.times[p.head] // _DAY_S)
+            self._resolve()
+        t = s[_NOW]
+        if not p.count and t + _DELAY_S < s[_DUE]:
+            s[_DUE] = t + _DELAY_S
+        p.push(t, flags)
+
+    def feedback(self, ref: int) -> bool:
+        """Note that `ref` was a fraud. False (and counted) when it is not pending; repeating does no harm."""
+        slot = self._pending.find(ref)
+        if slot < 0:
+            self._bump(_UNKNOWN)
+            return False
+        self._pending.flags[slot] |= _FRAUD
+        return True
+
+    def _bump(self, counter: int) -> None:
+        s = self._s
+        if s[counter] < _MAX_COUNTER:
+            s[counter] += 1
+
+    def _resolve(self) -> None:
+        """Move the oldest pending transaction into the runs and, where its day is in the window, the day totals."""
+        s = self._s
+        slot = self._pending.pop()
+        t = self._pending.times[slot]
+        flags = self._pending.flags[slot]
+        if flags & _FRAUD:
+            if not s[_RUNF]:
+                s[_FIRST] = t
+            s[_RUNG] = 0
+            s[_LAST] = t
+            self._bump(_RUNF)
+        else:
+            s[_RUNF] = 0
+            s[_GEN] = t
+            self._bump(_RUNG)
+        t //= _DAY_S
+        if t > s[_DAY] - _DAYS:
+            self._count(t % _DAYS, flags)
+
+    def _count(self, bucket: int, flags: int) -> None:
+        s = self._s
+        n = self._n
+        if n[bucket] < 65_535:
+            n[bucket] += 1
+            s[_N30] += 1
+            if flags & _FRAUD:
+                self._f[bucket] += 1
+                s[_F30] += 1
+                if not flags & _EXPLAINED:
+                    self._u[bucket] += 1
+                    s[_U30] += 1
+
+    def _window(self, day: int) -> None:
+        """Let the window end at `day` unless it ends later already; days that drop out leave the totals."""
+        s = self._s
+        steps = day - s[_DAY]
+        if steps <= 0:
+            return
+        s[_DAY] = day
+        if steps > _DAYS:
+            steps = _DAYS
+        while steps:
+            bucket = day % _DAYS
+            s[_N30] -= self._n[bucket]
+            s[_F30] -= self._f[bucket]
+            s[_U30] -= self._u[bucket]
+            self._n[bucket] = self._f[bucket] = self._u[bucket] = 0
+            day -= 1
+            steps -= 1
+
+    def save(self) -> bytes:
+        """The whole state as bytes: 250 and 9 per pending transaction, closed by a CRC-32."""
+        image = bytearray(_FIXED + self._pending.size() + 4)
+        image[:4] = _MAGIC
+        pack_into("<H", image, 4, self._pending.count)
+        at = _HEADER
+        for v in self._s:
+            pack_into("<i", image, at, v)
+            at += 4
+        for days in (self._n, self._f, self._u):
+            for v in days:
+                pack_into("<H", image, at, v)
+                at += 2
+        self._pending.save(image, at)
+        at = len(image) - 4
+        pack_into("<I", image, at, crc32(memoryview(image)[:at]))
+        return bytes(image)
+
+    def restore(self, image) -> None:
+        """Take over the state `save` gave. Into a smaller ring the oldest transactions are resolved early, and counted.
+
+        Raises StorageError, leaving this history as it was, when the image is damaged or of another version.
+        """
+        size = len(image)
+        if size < _FIXED + 4 or bytes(image[:4]) != _MAGIC:
+            raise StorageError("history", "not a saved history")
+        count = unpack_from("<H", image, 4)[0]
+        if size != _FIXED + _RECORD * count + 4:
+            raise StorageError("history", "saved history has the wrong length")
+        if crc32(memoryview(image)[: size - 4]) != unpack_from("<I", image, size - 4)[0]:
+            raise StorageError("history", "saved history fails its checksum")
+        self._clear()
+        s = self._s
+        at = _HEADER
+        for i in range(_SCALARS):
+            s[i] = unpack_from("<i", image, at)[0]
+            at += 4
+        for days in (self._n, self._f, self._u):
+            for i in range(_DAYS):
+                days[i] = unpack_from("<H", image, at)[0]
+                at += 2
+        p = self._pending
+        while count:
+            if p.count == p.capacity:
+                self._bump(_OVERFLOWS)
+                self._window(p.times[p.head] // _DAY_S)
+                self._resolve()
+            at = p.restore(image, at)
+            count -= 1
+        s[_DUE] = 0  # found anew by the next `advance`

@@ -1,0 +1,111 @@
+"""The transactions whose label is not known yet: a bounded ring in time order, with every ref found in O(1).
+
+Refs hang in 256 chains by the exclusive-or of their bytes. A ref above 2^30 is a heap object on a 32-bit board, so refs
+are kept and compared as two 16-bit halves and nothing here allocates but the constructor, `save` and `restore`.
+"""
+
+from array import array
+from struct import pack_into, unpack_from
+
+from .compat import const
+
+EXPLAINED = 1  # flags
+FRAUD = 2
+
+_EXPLAINED = const(1)
+_FRAUD = const(2)
+_CHAINS = const(256)
+_RECORD = const(9)  # u32 ref, u32 t, u8 flags
+
+
+class Pending:
+    """A ring of `capacity` (1..65534) slots. `times` (seconds) and `flags` go by slot; `head` is the oldest."""
+
+    def __init__(self, capacity: int):
+        if not 1 <= capacity <= 65_534:
+            raise ValueError("capacity must be 1..65534")
+        self.capacity = capacity
+        self.count = 0
+        self.head = 0
+        self.times = array("i", bytes(4 * capacity))
+        self.flags = bytearray(capacity)
+        self._low = array("H", bytes(2 * capacity))
+        self._high = array("H", bytes(2 * capacity))
+        self._next = array("H", bytes(2 * capacity))  # slot + 1 of the next in the chain, 0 ends it
+        self._chains = array("H", bytes(2 * _CHAINS))
+        self._ref = bytearray(4)  # the ref `find` looked for last
+
+    def clear(self) -> None:
+        """Forget all."""
+        self.count = self.head = 0
+        for i in range(_CHAINS):
+            self._chains[i] = 0
+
+    def find(self, ref: int) -> int:
+        """Slot of `ref` (0..2^32-1), or -1."""
+        b = self._ref
+        pack_into("<I", b, 0, ref)
+        slot = self._chains[b[0] ^ b[1] ^ b[2] ^ b[3]]
+        if slot:
+            low = b[0] | b[1] << 8
+            high = b[2] | b[3] << 8
+            while slot:
+                slot -= 1
+                if self._low[slot] == low and self._high[slot] == high:
+                    return slot
+                slot = self._next[slot]
+        return -1
+
+    def push(self, t: int, flags: int) -> None:
+        """Append the ref that `find` just did not find. The ring must have room and `t` not precede the newest."""
+        b = self._ref
+        slot = self.head + self.count
+        if slot >= self.capacity:
+            slot -= self.capacity
+        self.count += 1
+        self.times[slot] = t
+        self.flags[slot] = flags
+        self._low[slot] = b[0] | b[1] << 8
+        self._high[slot] = b[2] | b[3] << 8
+        chains = self._chains
+        t = b[0] ^ b[1] ^ b[2] ^ b[3]
+        self._next[slot] = chains[t]
+        chains[t] = slot + 1
+
+    def pop(self) -> int:
+        """Remove the oldest and return its slot, whose time and flags stay readable until the next `push`."""
+        slot = self.head
+        chain = self._low[slot] ^ self._high[slot]
+        chain = (chain ^ chain >> 8) & 255
+        link = self._chains[chain]
+        slot += 1
+        if link == slot:
+            self._chains[chain] = 0  # chains grow at the front, so the oldest is the last link
+        else:
+            follow = self._next
+            while follow[link - 1] != slot:
+                link = follow[link - 1]
+            follow[link - 1] = 0
+        self.head = slot if slot < self.capacity else 0
+        self.count -= 1
+        return slot - 1
+
+    def size(self) -> int:
+        """Bytes `save` writes."""
+        return _RECORD * self.count
+
+    def save(self, image: bytearray, at: int) -> None:
+        """Write the transactions into `image` from `at` on, oldest first: u32 ref, u32 t, u8 flags each."""
+        slot = self.head
+        for _ in range(self.count):
+            pack_into("<HHi", image, at, self._low[slot], self._high[slot], self.times[slot])
+            image[at + 8] = self.flags[slot]
+            at += _RECORD
+            slot = slot + 1 if slot + 1 < self.capacity else 0
+
+    def restore(self, image: bytes, at: int) -> int:
+        """Append the transaction that `save` wrote at `at` and return where the next one begins. Needs room."""
+        low, high, t = unpack_from("<HHi", image, at)
+        pack_into("<HH", self._ref, 0, low, high)
+        self.push(t, image[at + 8])
+        return at + _RECORD
