@@ -20,6 +20,7 @@ BASE = {"compat", "crypto", "errors", "fixed", "flash"}
 FAMILIES = {
     **dict.fromkeys(("channel", "detector", "rul"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
+    **dict.fromkeys(("commands", "port", "store", "terminal", "vitals"), "node"),
 }
 FAMILIES |= {"wire": "protocol", "reader": "protocol", "exchange": "protocol"}
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic
