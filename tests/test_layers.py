@@ -22,7 +22,6 @@ FAMILIES = {
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
     **dict.fromkeys(("commands", "port", "store", "terminal", "vitals"), "node"),
 }
-FAMILIES |= {"wire": "protocol", "reader": "protocol", "exchange": "protocol"}
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic
 HARDWARE = {"machine", "esp", "esp32", "rp2", "network", "neopixel", "onewire", "bluetooth"}
 # Not on every interpreter the code runs on.
