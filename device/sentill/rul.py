@@ -1,14 +1,14 @@
 """Remaining useful life: a robust trend through 16 points, and the time until it meets a threshold.
 
-A channel keeps its history in STATE words of its `array('i')`: up to 16 points, two 15-bit halves to a word. They begin
-`every_s` seconds apart; when all 16 are taken, neighbours are averaged and the spacing doubles, so that the points always
-span at least the newer half of the channel's life. The trend is Theil and Sen's: the median of the slopes of all pairs, the
-level the median of what the newest eight points predict for now. Where the typical life is known (a data sheet, other
-units), its slope counts as much as half a life of own points. The band, meant to hold the truth in 80 of 100 cases, comes
-from the quartiles of slopes and levels and is never narrower than wear is crooked.
+A channel keeps its history in STATE words of its `array('i')`: up to 16 points, two 15-bit halves to a word. They
+begin `every_s` seconds apart; when all 16 are taken, neighbours are averaged and the spacing doubles, so that the
+points always span at least the newer half of the channel's life. The trend is Theil and Sen's: the median of the
+slopes of all pairs, the level the median of what the newest eight points predict for now. Where the typical life is
+known (a data sheet, other units), its slope counts as much as half a life of own points. The band, meant to hold the
+truth in 80 of 100 cases, comes from the quartiles of slopes and levels and is never narrower than wear is crooked.
 
-"No forecast" is an answer: too few points, no slope that stands out of the noise, or a threshold too far away. Times are
-relative to the newest point, so that every intermediate stays within ±2^30.
+"No forecast" is an answer: too few points, no slope that stands out of the noise, or a threshold too far away. Times
+are relative to the newest point, so that every intermediate stays within ±2^30.
 """
 
 from array import array
@@ -35,9 +35,9 @@ _BEND = const(3)  # wear is rarely quite straight: the band is at least 3/16 of 
 class Trend:
     """Scratch and result of one forecast; one object serves all channels.
 
-    After `fit`: `points`, `every` (values per point), `slope` (Q14 per interval between points) with `gentle` and `steep`
-    around it, `level` (fitted value at the newest point). After `forecast` returned True: `left`, `left_low`, `left_high`
-    in sixteenths of an interval after the newest point.
+    After `fit`: `points`, `every` (values per point), `slope` (Q14 per interval between points) with `gentle` and
+    `steep` around it, `level` (fitted value at the newest point) and its `spread`. After `forecast` returned True:
+    `left`, `left_low`, `left_high` in sixteenths of an interval after the newest point.
     """
 
     def __init__(self):

@@ -3,6 +3,7 @@
 from array import array
 
 from sentill import detector
+from sentill.wear import STATE, WearIndex
 
 
 def strengths(state, samples, hours, learn):
@@ -18,3 +19,14 @@ def strengths(state, samples, hours, learn):
     for i in range(len(q)):
         out[i] = detector.update(s, f, q[i], hours[i], learn)
     return bytes(s) + bytes(out)
+
+
+def lives(data, readings):
+    """Remaining life [life, low, high] after each of `readings`, by the wear index `data`."""
+    index = WearIndex(data)
+    s = array("i", [0] * STATE)
+    out = []
+    for x in readings:
+        index.update(s, 0, x)
+        out.append([index.life, index.low, index.high])
+    return out

@@ -11,6 +11,9 @@ import sys
 from array import array
 from pathlib import Path
 
+import numpy as np
+
+import _life
 import _nab
 from _data import about, data_folder, write_results
 from sentill import detector
@@ -108,6 +111,41 @@ def _write_nab(out: Path, series: list[_nab.Series], strengths: dict[str, list[i
                 rows.writerow([time, value, strength / (strength + 60), int(window >= 0)])
 
 
+def remaining_life(results: dict[str, float]) -> None:
+    """Batteries (forecast from a trend) and turbofans (trained wear index)."""
+    answers = _life.battery()
+    if len(answers) < 2:
+        print(f"skipped: battery life: fewer than two cells of nasa_battery*.tar.* in {data_folder()}")
+    else:
+        rows, near = [], []
+        for name, lives in answers.items():
+            off = [abs(row[1] - row[0]) for row in lives.rows]
+            print(f"cell {name}: end {lives.rows[0][0]}, {len(off)} forecasts, {lives.none} refused,"
+                  f" median error {np.median(off):.1f} cycles")  # fmt: skip
+            rows += lives.rows
+            near += [abs(row[1] - row[0]) <= 0.2 * row[0] for row in lives.rows]
+        median = float(np.median([abs(row[1] - row[0]) for row in rows]))
+        covered = float(np.mean([row[2] <= row[0] <= row[3] for row in rows]))
+        print(f"battery: median error {median:.1f} cycles, within 20 % of life {np.mean(near):.1%},"
+              f" band covers {covered:.1%}")  # fmt: skip
+        results.update(
+            rul_battery_median_cycles=round(median, 2), rul_battery_alpha20=round(float(np.mean(near)), 4),
+            rul_battery_coverage=round(covered, 4),
+        )  # fmt: skip
+    turbofan = _life.turbofan()
+    if turbofan is None:
+        print(f"skipped: turbofan life: no cmapss_fd001*.tar.* in {data_folder()}")
+        return
+    true, got, low, high = np.array(turbofan[0]).T
+    rmse = float(np.sqrt(np.mean((true - got) ** 2)))
+    covered = float(np.mean((low <= true) & (true <= high)))
+    print(f"turbofan FD001, 5 folds, {len(true)} cuts: RMSE {rmse:.2f} (capped at 125), band covers {covered:.1%},"
+          f" index of {turbofan[1]} bytes")  # fmt: skip
+    results.update(
+        rul_fd001_rmse=round(rmse, 3), rul_fd001_coverage=round(covered, 4), rul_fd001_bytes=turbofan[1]
+    )  # fmt: skip
+
+
 def main() -> int:
     """Run the parts; 1 when one of them found a wrong result."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -117,6 +155,7 @@ def main() -> int:
     print(f"health engine on {about()}")
     results: dict[str, float] = {}
     good = nab(results, options.nab_out)
+    remaining_life(results)
     print(f"-> {write_results('health', results)}")
     return 0 if good else 1
 
