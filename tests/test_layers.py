@@ -15,12 +15,12 @@ HOST = ROOT / "host" / "sentill_host"
 # Sent to boards, real and virtual; not of this computer.
 ONBOARD = (HOST / "virtual" / "onboard", HOST / "agent")
 
-BASE = {"compat", "crypto", "errors", "fixed", "flash"}
+BASE = {"compat", "crypto", "errors", "files", "flash"}
 # A split module belongs to the family before its first underscore (tree_viper to tree), or to the one named here.
 FAMILIES = {
     **dict.fromkeys(("channel", "detector", "rul"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
-    **dict.fromkeys(("commands", "port", "store", "terminal", "vitals"), "node"),
+    **dict.fromkeys(("commands", "port", "setup", "store", "terminal", "vitals"), "node"),
 }
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic
 HARDWARE = {"machine", "esp", "esp32", "rp2", "network", "neopixel", "onewire", "bluetooth"}
