@@ -59,6 +59,7 @@ KEYS = {
     "watch_at": (59, 0, 32767),  # strength of an anomaly that makes the state watch, warn; 0: never
     "warn_at": (0, 0, 32767),
     "trend_s": (0, 0, 30 * 86400),  # 0: no forecast
+    "thin": (0, 0, rul.MOST_SHIFT),  # 0: the trend of the newest 16 values, 8: of the whole history, for slow wear
     "horizon_s": (0, 0, 1 << 29),  # a fail limit closer than this makes the state warn, than twice this watch
     "life_s": (0, 0, 1 << 29),  # typical time from `good` to the fail limit, 0: not known
     "per_s": (0, 0, 86400),  # 0: a gauge; else a counter, shown as increments per this many seconds
@@ -242,7 +243,7 @@ class Channel:
         strength = detector.update(s, f, q, time_s // 3600 % 24, self.learn)
         if self.trend_s >= 16 * self.step_s:
             q = detector.level(s)
-        if self.trend_s and rul.push(s, TREND, q, time_s, self.trend_s):
+        if self.trend_s and rul.push(s, TREND, q, time_s, self.trend_s, self.thin):
             self._foresee(trend)
         return strength
 

@@ -24,7 +24,7 @@ _SHAPE = const(9)  # points held, 0..16 | log2 of values per point << 5 | values
 _MEAN = const(10)  # mean of the values since the newest point, Q8
 _HALF = const(0x7FFF)
 _BIAS = const(16384)
-_MOST_SHIFT = const(8)
+MOST_SHIFT = 8
 _Q = const(14)  # slopes are Q14 per interval
 _FAR = const(512)  # intervals: a threshold farther away than this is no forecast
 _PAIRS = const(120)
@@ -144,22 +144,23 @@ def _time(way, slope):
     return (way << _Q) // ((slope + 15) >> 4 or 1)
 
 
-def push(s, base: int, value: int, now_s: int, every_s: int) -> bool:
+def push(s, base: int, value: int, now_s: int, every_s: int, most_shift: int = MOST_SHIFT) -> bool:
     """Keep `value` (±16383) if `every_s` seconds have passed since the last one; True when a point was completed.
 
-    A gap of up to 16 points is filled with the new value; after a longer one, or when the clock has gone back, the
-    points start anew.
+    The spacing of the points doubles at most `most_shift` (0..MOST_SHIFT) times, then the oldest makes room: 0 for the
+    newest 16 values, the most for the whole history. A gap of up to 16 points is filled with the new value; after a
+    longer one, or when the clock has gone back, the points start anew.
     """
     late = now_s - s[base + _DUE]
     if s[base + _SHAPE] == 0 or late < 0 or late >> (s[base + _SHAPE] >> 5 & 15) > 16 * every_s:
         s[base + _SHAPE] = 0
         s[base + _DUE] = now_s
-        return _take(s, base, value)
+        return _take(s, base, value, most_shift)
     if late < every_s:
         return False
     done = False
     while late >= every_s:
-        done = _take(s, base, value) or done
+        done = _take(s, base, value, most_shift) or done
         s[base + _DUE] += every_s
         late -= every_s
     return done
@@ -173,7 +174,7 @@ def unpack(s, base: int, out) -> int:
     return count
 
 
-def _take(s, base, value):
+def _take(s, base, value, most_shift):
     # One more value for the running mean; True when it completes a point.
     shape = s[base + _SHAPE]
     count = shape & 31
@@ -186,7 +187,7 @@ def _take(s, base, value):
         s[base + _SHAPE] = count | shift << 5 | held << 9
         return False
     if count == POINTS:
-        if shift < _MOST_SHIFT:
+        if shift < most_shift:
             for k in range(8):
                 _put(s, base, k, (_get(s, base, 2 * k) + _get(s, base, 2 * k + 1)) >> 1)
             s[base + _SHAPE] = 8 | (shift + 1) << 5 | held << 9

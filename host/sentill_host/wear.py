@@ -58,7 +58,7 @@ def train(runs: list[Ints], settings: WearSettings | None = None) -> bytes:
     if not runs or not 0 < runs[0].shape[1] <= 16:
         raise WearTrainingError("a wear index needs runs to failure with 1 to 16 inputs")
     everything = np.concatenate(runs)
-    offset = np.round(np.median(everything, axis=0)).astype(np.int64)
+    offset: Ints = np.asarray(np.round(np.median(everything, axis=0)), dtype=np.int64)
     moving = everything.std(axis=0) > 0
     if not moving.any():
         raise WearTrainingError("no input changes over the runs")
@@ -76,13 +76,14 @@ def train(runs: list[Ints], settings: WearSettings | None = None) -> bytes:
     )[0]
     weights = np.where(np.tile(moving, 2), weights / scale, 0.0) * (1 << Q)
     inputs = everything.shape[1]
+    offsets: list[int] = offset.tolist()
     a = [_mantissa(w) for w in weights[:inputs]]
     b = [_mantissa(w) for w in weights[inputs:]]
     exact = np.array([m / (1 << e) for m, e in a + b])
     knots = _knots((design @ exact) / 16, life, settings.knots)
     head = struct.pack("<4sBBBBI", b"STW1", inputs, len(knots), settings.quick, settings.slow, settings.unit_s)
     body = b"".join(
-        struct.pack("<ihhBB", o, ma, mb, ea, eb) for o, (ma, ea), (mb, eb) in zip(offset.tolist(), a, b, strict=True)
+        struct.pack("<ihhBB", o, ma, mb, ea, eb) for o, (ma, ea), (mb, eb) in zip(offsets, a, b, strict=True)
     )
     body += b"".join(struct.pack("<hhhh", *knot) for knot in knots)
     return head + body + struct.pack("<I", zlib.crc32(head + body))
