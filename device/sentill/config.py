@@ -14,7 +14,7 @@ _MAX_CHANNELS = const(16)
 _MAX_DEPTH = const(3)
 
 # Key: type, least, greatest (of a text: its length), default.
-SCHEMA = {
+SCHEMA: dict = {
     "name": (str, 0, 24, ""),  # what people call this terminal
     "rate_hz": (int, 0, 10, 1),  # health frames per second
     "sample_ms": (int, 100, 60_000, 1000),  # between two readings of all channels
