@@ -1,0 +1,229 @@
+"""Small secrets on raw flash: each is replaced whole or not at all, and its former value is overwritten.
+
+Two or more blocks of a `flash.Region`; one holds all entries, the others are blank. An entry starts at a multiple of 16:
+
+    u8 name (1..250), u8 payload length, u16 0x5345, u32 version, payload, CRC-32 of all that; 0xFF up to the next multiple
+
+`put` programs the new entry, reads it back, then programs zeros over the old one: whenever the power fails, the newest
+whole entry counts, and `open` overwrites whatever else is left. When a block is full the live entries move to the next
+one and the block is erased. `wipe` first writes a mark, then overwrites every other entry; `open` completes a wipe that
+was cut short. CRC-32 is against torn writes, not against attackers: whoever can write this flash can read it too.
+"""
+
+from struct import pack_into, unpack_from
+
+from .compat import const, crc32
+from .errors import StorageError
+
+_STEP = const(16)
+_MAGIC = const(0x5345)
+_HEAD = const(8)
+_EXTRA = const(12)  # bytes of an entry beside its payload
+_WIPED = const(251)
+MAX = 228  # longest payload
+
+
+def _room(payload_length: int) -> int:
+    return (payload_length + _EXTRA + _STEP - 1) // _STEP * _STEP
+
+
+class KeyStore:
+    """The entries of `region` (two blocks or more). Call `open` before anything else."""
+
+    def __init__(self, region):
+        if region.count < 2:
+            raise StorageError("keys", "the key store needs two flash blocks")
+        self.wiped = False
+        self.erases = 0
+        self._region = region
+        self._block = 0
+        self._end = 0  # offset in the block of the first free byte
+        self._version = 0
+        self._entries = {}  # name -> (address, payload length)
+
+    def open(self) -> None:
+        """Find the entries, overwrite leftovers, complete what a power cut interrupted. Raises StorageError."""
+        region = self._region
+        found = []
+        for block in range(region.count):
+            entries, end = self._scan(block)
+            if end:
+                found.append((block, entries, end))
+        newest = {}
+        for _, entries, _ in found:
+            for name, (version, _, _) in entries.items():
+                newest[name] = max(version, newest.get(name, 0))
+        # Of several written blocks one is whole: a move copies all entries before it erases the old block.
+        self._entries = {}
+        self._block, self._end = (0, 0)
+        for block, entries, end in found:
+            if all(name in entries and entries[name][0] == version for name, version in newest.items()):
+                self._block, self._end = block, end
+                for name, (_, address, length) in entries.items():
+                    self._entries[name] = (address, length)
+                break
+        else:
+            if found:
+                raise StorageError("keys", "no block of the key store is whole")
+        self._version = max(newest.values()) if newest else 0
+        self.wiped = _WIPED in self._entries
+        for block in range(region.count):
+            if block != self._block and not region.is_blank(block):
+                self._erase(block)
+        if self.wiped:
+            self._overwrite(_WIPED)
+        else:
+            self._sweep()
+
+    def get(self, name: int):
+        """The payload kept as `name`, a fresh bytearray the caller may overwrite, or None."""
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        payload = bytearray(entry[1])
+        self._region.read(entry[0] + _HEAD, payload)
+        return payload
+
+    def put(self, name: int, payload) -> None:
+        """Replace the entry `name` (1..250); the former value is gone when this returns.
+
+        Raises StorageError: "wiped", "size", or "flash" when the flash does not keep what was programmed.
+        """
+        if self.wiped:
+            raise StorageError("wiped", "the keys were erased")
+        if not 0 < name < _WIPED or len(payload) > MAX:
+            raise StorageError("size", "no such entry fits")
+        # The last place of a block stays free for the mark of a wipe.
+        if self._end + _room(len(payload)) > self._region.block_size - _STEP:
+            self._move()
+            if self._end + _room(len(payload)) > self._region.block_size - _STEP:
+                raise StorageError("size", "the key store is full")
+        self._write(name, payload, self._version + 1)
+
+    def remove(self, name: int) -> None:
+        """Overwrite the entry `name`, if there is one."""
+        old = self._entries.pop(name, None)
+        if old:
+            self._zero(old[0], _room(old[1]))
+
+    def wipe(self) -> None:
+        """Overwrite every entry. Only `format` makes the store usable again."""
+        if not self.wiped:
+            if self._end + _STEP > self._region.block_size:  # a torn mark took the last place
+                self._move()
+            self._write(_WIPED, b"", self._version + 1)
+            self.wiped = True
+        self._overwrite(_WIPED)
+
+    def format(self) -> None:
+        """Overwrite and erase everything, the mark of a wipe included."""
+        self._overwrite(0)
+        for block in range(self._region.count):
+            if block != self._block and not self._region.is_blank(block):
+                self._erase(block)
+        self._erase(self._block)
+        self._entries = {}
+        self._end = 0
+        self.wiped = False
+
+    def _write(self, name, payload, version):
+        region = self._region
+        length = len(payload)
+        entry = bytearray(length + _EXTRA)
+        pack_into("<BBHI", entry, 0, name, length, _MAGIC, version)
+        entry[_HEAD : _HEAD + length] = payload
+        pack_into("<I", entry, _HEAD + length, crc32(memoryview(entry)[: _HEAD + length]))
+        address = self._block * region.block_size + self._end
+        # Whatever becomes of this program, the place is used.
+        self._end += _room(length)
+        region.program(address, entry)
+        check = bytearray(len(entry))
+        region.read(address, check)
+        if check != entry:
+            raise StorageError("flash", "the flash does not keep what is written")
+        for i in range(len(entry)):
+            entry[i] = check[i] = 0
+        self._version = max(self._version, version)
+        old = self._entries.get(name)
+        self._entries[name] = (address, length)
+        if old:
+            self._zero(old[0], _room(old[1]))
+
+    def _zero(self, address, length):
+        self._region.program(address, bytes(length))
+
+    def _scan(self, block):
+        # The valid entries of a block, {name: (version, address, length)}, and the offset behind the last written byte.
+        region = self._region
+        base = block * region.block_size
+        place = bytearray(_STEP)
+        blank = b"\xff" * _STEP
+        dead = bytes(_STEP)
+        entries = {}
+        end = offset = 0
+        while offset < region.block_size:
+            region.read(base + offset, place)
+            offset += _STEP
+            if place == blank:
+                continue
+            end = offset
+            name, length, magic, version = unpack_from("<BBHI", place, 0)
+            room = _room(length)
+            if place == dead or magic != _MAGIC or not 0 < name <= _WIPED or offset - _STEP + room > region.block_size:
+                continue
+            entry = bytearray(length + _EXTRA)
+            region.read(base + offset - _STEP, entry)
+            crc = unpack_from("<I", entry, _HEAD + length)[0]
+            if crc != crc32(memoryview(entry)[: _HEAD + length]):
+                continue
+            if name not in entries or version > entries[name][0]:
+                entries[name] = (version, base + offset - _STEP, length)
+            offset += room - _STEP
+            end = offset
+        return entries, end
+
+    def _sweep(self, keep=None):
+        # Overwrite every place of the block that is neither free, nor dead, nor part of a live entry.
+        region = self._region
+        base = self._block * region.block_size
+        live = []
+        for name, (address, length) in self._entries.items():
+            if keep is None or name == keep:
+                live.append((address - base, address - base + _room(length)))
+        place = bytearray(_STEP)
+        dead = bytes(_STEP)
+        for offset in range(0, self._end, _STEP):
+            if any(a <= offset < b for a, b in live):
+                continue
+            region.read(base + offset, place)
+            if place != dead:
+                self._zero(base + offset, _STEP)
+
+    def _overwrite(self, keep):
+        self._sweep(keep)
+        mark = self._entries.get(keep)
+        self._entries = {keep: mark} if mark else {}
+
+    def _move(self):
+        region = self._region
+        old = self._block
+        block = (old + 1) % region.count
+        if not region.is_blank(block):
+            self._erase(block)
+        self._block, self._end = block, 0
+        was = self._entries
+        self._entries = {}
+        head = bytearray(_HEAD)
+        for name, (address, length) in was.items():
+            payload = bytearray(length)
+            region.read(address + _HEAD, payload)
+            region.read(address, head)
+            # Under its old version: until the last copy is made, only the old block is whole.
+            self._write(name, payload, unpack_from("<I", head, 4)[0])
+            for i in range(length):
+                payload[i] = 0
+        self._erase(old)
+
+    def _erase(self, block):
+        self._region.erase(block)
+        self.erases += 1
