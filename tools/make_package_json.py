@@ -1,8 +1,6 @@
 """Writes device/package.json, which lets `mpremote mip install` and `mip.install` take the package from a checkout.
 
-    python tools/make_package_json.py [--check]
-
-URLs are relative to the file, so it works from any mirror. `--check` only says whether it is current.
+URLs are relative to the file, so it works from any mirror.
 """
 
 import json
@@ -27,15 +25,5 @@ def text() -> str:
     return json.dumps({"version": scope["__version__"], "urls": urls, "deps": []}, indent=1) + "\n"
 
 
-def main() -> int:
-    if "--check" in sys.argv[1:]:
-        if TARGET.exists() and TARGET.read_text() == text():
-            return 0
-        print(f"{TARGET.relative_to(ROOT)} is not current: run `make generate`", file=sys.stderr)
-        return 1
-    TARGET.write_text(text())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    TARGET.write_text(text())
