@@ -31,7 +31,7 @@ TREND = detector.STATE
 _SUM = const(58)  # sum of the running step's samples in detector scale; counters: of increments
 _CNT = const(59)  # their number | consecutive missing readings << 15
 _TIME = const(60)  # node time of the last sample
-_FLAGS = const(61)  # state | cause<<2 | confirm<<6 | forecast level<<12 | worst<<14 | started<<21 | trend<<22
+_FLAGS = const(61)  # state | cause<<2 | confirm<<6 | forecast<<12 | worst<<14 | started<<21 | trend<<22 | same<<24
 _HOLD = const(62)  # node time from which the state may fall by one
 _VALUE = const(63)  # last value in units; counters: the last raw count
 
@@ -58,6 +58,7 @@ KEYS = {
     "learn": (720, 33, 8191),  # steps
     "watch_at": (59, 0, 32767),  # strength of an anomaly that makes the state watch, warn; 0: never
     "warn_at": (0, 0, 32767),
+    "stuck": (0, 0, 63),  # steps with the very same mean that make the state warn; 0: never
     "trend_s": (0, 0, 30 * 86400),  # 0: no forecast
     "thin": (0, 0, rul.MOST_SHIFT),  # 0: the trend of the newest 16 values, 8: of the whole history, for slow wear
     "horizon_s": (0, 0, 1 << 29),  # a fail limit closer than this makes the state warn, than twice this watch
@@ -68,6 +69,32 @@ KEYS = {
 
 class Channel:
     """A channel made from its `spec` (a dict, see KEYS; also name, unit, source, advice); raises ConfigError."""
+
+    # Set from KEYS; declared for readers and type checkers, no code on the board.
+    num: int
+    den: int
+    offset: int
+    min: int
+    max: int
+    lo_fail: int
+    lo_warn: int
+    hi_warn: int
+    hi_fail: int
+    good: int
+    hyst: int
+    confirm: int
+    hold_s: int
+    gap_s: int
+    step_s: int
+    learn: int
+    watch_at: int
+    warn_at: int
+    stuck: int
+    trend_s: int
+    thin: int
+    horizon_s: int
+    life_s: int
+    per_s: int
 
     def __init__(self, spec: dict):
         self.name = spec["name"]
@@ -240,6 +267,9 @@ class Channel:
             q = s[_SUM] // (s[_CNT] & _MOST)
         s[_SUM] = 0
         s[_CNT] &= ~_MOST
+        same = s[_FLAGS] >> 24
+        same = 0 if q != detector.last(s) else same + 1 if same < 63 else 63
+        s[_FLAGS] = s[_FLAGS] & 0xFFFFFF | same << 24
         strength = detector.update(s, f, q, time_s // 3600 % 24, self.learn)
         if self.trend_s >= 16 * self.step_s:
             q = detector.level(s)
@@ -310,6 +340,9 @@ class Channel:
         if (flags >> 12 & 3) > level:
             level = flags >> 12 & 3
             cause = FORECAST
+        if self.stuck and level < WARN and flags >> 24 >= self.stuck:
+            level = WARN
+            cause = detector.STUCK
         if level > state:
             state = level
             why = cause

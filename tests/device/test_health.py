@@ -112,6 +112,15 @@ def test_an_anomaly_is_watched_and_named():
     assert row["st"] == "watch" and row["why"] == "level", row
 
 
+def test_a_value_that_never_moves_is_a_finding():
+    m = _with(step_s=10, stuck=12)
+    states = _feed(m, [5000 + k * 7919 % 1009 % 21 for k in range(500)])
+    assert states == [OK] * 500, "a living sensor"
+    states = _feed(m, [5004] * 200, 1500)
+    assert 120 < states.index(WARN) < 150, states.index(WARN)
+    assert _fields(m)["why"] == "stuck", _fields(m)
+
+
 def test_a_counter_is_a_rate():
     m = _with(min=0, max=600, lo_fail=-1000, lo_warn=-1, hi_warn=60, hi_fail=120, per_s=3600, step_s=600, hyst=5)
     count = 100000

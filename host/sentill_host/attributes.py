@@ -1,0 +1,64 @@
+"""Reads a node's attribute table: one row per health channel, as in a disk's SMART report."""
+
+import time
+from typing import Any
+
+from sentill_host.client import NodeClient
+from sentill_host.errors import LinkError
+from sentill_host.telemetry import Frame
+
+FAST_HZ = 10  # the node sends one row per report
+STATES = ("ok", "watch", "warn", "fail")
+
+
+def collect(client: NodeClient, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+    """The rows of all channels of a running node, by channel id.
+
+    Has the node report faster until every row has come, then as before. Raises LinkError when the node is silent or
+    has no channels.
+    """
+    end = time.monotonic() + timeout_s
+    usual = _usual_rate(client, end)
+    client.command("set-rate", hz=FAST_HZ)
+    try:
+        rows: dict[int, dict[str, Any]] = {}
+        laps = previous = 0
+        # Rows come round and round. Two laps, and all ids up to the highest: a lost frame must not hide a row.
+        while time.monotonic() < end and not (laps >= 2 and len(rows) == max(rows) + 1):
+            item = client.receive(min(1.0, end - time.monotonic()))
+            if isinstance(item, Frame) and item.kind == "H" and "ch" in item.fields:
+                channel = int(item.fields["ch"])
+                laps += channel <= previous
+                previous = channel
+                rows[channel] = item.fields
+    finally:
+        client.command("set-rate", hz=usual)
+    if not rows:
+        raise LinkError(f"{client.link.port}: the node reports no health channels")
+    return [rows[channel] for channel in sorted(rows)]
+
+
+def _usual_rate(client: NodeClient, end: float) -> int:
+    # The summary tells the rate; a node that reports nothing has rate 0.
+    while (left := min(2.5, end - time.monotonic())) > 0:
+        item = client.receive(left)
+        if item is None:
+            return 0
+        if isinstance(item, Frame) and item.kind == "H" and "hz" in item.fields:
+            return int(item.fields["hz"])
+    return 0
+
+
+def remaining(row: dict[str, Any]) -> str:
+    """Time to the threshold with its band, for people; "" without a forecast."""
+    if "left_h" not in row:
+        return ""
+    unit, hours = ("d", 24) if int(row["left_h"]) >= 72 else ("h", 1)
+    left, low, high = (int(row.get(key, row["left_h"])) // hours for key in ("left_h", "lo_h", "hi_h"))
+    return f"{left} {unit} ({low}..{high})"
+
+
+def worst(rows: list[dict[str, Any]]) -> str:
+    """The worst state of the rows; "" without any."""
+    states = [STATES.index(row["st"]) for row in rows if row.get("st") in STATES]
+    return STATES[max(states)] if states else ""

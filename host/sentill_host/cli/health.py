@@ -1,0 +1,49 @@
+"""`sentill health`: the attribute table of a node's hardware."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text as Words
+
+from sentill_host.attributes import collect, remaining, worst
+from sentill_host.cli.output import out, print_json
+from sentill_host.client import NodeClient
+from sentill_host.link import Link
+
+STATE_STYLES = {"ok": "green", "watch": "cyan", "warn": "yellow", "fail": "bold red"}
+TRENDS = {1: "rising", -1: "falling", 0: ""}
+
+
+def health(
+    port: Annotated[str, typer.Argument(help="Serial port of the board (USB or UART).")],
+    baudrate: Annotated[int, typer.Option(help="Speed, where the port is a UART.")] = 115_200,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the whole table.")] = 10.0,
+    json: Annotated[bool, typer.Option("--json", help="The table as one JSON document on stdout.")] = False,
+) -> None:
+    """Show the health of a terminal's hardware: value, worst, threshold, state, trend, time left, cause and advice."""
+    with Link(port, baudrate) as link:
+        rows = collect(NodeClient(link), timeout)
+    if json:
+        print_json({"port": port, "worst": worst(rows), "channels": rows})
+        return
+    out.print(table(rows))
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """The attribute table for people."""
+    view = Table(
+        "id", "channel", "raw", "health", "worst", "warns at", "state", "trend", "left", "cause", "advice", box=None
+    )
+    for row in rows:
+        state = str(row.get("st", ""))
+        note = str(row.get("adv", ""))
+        if not note and row.get("lrn"):
+            note = f"learning, {row['lrn']} steps to go"
+        view.add_row(
+            str(row.get("ch", "")), str(row.get("name", "")), f"{row.get('raw', '')} {row.get('u', '')}".strip(),
+            str(row.get("v", "")), str(row.get("w", "")), str(row.get("th", "")),
+            Words(state, style=STATE_STYLES.get(state, "")), TRENDS.get(int(row.get("tr", 0)), ""),
+            remaining(row), str(row.get("why", "")), note,
+        )  # fmt: skip
+    return view

@@ -1,0 +1,65 @@
+"""`sentill simulate faults`: what the node makes of the fault library, and readings for other tools."""
+
+import csv
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from sentill_host import boards
+from sentill_host import faults as library
+from sentill_host.cli.output import out, print_json
+
+
+def faults(
+    name: Annotated[str, typer.Option("--fault", help="One fault; all without it.")] = "",
+    board: Annotated[str, typer.Option(help="Board whose channels are simulated.")] = "SIM",
+    seeds: Annotated[int, typer.Option(min=1, help="Lives per fault.")] = 3,
+    seed: Annotated[int, typer.Option(help="First seed; the same seed gives the same lives.")] = 0,
+    target: Annotated[Path | None, typer.Option("--out", help="Write the readings of the first life as CSV.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")] = False,
+) -> None:
+    """Let hardware faults take their course on simulated channels and show when the node warns, and of what."""
+    specs = boards.load(board).data.get("channels", [])
+    chosen = [library.find(name)] if name else list(library.FAULTS.values())
+    results = []
+    for fault in chosen:
+        for k in range(seed, seed + seeds):
+            course = library.simulate(specs, fault, k, all_channels=False)
+            outcome = library.watch(specs, course)
+            first = outcome.warnings[outcome.false] if len(outcome.warnings) > outcome.false else None
+            results.append({
+                "fault": fault.name, "seed": k, "lead_h": None if outcome.lead_h is None else round(outcome.lead_h, 1),
+                "wanted_h": fault.lead_h, "channel": first[1] if first else "", "cause": first[2] if first else "",
+                "false": outcome.false,
+            })  # fmt: skip
+            if target and fault is chosen[0] and k == seed:
+                _write(target, course)
+    if json:
+        print_json(results)
+        return
+    out.print(_table(results))
+
+
+def _table(results: list[dict[str, Any]]) -> Table:
+    view = Table("fault", "seed", "warned before the failure", "wanted", "by", "cause", "false", box=None)
+    for row in results:
+        lead = "not at all" if row["lead_h"] is None else f"{row['lead_h']:.1f} h"
+        view.add_row(
+            row["fault"],
+            str(row["seed"]),
+            lead,
+            f"{row['wanted_h']:g} h",
+            row["channel"],
+            row["cause"],
+            str(row["false"]),
+        )
+    return view
+
+
+def _write(target: Path, course: library.Course) -> None:
+    with target.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["t", *course.raw])
+        rows.writerows(zip(course.times_s, *course.raw.values(), strict=True))

@@ -1,0 +1,86 @@
+"""The attribute table: every row is collected, the node's rate restored, the table says what a person needs."""
+
+import pytest
+from rich.console import Console
+
+from sentill_host import attributes
+from sentill_host.cli.health import table
+from sentill_host.errors import LinkError
+from sentill_host.telemetry import Frame
+
+
+class FakeLink:
+    port = "/dev/fake"
+
+
+class FakeClient:
+    """A node with `channels` rows that reports round and round; every `lost`-th frame does not arrive."""
+
+    link = FakeLink()
+
+    def __init__(self, channels, lost=0, hz=1):
+        self.commands = []
+        self._channels, self._lost, self._hz = channels, lost, hz
+        self._sent = 0
+
+    def command(self, name, **arguments):
+        self.commands.append((name, arguments))
+        return {"ok": True}
+
+    def receive(self, timeout_s):
+        self._sent += 1
+        if self._sent % 2:
+            return Frame("H", {"q": self._sent, "hz": self._hz})
+        number = self._sent // 2
+        if not self._channels or (self._lost and number % self._lost == 0):
+            return None
+        return Frame("H", {"q": self._sent, "ch": number % self._channels, "name": f"c{number % self._channels}"})
+
+
+@pytest.mark.parametrize("lost", [0, 5])
+def test_every_row_is_collected_and_the_rate_restored(lost):
+    client = FakeClient(16, lost, hz=2)
+    rows = attributes.collect(client, 5.0)
+    assert [row["ch"] for row in rows] == list(range(16))
+    assert client.commands == [("set-rate", {"hz": 10}), ("set-rate", {"hz": 2})]
+
+
+def test_a_node_without_channels_is_an_error_and_keeps_its_rate():
+    client = FakeClient(0)
+    with pytest.raises(LinkError, match="no health channels"):
+        attributes.collect(client, 0.05)
+    assert client.commands[-1] == ("set-rate", {"hz": 1})
+
+
+def test_time_left_is_in_hours_then_days():
+    assert attributes.remaining({}) == ""
+    assert attributes.remaining({"left_h": 20, "lo_h": 12, "hi_h": 40}) == "20 h (12..40)"
+    assert attributes.remaining({"left_h": 240, "lo_h": 120, "hi_h": 480}) == "10 d (5..20)"
+
+
+def test_the_worst_state_counts():
+    assert attributes.worst([{"st": "ok"}, {"st": "warn"}, {"st": "watch"}]) == "warn"
+    assert attributes.worst([]) == ""
+
+
+def test_the_table_says_what_to_do():
+    rows = [
+        {"ch": 4, "name": "motor", "raw": 712, "u": "mA", "v": 38, "w": 36, "th": 30, "st": "warn", "tr": 1, "left_h": 216,
+         "lo_h": 160, "hi_h": 300, "why": "forecast",
+         "adv": "Clean the printer within 9 days"},
+        {"ch": 5, "name": "vibration", "raw": 40, "u": "mg", "v": 100, "w": 99, "th": 43, "st": "ok", "tr": 0,
+         "lrn": 12},
+    ]  # fmt: skip
+    console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table(rows))
+    text = console.export_text()
+    for word in (
+        "712 mA",
+        "warn",
+        "rising",
+        "9 d (6..12)",
+        "forecast",
+        "Clean the printer within 9 days",
+        "12 steps to go",
+    ):
+        assert word in text, (word, text)

@@ -1,0 +1,77 @@
+"""The fault library: seeded courses, and the device's monitor warns of each fault before it fails."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from sentill_host import boards, faults
+from sentill_host.cli import app
+from sentill_host.errors import UsageError
+
+SPECS = boards.load("SIM").data["channels"]
+
+
+@pytest.mark.parametrize("name", faults.FAULTS)
+def test_every_fault_is_warned_of_before_it_fails(name):
+    fault = faults.FAULTS[name]
+    leads = []
+    for seed in range(4):
+        outcome = faults.watch(SPECS, faults.simulate(SPECS, fault, seed, all_channels=False))
+        assert outcome.lead_h is not None, (name, seed, outcome.warnings)
+        assert outcome.false == 0, (name, seed, outcome.warnings)
+        leads.append(outcome.lead_h)
+    assert float(np.median(leads)) >= fault.lead_h, (name, leads)
+
+
+def test_a_healthy_node_does_not_warn():
+    outcome = faults.watch(SPECS, faults.simulate(SPECS, None, 7, days=12))
+    assert outcome.warnings == []
+
+
+def test_the_same_seed_gives_the_same_life():
+    fault = faults.find("weak-supply")
+    assert faults.simulate(SPECS, fault, 3) == faults.simulate(SPECS, fault, 3)
+    assert faults.simulate(SPECS, fault, 3).raw != faults.simulate(SPECS, fault, 4).raw
+
+
+def test_a_fault_changes_only_its_own_channels_and_only_after_its_beginning():
+    fault = faults.find("memory-leak")
+    course = faults.simulate(SPECS, fault, 5)
+    begin = course.times_s.index(next(t for t in course.times_s if t >= course.begin_s))
+    heap = course.raw["heap"]
+    assert min(heap[:begin]) > 70 * 1024
+    assert heap[-1] < 20 * 1024
+    assert course.fail_s - course.begin_s >= fault.days[0] * faults.DAY_S
+
+
+def test_readings_are_what_the_sensor_would_deliver():
+    spec = {"num": 1000, "den": 65536, "offset": -250, "source": "adc:0"}
+    assert faults.to_raw(spec, np.array([250.0, -250.0, 99999.0])) == [32768, 0, 65535]
+    assert faults.to_raw({"per_s": 3600}, np.array([1.0, 0.0, 2.0])) == [1, 1, 3]
+
+
+def test_an_unknown_fault_names_the_known_ones():
+    with pytest.raises(UsageError) as error:
+        faults.find("gremlins")
+    assert "clogged-printer" in error.value.hint
+
+
+def test_the_command_shows_leads_and_writes_readings(tmp_path):
+    target = tmp_path / "life.csv"
+    done = CliRunner().invoke(
+        app, ["simulate", "faults", "--fault", "overheating", "--seeds", "2", "--out", str(target), "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    results = json.loads(done.output)
+    assert [row["seed"] for row in results] == [0, 1]
+    assert all(row["lead_h"] > 1 for row in results), results
+    rows = list(csv.reader(target.open()))
+    assert rows[0] == ["t", "chip_temp", "head_temp"]
+    assert len(rows) > 1000
+    assert (
+        "overheating"
+        in CliRunner().invoke(app, ["simulate", "faults", "--fault", "overheating", "--seeds", "1"]).output
+    )
