@@ -27,7 +27,7 @@ _ARCHES = (
     "", "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp", "xtensa", "xtensawin",
     "rv32imc", "rv64imc",
 )  # fmt: skip
-_PORT = re.compile(rb"\bport_\w+")
+_PORT = re.compile(r'^PORT = "(\w+)"', re.MULTILINE)
 _NATIVE = re.compile(rb"^\s*@micropython\.(viper|native)\b", re.MULTILINE)
 
 
@@ -116,25 +116,23 @@ def build(board: boards.Board, firmware: Firmware) -> Bundle:
     left out where the interpreter has no native architecture: its plain twin does the work. Raises PlatformError when
     mpy-cross fails, UsageError when the sources are incomplete.
     """
+    models, main = boards.device_data("models"), boards.device_data("main.py")
+    for needed in (board.pins, models, main):
+        if not needed.exists():
+            raise UsageError(f"{needed} is missing", "this installation is incomplete: install the package again")
     entries = list(_modules(board, firmware))
-    models = boards.device_data("models")
-    for model in sorted(models.glob("*.stm")) if models.is_dir() else []:
-        entries.append(Entry(f"/models/{model.name}", model.read_bytes()))
-    main = boards.device_data("main.py")
-    for path, source in (("/board.py", board.pins), ("/main.py", main)):
-        if not source.is_file():
-            raise UsageError(f"{source} is missing", "this installation is incomplete: install the package again")
-        entries.append(Entry(path, source.read_bytes()))
+    entries += [Entry(f"/models/{model.name}", model.read_bytes()) for model in sorted(models.glob("*.stm"))]
+    entries += [Entry("/board.py", board.pins.read_bytes()), Entry("/main.py", main.read_bytes())]
     return Bundle(__version__, board.id, tuple(entries), board.data.get("min_firmware", "1.24.0"))
 
 
 def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
     root = boards.device_package()
-    ports = _PORT.findall(board.pins.read_bytes()) if board.pins.is_file() else []
+    ports = [f"hal/port_{name}.py" for name in _PORT.findall(board.pins.read_text(encoding="utf-8"))]
     for source in sorted(root.rglob("*.py")):
         name = source.relative_to(root).as_posix()
         # Of the ports only the one that the board's pin file names.
-        if name.startswith("hal/port_") and Path(name).stem.encode() not in ports:
+        if name.startswith("hal/port_") and name not in ports:
             continue
         text = source.read_bytes()
         native = _NATIVE.search(text) is not None

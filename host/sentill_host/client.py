@@ -10,6 +10,9 @@ from sentill_host.errors import LinkError, PortGone
 from sentill_host.link import Link
 from sentill_host.telemetry import Decoder, Frame, Text
 
+# From the reply to "maintenance" to the end of the boot that follows.
+_RESTART_S = 5.0
+
 Pairs = Iterable[tuple[str, int | str | bool]]
 
 
@@ -94,9 +97,10 @@ def await_identity(client: NodeClient, timeout_s: float) -> tuple[dict[str, Any]
 
 
 def request_maintenance(client: NodeClient, timeout_s: float = 1.5) -> bool:
-    """Ask a running node to stand by for work on it, without its watchdog; False when no node answers.
+    """Ask a running node to restart without itself and its watchdog; False when no node answers.
 
-    At a REPL prompt the frame is an inert comment: the prompt that comes back ends the wait.
+    At a REPL prompt the frame is an inert comment: the prompt that comes back ends the wait. Raises LinkError when the
+    port does not come back after the restart.
     """
     client.link.drain(limit_s=0.2)
     wanted = client.send("C", [("cmd", "maintenance")])
@@ -109,5 +113,20 @@ def request_maintenance(client: NodeClient, timeout_s: float = 1.5) -> bool:
             return False
         for item in client.decoder.feed(data):
             if isinstance(item, Frame) and item.kind == "R" and item.fields.get("re") == wanted:
+                if item.fields.get("ok"):
+                    _await_restart(client)
                 return bool(item.fields.get("ok"))
     return False
+
+
+def _await_restart(client: NodeClient) -> None:
+    """Wait until the node says that it stands aside, or the port has come back without it."""
+    end = time.monotonic() + _RESTART_S
+    while (left := end - time.monotonic()) > 0:
+        try:
+            item = client.receive(min(left, 0.5))
+        except PortGone:
+            client.reopen(max(left, 1.0))
+            return
+        if isinstance(item, Text) and "maintenance" in item.line:
+            return

@@ -34,6 +34,9 @@ _TRIES = 3
 _SPARE_BLOCKS = 4
 _MIN_HEAP_FREE = 40_000
 
+# A start interrupted before the node took its flag would make the next one stand aside, too.
+_CLEAR_FLAG = "import os\nif 'maintenance' in os.listdir('/'):\n os.remove('/maintenance')\n"
+
 Progress = Callable[[str, str, int, int], None]
 """Called with (port, step in words, bytes done, bytes in all)."""
 
@@ -153,7 +156,7 @@ class _Deployment:
                 if not placed:
                     self._restart(link)
             self._say("starting the node")
-            link.reset()
+            self._restart(link)
             self._await_node(link)
 
     def _bring(self, link: Link, board_id: str, config: bytes | None) -> bool:
@@ -244,8 +247,9 @@ class _Deployment:
             raise VerifyError(f"{self.port}: the node reports version {told!r} instead of {want!r}", "run this again")
 
     def _restart(self, link: Link) -> None:
-        # When the port is gone, the error under way says so.
+        # When the port is gone, the error under way, or the wait for the node, says so.
         with contextlib.suppress(SentillHostError):
+            link.exec(_CLEAR_FLAG, _STEP_S)
             link.reset()
 
     def _check_stop(self) -> None:

@@ -105,8 +105,8 @@ def play(
     """Send the steps of `transactions.steps` and collect the verdicts.
 
     `speed` is simulated seconds per second, 0 for as fast as the node answers. A request without an answer is sent
-    again, under the same reference, up to TRIES times; a node that has judged it already repeats itself or says so, and
-    that counts as a duplicate. `on_answer` is called after each transaction. Raises LinkError when the port fails.
+    again, under the same reference, up to TRIES times; a node that has judged it already repeats itself, and what comes
+    late or twice counts as a duplicate. `on_answer` is called after each transaction. Raises LinkError.
     """
     if speed < 0:
         raise UsageError("speed must not be negative")
@@ -137,7 +137,7 @@ def _ask(client: NodeClient, request: Request, report: Report) -> None:
             report.resent += 1
         start = time.perf_counter_ns()
         q = client.send("T", request.pairs)
-        frame = _reply(client, request.ref, q)
+        frame = _reply(client, request.ref, q, report)
         if frame is None:
             continue
         took = (time.perf_counter_ns() - start) // 1_000
@@ -152,16 +152,14 @@ def _ask(client: NodeClient, request: Request, report: Report) -> None:
                 report.refused[f"no {missing.args[0]}"] += 1
                 return
             report.answers.append(answer)
-            if fields.get("dup"):
-                report.duplicates += 1
         else:
             report.refused[str(fields.get("err", "?"))] += 1
         return
     report.unanswered += 1
 
 
-def _reply(client: NodeClient, ref: int, q: int) -> Frame | None:
-    """The verdict on `ref` or the refusal of frame `q`; late answers to earlier requests are dropped."""
+def _reply(client: NodeClient, ref: int, q: int, report: Report) -> Frame | None:
+    """The verdict on `ref` or the refusal of frame `q`; answers to earlier requests are counted and dropped."""
     end = time.monotonic() + ANSWER_S
     while (left := end - time.monotonic()) > 0:
         item = client.receive(left)
@@ -171,6 +169,7 @@ def _reply(client: NodeClient, ref: int, q: int) -> Frame | None:
             if item.kind == "R" and item.fields.get("re") == q:
                 return item
             if item.kind == "T":
+                report.duplicates += 1
                 continue
         if item is not None:
             client.unclaimed.append(item)

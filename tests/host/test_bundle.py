@@ -54,7 +54,7 @@ def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
             assert f"/sentill/{name.removesuffix('.py')}.mpy" in paths
     ports = [path for path in paths if path.startswith("/sentill/hal/port_")]
     assert len(ports) == 1, ports
-    assert ports[0].removeprefix("/sentill/hal/").removesuffix(".mpy") in board.pins.read_text()
+    assert f'PORT = "{ports[0].removeprefix("/sentill/hal/port_").removesuffix(".mpy")}"' in board.pins.read_text()
 
 
 def test_native_code_is_made_for_the_boards_processor_and_only_there():

@@ -122,6 +122,7 @@ def test_a_lost_answer_is_asked_for_again_and_a_late_one_taken_once(monkeypatch)
         report = replay.play(client, transactions.steps([request(1), request(2), request(3)]))
     assert [a.request.ref for a in report.answers] == [1, 2, 3]
     assert (report.sent, report.resent, report.unanswered) == (3, 3, 0)
+    assert report.duplicates == 3
     assert client.decoder.health.crc_errors == 1
     assert len({fields["q"] for _, fields in fake.seen}) == len(fake.seen), "a resend is a new frame"
 

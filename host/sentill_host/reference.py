@@ -1,0 +1,50 @@
+"""The node's own risk modules run on this computer: what a board must answer, bit for bit."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sentill.risk import Assessor
+
+from sentill import config, features
+from sentill.tree import Model
+from sentill_host import boards
+from sentill_host.replay import VERDICTS, Answer
+from sentill_host.transactions import Request
+
+Judgement = tuple[str, int, int, int, str, str]
+"""Verdict, score, threshold for review, threshold for decline, model id, reason codes joined by commas."""
+
+
+class Reference:
+    """A node fresh from its first deploy, with the shipped models (or those in the folder `models`)."""
+
+    def __init__(self, models: Path | None = None):
+        folder = models or boards.device_data("models")
+        settings = config.defaults()
+        loaded = [
+            Model.load(str(folder / Path(settings[name]).name), features.SCHEMA_ID)
+            for name in ("model_profile", "model_local")
+        ]
+        self._assessor = Assessor(features.History(settings["history"]), *loaded)
+
+    def judge(self, request: Request) -> Judgement:
+        """What a node answers to this request, given all that came before."""
+        a = self._assessor
+        code = a.assess(request.ref, request.t, request.amt, request.pm, request.pn, request.ph)
+        reasons = b",".join(a.reasons[: a.n_reasons]).decode()
+        return VERDICTS[code], a.score, a.review, a.decline, bytes(a.model).decode(), reasons
+
+    def judgements(self, steps: Iterable[tuple[str, Request]]) -> Iterator[Judgement]:
+        """The judgement of every request among the steps of a replay, with the feedback in between taken in."""
+        for kind, request in steps:
+            if kind == "P":
+                self._assessor.feedback(request.ref)
+            else:
+                yield self.judge(request)
+
+    def differences(self, steps: Iterable[tuple[str, Request]], answers: list[Answer]) -> int:
+        """How many requests of a replay a board answered otherwise, or not at all."""
+        given = {answer.request.ref: answer.judgement for answer in answers}
+        listed = list(steps)
+        sent = [request.ref for kind, request in listed if kind == "T"]
+        return sum(given.get(ref) != right for ref, right in zip(sent, self.judgements(listed), strict=True))
