@@ -1,7 +1,8 @@
 """Kernels of the tree engine in plain bytecode: the twin of tree_viper.py, with the same names and meaning.
 
 `m` is an array('H') holding a model file, `t` the index of a forest's header in it, `x` an array('h') of inputs. The
-layouts are described in tree_file.py. No loop has more than eleven locals: MicroPython would take the frame from the heap.
+layouts are described in tree_file.py. The functions are cut so that a frame stays within eleven locals and stack slots:
+MicroPython takes larger ones from the heap.
 """
 
 

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 from sentill.errors import ModelError
 from sentill.tree import Model
-
 from sentill_host.errors import SentillHostError
 
 Node: TypeAlias = "tuple[int, int, Tree, Tree]"
@@ -72,10 +71,10 @@ def _encode(tree: Tree, layout: int, leaf_bias: int, out: bytearray) -> None:
 
 
 def _perfect_words(tree: Tree, levels: int, leaf_bias: int) -> list[int]:
-    if levels == 0:
-        assert isinstance(tree, int)
-        return [tree + leaf_bias]
-    if isinstance(tree, int):  # padding: both ways lead to the same leaf
+    if isinstance(tree, int):
+        if levels == 0:
+            return [tree + leaf_bias]
+        # Padding: both ways lead to the same leaf.
         return [0, 0] + _perfect_words(tree, levels - 1, leaf_bias) * 2
     feature, threshold, left, right = tree
     return [
