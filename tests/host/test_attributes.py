@@ -65,9 +65,8 @@ def test_the_worst_state_counts():
 
 def test_the_table_says_what_to_do():
     rows = [
-        {"ch": 4, "name": "motor", "raw": 712, "u": "mA", "v": 38, "w": 36, "th": 30, "st": "warn", "tr": 1, "left_h": 216,
-         "lo_h": 160, "hi_h": 300, "why": "forecast",
-         "adv": "Clean the printer within 9 days"},
+        {"ch": 4, "name": "motor", "raw": 712, "u": "mA", "v": 38, "w": 36, "th": 30, "st": "warn", "tr": 1,
+         "left_h": 216, "lo_h": 160, "hi_h": 300, "why": "forecast", "adv": "Clean the printer within 9 days"},
         {"ch": 5, "name": "vibration", "raw": 40, "u": "mg", "v": 100, "w": 99, "th": 43, "st": "ok", "tr": 0,
          "lrn": 12},
     ]  # fmt: skip

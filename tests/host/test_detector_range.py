@@ -4,6 +4,7 @@ import random
 from array import array
 
 import pytest
+
 from sentill import detector, rul
 
 LIMIT = 1 << 30

@@ -1,0 +1,129 @@
+"""Spectral features of a waveform window, as integers: printer-motor current, vibration.
+
+`Spectrum.features` gives the root mean square, the peak-to-peak range and the amplitudes at a few bins, all in
+sixteenths of the samples' unit. With ulab in the firmware the bins come from its FFT (dsp_ulab.py), else from
+Goertzel's recursion in integers. Both are the amplitude `2 |X_k| / N` of the window without its mean; against numpy the
+integers are off by at most 1/8 unit plus 1 % plus 0.25 % of the window's range (tests/host/test_dsp.py measures it).
+"""
+
+from array import array
+
+from .compat import native
+from .errors import LimitError
+
+RMS = 0
+RANGE = 1
+BINS = 2  # features from here on are the bins asked for
+
+MAX_SAMPLE = 2047
+
+# sin(2 pi k / 256) in Q14 for a quarter of the circle, k = 0..64.
+_SINE = array(
+    "h",
+    (
+        0, 402, 804, 1205, 1606, 2006, 2404, 2801, 3196, 3590, 3981, 4370, 4756, 5139, 5520, 5897, 6270,
+        6639, 7005, 7366, 7723, 8076, 8423, 8765, 9102, 9434, 9760, 10080, 10394, 10702, 11003, 11297, 11585,
+        11866, 12140, 12406, 12665, 12916, 13160, 13395, 13623, 13842, 14053, 14256, 14449, 14635, 14811,
+        14978, 15137, 15286, 15426, 15557, 15679, 15791, 15893, 15986, 16069, 16143, 16207, 16261, 16305,
+        16340, 16364, 16379, 16384,
+    ),
+)  # fmt: skip
+
+
+def sine(k: int) -> int:
+    """sin(2 pi k / 256) in Q14."""
+    k &= 255
+    if k >= 128:
+        return -sine(k - 128)
+    return _SINE[k] if k <= 64 else _SINE[128 - k]
+
+
+class Spectrum:
+    """Features of windows of `n` samples (32, 64 or 128) at `bins`, whole cycles per window, 2..n/2-2.
+
+    Raises LimitError for other sizes and bins. `kind` is "ulab" or "integer".
+    """
+
+    def __init__(self, n: int, bins):
+        if n not in (32, 64, 128):
+            raise LimitError("window", "a window has 32, 64 or 128 samples")
+        for k in bins:
+            if not 2 <= k <= n // 2 - 2:
+                raise LimitError("bin", "bins lie in 2..%d" % (n // 2 - 2))
+        self.n = n
+        self.bins = bytes(bins)
+        self._x = array("i", [0] * n)
+        fast = native("dsp_ulab")
+        self._magnitudes = fast.magnitudes if fast else None
+        self.kind = "ulab" if fast else "integer"
+
+    def features(self, window, out) -> None:
+        """Write the features of `window` (n samples within ±MAX_SAMPLE, larger ones are clipped) to `out`."""
+        x = self._x
+        n = self.n
+        total = 0
+        low = MAX_SAMPLE
+        high = -MAX_SAMPLE
+        for i in range(n):
+            v = window[i]
+            v = MAX_SAMPLE if v > MAX_SAMPLE else -MAX_SAMPLE if v < -MAX_SAMPLE else v
+            x[i] = v
+            total += v
+            low = v if v < low else low
+            high = v if v > high else high
+        mean = (total * 16 + (n >> 1)) // n  # in sixteenths, like x from here on
+        square = 0
+        for i in range(n):
+            v = x[i] * 16 - mean
+            x[i] = v
+            square += (v >> 2) * (v >> 2) >> 4
+        out[RANGE] = (high - low) * 16
+        out[RMS] = isqrt(square // n * 256 + (square % n) * 256 // n)
+        if self._magnitudes:
+            self._magnitudes(x, self.bins, out, BINS)
+            return
+        for j in range(len(self.bins)):
+            out[BINS + j] = self._goertzel(self.bins[j])
+
+    def _goertzel(self, k):
+        # The state stays below n * 2^15 / sin(2 pi k / n) < 2^25.4, so that _times is safe.
+        step = k * (256 // self.n)
+        c = sine(step + 64)
+        x = self._x
+        a = b = 0
+        for i in range(self.n):
+            t = x[i] + 2 * _times(c, a) - b
+            b = a
+            a = t
+        re = a - _times(c, b)
+        im = _times(sine(step), b)
+        shift = 0
+        while re > 16383 or re < -16383 or im > 16383 or im < -16383:
+            re >>= 1
+            im >>= 1
+            shift += 1
+        root = isqrt(re * re + im * im)
+        shift -= 6
+        root = (root << 7) // self.n
+        return root << shift if shift >= 0 else root >> -shift
+
+
+def _times(c, v):
+    # c * v / 2^14, rounded; v is split so that the products of c (Q14) stay below 2^30.
+    return (c * (v >> 10) + ((c * (v & 1023) + 512) >> 10) + 8) >> 4
+
+
+def isqrt(v: int) -> int:
+    """Integer square root of `v`, 0 .. 2^30 - 1, rounded down."""
+    root = 0
+    bit = 1 << 28
+    while bit > v:
+        bit >>= 2
+    while bit:
+        if v >= root + bit:
+            v -= root + bit
+            root = (root >> 1) + bit
+        else:
+            root >>= 1
+        bit >>= 2
+    return root
