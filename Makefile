@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench sizes generate clean
+.PHONY: help demo test sweep lint bench sizes generate clean
 
 help:            ## list the targets
 	@grep -hE '^[a-zA-Z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ demo: .venv/.run ## run the node on a virtual board: deploy, transactions, a har
 
 test: .venv/.dev ## run every test
 	$(BIN)/pytest -q
+
+sweep: .venv/.dev ## cut the power at every flash operation of every scenario (minutes; for the night)
+	SENTILL_SWEEP=all $(BIN)/pytest -q tests/power
 
 lint: .venv/.stubs ## ruff, mypy, import layers, generated files
 	$(BIN)/ruff check .

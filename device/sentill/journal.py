@@ -8,8 +8,8 @@ The tag before the first record is the first half of SHA-256("sentill journal" +
 through generations of keys; a record of kind GENERATION carries the new generation (u16) and is the first one made
 with that generation's first key, so `first_key` of the root key and a generation lets the host verify all of it.
 
-A record counts as kept when `append` or `commit` says so: it is then on flash and survives a power cut. The key on flash
-moves on after every `key_every` records, and at once after a record of a kind in `sealing`; the former key is
+A record counts as kept when `append` or `commit` says so: it is then on flash and survives a power cut. The key on
+flash moves on after every `key_every` records, and at once after a record of a kind in `sealing`; the former key is
 overwritten there and in RAM. Who takes the board can therefore forge at most the last `key_every` - 1 records.
 
 A store (journal_files.FileStore, journal_raw.RawStore) has the sequence numbers `first` and `next`, open(device),
@@ -159,8 +159,8 @@ class Journal:
     def append(self, kind: int, time: int, payload=b"") -> bool:
         """Add a record of `kind` (1..255) made at `time` (s since 2024); whether it, and all before it, is kept.
 
-        False means pending: it is kept by `commit`, or with the window's last record. A new generation's first record is
-        added by itself. Raises StorageError("size") for a payload above MAX_PAYLOAD bytes, and what the store raises:
+        False means pending: it is kept by `commit`, or with the window's last record. The first record of a new
+        generation is added by itself. Raises StorageError("size") for a payload above MAX_PAYLOAD bytes, and what the store raises:
         the record then stays pending.
         """
         if self.next == self._start and kind != GENERATION:
@@ -231,7 +231,7 @@ class Journal:
 
 
 def parse(record):
-    """(kind, sequence, time, payload) of the bytes of one record. Raises StorageError("record") when it is malformed."""
+    """(kind, sequence, time, payload) of one record. Raises StorageError("record") when its length is wrong."""
     if len(record) < HEAD + TAG or len(record) > MAX or unpack("<H", record[:2])[0] != len(record):
         raise StorageError("record", "a record of a wrong length")
     _, kind, sequence, time = unpack_from("<HBII", record, 0)

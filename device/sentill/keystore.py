@@ -1,8 +1,9 @@
 """Small secrets on raw flash: each is replaced whole or not at all, and its former value is overwritten.
 
-Two or more blocks of a `flash.Region`; one holds all entries, the others are blank. An entry starts at a multiple of 16:
+Two or more blocks of a `flash.Region`; one holds all entries, the others are blank. An entry starts at a multiple of
+16 and is filled up to one with 0xFF:
 
-    u8 name (1..250), u8 payload length, u16 0x5345, u32 version, payload, CRC-32 of all that; 0xFF up to the next multiple
+    u8 name (1..250), u8 payload length, u16 0x5345, u32 version, payload, CRC-32 of all that
 
 `put` programs the new entry, reads it back, then programs zeros over the old one: whenever the power fails, the newest
 whole entry counts, and `open` overwrites whatever else is left. When a block is full the live entries move to the next

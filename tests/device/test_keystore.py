@@ -81,7 +81,7 @@ def test_wipe_and_format():
 
 
 def torn(image, entry, mode, noise):
-    """`image` after a power cut in a program or erase: nothing, the first half, the second, or some bytes of it done."""
+    """`image` after a power cut in a program or erase: none, a half, or some bytes of it done."""
     at, data = entry
     if data is None:
         at, data = at * BLOCK, b"\xff" * BLOCK

@@ -1,0 +1,228 @@
+"""What runs on flash in the power-cut sweep, recorded once as a list of programs and erases; for the Unix port.
+
+One NOR flash carries a littlefs (or a ring for raw journals) and, behind it, the two blocks of the key store. While the
+scenario runs, `acked` notes after how many operations which fact was acknowledged, `tried` when it was begun.
+"""
+
+import os
+from hashlib import sha256
+from struct import pack
+
+import vfs
+from flash_model import Nor
+from sentill import journal
+from sentill.flash import Region
+from sentill.journal import Journal
+from sentill.journal_files import FileStore
+from sentill.journal_raw import RawStore
+from sentill.keystore import KeyStore
+from sentill.store import Store
+
+DEVICE = b"sweep-01"
+ROOT = b"root key of the swept device...."
+BLOCKS = 40
+RING = 6
+KEY_BLOCKS = 2
+KEEP = 128
+PAYLOAD_BYTES = 37  # records of 64 bytes
+
+
+class Part:
+    """The first `count` blocks of a flash, as a block device of its own."""
+
+    def __init__(self, flash, count):
+        self.readblocks = flash.readblocks
+        self.writeblocks = flash.writeblocks
+        self._ioctl = flash.ioctl
+        self._count = count
+
+    def ioctl(self, operation, argument):
+        return self._count if operation == 4 else self._ioctl(operation, argument)
+
+
+class Options:
+    """What is swept: the store (`raw`), program size, window of the journal, seeded bug ("" for none)."""
+
+    def __init__(self, raw=False, prog=32, window=1, appends=500, bug=""):
+        self.raw = raw
+        self.prog = prog
+        self.window = window
+        self.appends = appends
+        self.bug = bug
+        self.blocks = RING if raw else BLOCKS
+
+
+class OpenKeyStore(KeyStore):
+    """Seeded bug: former values stay where they are."""
+
+    def _zero(self, address, length):
+        pass
+
+
+class UnflushedStore(FileStore):
+    """Seeded bug: acknowledges records that are still in the buffer of an open file."""
+
+    _file = None
+
+    def _write(self, chunk, sequence, fresh):
+        if fresh or self._file is None:
+            if self._file is not None:
+                self._file.close()
+            first = sequence if fresh else self._tails[-1][0]
+            self._file = self._fs.open(self._tail(first), "wb" if fresh else "ab")
+            if fresh:
+                self._tails.append((sequence, 0))
+        self._file.write(chunk)
+        first, size = self._tails[-1]
+        self._tails[-1] = (first, size + len(chunk))
+
+
+class HastyStore(Store):
+    """Seeded bug: renames the new file before it is closed."""
+
+    def save(self, name, data):
+        path = self.path(name)
+        with open(path + ".new", "wb") as file:
+            file.write(data)
+            os.rename(path + ".new", path)
+
+
+class Machine:
+    """The node's storage on a flash image; made anew for each boot."""
+
+    def __init__(self, flash, options):
+        self.flash = flash
+        self.options = options
+        self.fs = None
+
+    def boot(self):
+        o = self.options
+        part = Part(self.flash, o.blocks)
+        # Key store first: a wipe that was cut is completed before anything else.
+        region = Region(self.flash, o.blocks, KEY_BLOCKS, o.prog)
+        self.keys = (OpenKeyStore if o.bug == "key" else KeyStore)(region)
+        self.keys.open()
+        if o.raw:
+            self.store = RawStore(Region(self.flash, 0, RING, o.prog))
+        else:
+            self.fs = vfs.VfsLfs2(part, progsize=o.prog, readsize=o.prog)
+            vfs.mount(self.fs, "/x")
+            tail = min(4 * o.prog, 512)
+            kind = UnflushedStore if o.bug == "flush" else FileStore
+            self.store = kind(self.fs, keep=KEEP, tail_bytes=tail)
+            self.files = (HastyStore if o.bug == "rename" else Store)("/x/")
+        self.journal = Journal(self.store, self.keys, DEVICE, o.window)
+        if journal.key_place(self.keys):
+            self.journal.open()
+        else:
+            self.store.open(DEVICE)
+
+    def halt(self):
+        if self.fs:
+            vfs.umount("/x")
+            self.fs = None
+
+
+def payload(i):
+    """37 bytes that tell record i from every other."""
+    return pack("<I", i) + sha256(pack("<I", i)).digest() + b"!"
+
+
+def content(name, version):
+    """What the file `name` holds in its version; config grows across the inline limit, the model is far above it."""
+    size = {"config.json": 60 + version % 7 * 40, "state.bin": 700, "model.stm": 5000}[name]
+    return (b"%s %d " % (name.encode(), version) * (size // 8 + 1))[:size]
+
+
+class Recording:
+    """The log of one run and what it must have left: records by sequence, keys by (generation, sequence)."""
+
+    def __init__(self, options):
+        self.options = options
+        self.acked = []  # (operations done, fact, value)
+        self.tried = []
+        self.records = {}
+        self.keys = {}
+        self.wipe_from = None
+        self.base = None
+        self.log = []
+
+
+def record(options):
+    """Run the scenario: appends with roll-over, retention and key evolution, file changes, renewal, wipe."""
+    run = Recording(options)
+    flash = Nor(options.blocks + KEY_BLOCKS)
+    if not options.raw:
+        vfs.VfsLfs2.mkfs(Part(flash, options.blocks), progsize=options.prog, readsize=options.prog)
+    machine = Machine(flash, options)
+    machine.boot()
+    machine.halt()
+    run.base = bytearray(flash.data)
+    flash.log = run.log
+    run.tried.append((0, "generation", 1))
+    machine.boot()
+    journal.stage_key(machine.keys, 1, 0, journal.first_key(ROOT, 1))
+    run.acked.append((len(run.log), "generation", 1))
+    machine.journal.open()
+    log = machine.journal
+    version = 0
+    for i in range(options.appends):
+        if i == options.appends // 2:
+            run.tried.append((len(run.log), "generation", 2))
+            run.tried.append((len(run.log), "next", log.next + 1))
+            log.renew(2, journal.first_key(ROOT, 2), i)
+            run.acked.append((len(run.log), "generation", 2))
+        run.tried.append((len(run.log), "next", log.next + (2 if i == 0 else 1)))
+        log.append(journal.CONFIG if i % 25 == 24 else journal.VERDICT, i, payload(i))
+        run.acked.append((len(run.log), "next", log.kept))
+        if i % 5 == 4:
+            while machine.store.tidy():
+                pass
+        if i % 25 == 24 and not options.raw:
+            for name in ("config.json", "state.bin", "model.stm")[: 3 if i % 100 == 99 else 2]:
+                run.tried.append((len(run.log), name, version))
+                machine.files.save(name, content(name, version))
+                run.acked.append((len(run.log), name, version))
+            version += 1
+    run.tried.append((len(run.log), "next", log.next + 1))
+    log.append(journal.TAMPER, options.appends, b"case opened")
+    run.acked.append((len(run.log), "next", log.kept))
+    run.wipe_from = len(run.log)
+    machine.keys.wipe()
+    run.acked.append((len(run.log), "wiped", True))
+    expect(run)
+    flash.log = None
+    machine.halt()
+    return run
+
+
+def expect(run):
+    """Compute what the chain must hold, apart from the code that wrote it."""
+    options = run.options
+    tag = journal.first_tag(DEVICE)
+    sequence = 0
+    key = None
+
+    def add(kind, time, data):
+        nonlocal tag, sequence, key
+        body = pack("<HBII", 27 + len(data), kind, sequence, time) + data
+        run.keys[generation, sequence] = key
+        tag = hmac(key, tag + body)[:16]
+        run.records[sequence] = body + tag
+        key = sha256(b"next" + key).digest()
+        sequence += 1
+        run.keys[generation, sequence] = key
+
+    for i in range(options.appends):
+        if i in (0, options.appends // 2):
+            generation = 1 if i == 0 else 2
+            key = journal.first_key(ROOT, generation)
+            add(journal.GENERATION, i, pack("<H", generation))
+        add(journal.CONFIG if i % 25 == 24 else journal.VERDICT, i, payload(i))
+    add(journal.TAMPER, options.appends, b"case opened")
+
+
+def hmac(key, data):
+    """HMAC-SHA256 for a key of 32 bytes, written out."""
+    inner = sha256(bytes([b ^ 0x36 for b in key]) + b"\x36" * 32 + data).digest()
+    return sha256(bytes([b ^ 0x5C for b in key]) + b"\x5c" * 32 + inner).digest()
