@@ -75,3 +75,10 @@ def test_the_command_shows_leads_and_writes_readings(tmp_path):
         "overheating"
         in CliRunner().invoke(app, ["simulate", "faults", "--fault", "overheating", "--seeds", "1"]).output
     )
+
+
+def test_the_inputs_of_the_virtual_board_rest_at_healthy_values():
+    for spec in SPECS:
+        if spec["source"].startswith("adc:"):
+            at_rest = 32768 * spec.get("num", 1) // spec.get("den", 1) + spec.get("offset", 0)
+            assert abs(at_rest - spec["good"]) <= abs(spec["good"]) // 5 + 1, (spec["name"], at_rest)
