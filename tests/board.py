@@ -21,6 +21,8 @@ class Board:
     def __init__(self, port: str):
         from mpremote.transport_serial import SerialTransport
 
+        self.requests = 0
+        self.starts = 1
         self._folder = Path(tempfile.mkdtemp(prefix="sentill-board-"))
         shutil.copytree(DEVICE, self._folder / "device", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copytree(TESTS, self._folder / "tests" / "device", ignore=shutil.ignore_patterns("__pycache__"))
@@ -36,6 +38,7 @@ class Board:
 
     def request(self, request: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Send one request of _runner.py; its reply and what was printed meanwhile."""
+        self.requests += 1
         return self._exec(f"runner.handle({json.dumps(request)!r})")
 
     def close(self) -> None:
@@ -62,6 +65,11 @@ def get() -> Board:
     if _board is None:
         _board = Board(PORT)
     return _board
+
+
+def connected() -> bool:
+    """Whether a test has used the board."""
+    return _board is not None
 
 
 def close() -> None:

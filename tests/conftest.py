@@ -104,11 +104,13 @@ def pytest_report_header() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    children = config.stash[_INTERPRETERS].children
+    children: dict[str, Any] = dict(config.stash[_INTERPRETERS].children)
+    if board.connected():
+        children["board"] = board.get()
     if not children:
         return
     terminalreporter.section("interpreters")
-    for name in sorted(children, key=NAMES.index):
+    for name in [name for name in (*NAMES, "board") if name in children]:
         child, items, seconds = children[name], config.stash[_ITEMS][name], config.stash[_SECONDS][name]
         terminalreporter.line(
             f"{name:9} {child.about:32} {items:5} device tests in {seconds:6.2f} s,"
