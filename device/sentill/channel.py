@@ -109,6 +109,10 @@ class Channel:
             setattr(self, key, value)
         if self.min >= self.max:
             raise ConfigError("range", "channel %s: min must be below max" % self.name)
+        if self.lo_warn == -_NONE:
+            self.lo_warn = self.lo_fail
+        if self.hi_warn == _NONE:
+            self.hi_warn = self.hi_fail
         if not self.lo_fail <= self.lo_warn < self.hi_warn <= self.hi_fail:
             raise ConfigError("range", "channel %s: limits must rise from lo_fail to hi_fail" % self.name)
         span = self.max - self.min

@@ -45,6 +45,11 @@ def test_a_limit_must_last_to_count():
     assert _feed(m, [5400, 5600, 5600, 5600], 1006) == [WARN, WARN, WARN, FAIL], _fields(m)
 
 
+def test_a_fail_limit_alone_is_enough():
+    m = Monitor([{"name": "x", "min": 0, "max": 100, "hi_fail": 80, "watch_at": 0}])
+    assert _feed(m, [50, 81, 81, 81])[-1] == FAIL, _fields(m)
+
+
 def test_falling_back_takes_the_hold_and_the_hysteresis():
     m = _with()
     _feed(m, [5400] * 3)

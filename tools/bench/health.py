@@ -17,6 +17,8 @@ import _life
 import _nab
 from _data import about, data_folder, write_results
 from sentill import detector
+from sentill_host import boards
+from sentill_host import faults as library
 
 CHUNK = 2000
 
@@ -79,6 +81,43 @@ def nab(results: dict[str, float], out: Path | None) -> bool:
     if out:
         _write_nab(out, series, strengths)
     return _same_everywhere(series, strengths, results)
+
+
+def faults(results: dict[str, float], seeds: int, healthy: int) -> None:
+    """Lead times of the fault library and false warnings of healthy nodes."""
+    specs = boards.load("SIM").data["channels"]
+    print(f"{'fault':18} warned  lead in h: least, median, most   wanted  in time")
+    least = 1.0
+    for fault in library.FAULTS.values():
+        found = [library.watch(specs, library.simulate(specs, fault, k, all_channels=False)) for k in range(seeds)]
+        leads = [one.lead_h for one in found if one.lead_h is not None]
+        least = min(least, len(leads) / seeds)
+        in_time = sum(lead >= fault.lead_h for lead in leads)
+        low, middle, high = (min(leads), np.median(leads), max(leads)) if leads else (0, 0, 0)
+        print(f"{fault.name:18} {len(leads):3} of {seeds} {low:8.1f} {middle:8.1f} {high:8.1f} {fault.lead_h:14g}"
+              f" {in_time:8}")  # fmt: skip
+        results[f"fault_{fault.name.replace('-', '_')}_lead_h"] = round(float(middle), 1)
+    false = [library.watch(specs, library.simulate(specs, None, 1000 + k, days=30)).false for k in range(healthy)]
+    print(f"healthy: {sum(false)} false warnings in {healthy} nodes of 16 channels, 30 days each")
+    results.update(fault_warned_share=least, fault_seeds=seeds, fault_false_per_30_days=sum(false) / healthy)
+
+
+def speed(results: dict[str, float]) -> None:
+    """Microseconds per sample of 16 channels at 1 Hz, detector at every sample and every minute; heap on Unix."""
+    from tests.interpreters import Interpreters
+
+    children = Interpreters()
+    try:
+        for name in ("unix", "unix-mpy", "wasm"):
+            every, heap, state = children[name].call("health_speed:measure", 60, 1)
+            minute, _, _ = children[name].call("health_speed:measure", 60, 60)
+            print(f"{name}: {every / 1000:.1f} us per sample with the detector at each, {minute / 1000:.1f} us with"
+                  f" steps of a minute; 16 channels take {heap} bytes of heap, {state} of it state")  # fmt: skip
+            if name == "unix":
+                results.update(sample_us=every / 1000, sample_us_minute=minute / 1000, heap_16_bytes=heap,
+                               state_16_bytes=state)  # fmt: skip
+    finally:
+        children.close()
 
 
 def _same_everywhere(series: list[_nab.Series], strengths: dict[str, list[int]], results: dict[str, float]) -> bool:
@@ -156,6 +195,8 @@ def main() -> int:
     results: dict[str, float] = {}
     good = nab(results, options.nab_out)
     remaining_life(results)
+    speed(results)
+    faults(results, *((100, 100) if options.full else (10, 5)))
     print(f"-> {write_results('health', results)}")
     return 0 if good else 1
 
