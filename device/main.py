@@ -2,6 +2,6 @@
 
 import board
 
-from sentill import node
+from sentill import hal, node
 
-node.start(board)
+node.start(hal.make(board))

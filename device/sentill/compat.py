@@ -45,3 +45,12 @@ def native(name: str):
         return getattr(__import__("sentill." + name), name)
     except (ImportError, SyntaxError, ValueError):
         return None
+
+
+def present(name: str) -> bool:
+    """Whether the interpreter has the module `name`, such as `ulab` in some firmware."""
+    try:
+        __import__(name)
+    except ImportError:
+        return False
+    return True

@@ -1,0 +1,214 @@
+"""The hardware of a board as the node sees it, on top of MicroPython's `machine`.
+
+Only the files of this folder import machine, esp32 or rp2. Sensors answer None instead of raising: a broken sensor is a
+finding. Temperatures are in hundredths of a degree Celsius.
+"""
+
+import os
+import sys
+from binascii import hexlify
+
+import machine
+import micropython
+
+from ..compat import const, ticks_diff, ticks_ms
+from .stream import Stream
+
+_MAX_TIME = const(0x3FFFFFFF)
+_I2C_HZ = const(100_000)
+_RX_BYTES = const(1024)
+_TX_BYTES = const(1024)
+
+# Names of machine's reset causes, in this order; a port has some of them.
+_CAUSES = (
+    ("WDT_RESET", "watchdog"),
+    ("PWRON_RESET", "power"),
+    ("HARD_RESET", "hard"),
+    ("DEEPSLEEP_RESET", "deepsleep"),
+    ("SOFT_RESET", "soft"),
+)
+
+# Data types of I2C registers: bytes, first byte is the highest, signed.
+_REGISTERS = {
+    "u8": (1, True, False),
+    "s8": (1, True, True),
+    "u16be": (2, True, False),
+    "s16be": (2, True, True),
+    "u16le": (2, False, False),
+    "s16le": (2, False, True),
+}
+
+
+class HAL:
+    """Hardware of `board`, a module or object with ID, PORT, UART and perhaps I2C and CHANNELS (see boards/).
+
+    `root` is the folder of the node's files, with its slash.
+    """
+
+    root = "/"
+    usb_chunk = 16  # what a USB or UART write takes at once without waiting, about a millisecond at 115200 baud
+    uart_chunk = 240
+
+    def __init__(self, board):
+        self.board = board
+        self.usb = Stream(sys.stdin.buffer, sys.stdout.buffer, self.usb_chunk, False)
+        self._ticks = ticks_ms()
+        self._uptime_ms = 0  # within the running second
+        self._uptime_s = 0
+        self._epoch = 0
+        self.clock_set = False
+        self._wdt = None
+        self._timer = None
+        self._i2c = None
+        self._sensors: dict = {}
+
+    # Streams and identity
+
+    def open_uart(self, baud: int) -> Stream:
+        """The serial port of the terminal, at `baud` bits per second, 8N1."""
+        uart = self.uart_pins(self.board.UART)
+        port = machine.UART(uart.pop("id"), baudrate=baud, rxbuf=_RX_BYTES, txbuf=_TX_BYTES, timeout=0, **uart)
+        return Stream(port, port, self.uart_chunk, True)
+
+    def uart_pins(self, wiring: dict) -> dict:
+        """The arguments of machine.UART for the board's `wiring` {"id": n, "tx": pin, "rx": pin}."""
+        return {key: value if key == "id" else machine.Pin(value) for key, value in wiring.items()}
+
+    def uid(self) -> str:
+        """The chip's unique id in hex."""
+        return hexlify(machine.unique_id()).decode()
+
+    def firmware(self) -> str:
+        """Version of MicroPython."""
+        return ".".join([str(part) for part in sys.implementation.version[:3]])
+
+    def mpy(self) -> int:
+        """What .mpy files this firmware loads, `sys.implementation._mpy`; 0 for none."""
+        return getattr(sys.implementation, "_mpy", 0)
+
+    def urandom(self, n: int) -> bytes:
+        """`n` random bytes of the chip."""
+        return os.urandom(n)
+
+    # Time
+
+    def uptime_s(self) -> int:
+        """Seconds since power-on, also across the wrap of the ticks; must be called once a day at least."""
+        now = ticks_ms()
+        self._uptime_ms += ticks_diff(now, self._ticks)
+        self._ticks = now
+        self._uptime_s += self._uptime_ms // 1000
+        self._uptime_ms %= 1000
+        return self._uptime_s
+
+    def now_s(self) -> int:
+        """Node time: seconds since 2024-01-01 UTC, or the uptime until `set_now_s` was called."""
+        return min(self._epoch + self.uptime_s(), _MAX_TIME)
+
+    def set_now_s(self, t: int) -> None:
+        """Set the clock to `t`, seconds since 2024-01-01 UTC. It is kept in RAM: a reset forgets it."""
+        self._epoch = t - self.uptime_s()
+        self.clock_set = True
+
+    # Reset and watchdog
+
+    def reset(self) -> None:
+        """Restart the board."""
+        machine.reset()
+
+    def reset_cause(self) -> str:
+        """Why the board started: power, hard, watchdog, deepsleep, soft or unknown."""
+        cause = machine.reset_cause()
+        for constant, word in _CAUSES:
+            if getattr(machine, constant, None) == cause:
+                return word
+        return "unknown"
+
+    def wdt_start(self, ms: int) -> None:
+        """Arm the watchdog: `wdt_feed` must now be called at least every `ms` milliseconds, or the board resets."""
+        self._wdt = machine.WDT(timeout=ms)
+
+    def wdt_feed(self) -> None:
+        """Tell the watchdog that all is well."""
+        if self._wdt:
+            self._wdt.feed()
+
+    def wdt_release(self) -> None:
+        """Leave the board to a person at the REPL: stop the watchdog, or where it cannot be stopped feed it by a timer.
+
+        A timer ends with a soft reset; what takes longer than the watchdog after one needs maintenance mode.
+        """
+        wdt = self._wdt
+        if wdt:
+            wdt.feed()
+            self._timer = machine.Timer(0, period=1000, mode=machine.Timer.PERIODIC, callback=lambda _: wdt.feed())
+
+    def hold_ctrl_c(self, hold: bool) -> None:
+        """Whether Ctrl-C is just a byte for now (True), or interrupts the program (False, as after power-on)."""
+        micropython.kbd_intr(-1 if hold else 3)
+
+    # Sensors
+
+    def read(self, source: str):
+        """An integer reading of `source`, or None when the sensor does not answer or there is none.
+
+        Sources: `adc:PIN` 0..65535; `pin:PIN` 0 or 1; `chip_temp` hundredths of a degree;
+        `i2c:ADDRESS:REGISTER:TYPE` with TYPE one of u8, s8, u16be, s16be, u16le, s16le. Hexadecimal numbers begin 0x.
+        """
+        try:
+            sensor = self._sensors.get(source)
+            if sensor is None:
+                sensor = self._sensors[source] = self._sensor(source)
+            return sensor()
+        except (OSError, ValueError, TypeError, IndexError, KeyError, AttributeError):
+            return None
+
+    def _sensor(self, source):
+        parts = source.split(":")
+        kind = parts[0]
+        if kind == "adc":
+            return self.adc(int(parts[1], 0)).read_u16
+        if kind == "pin":
+            return machine.Pin(int(parts[1], 0), machine.Pin.IN).value
+        if kind == "chip_temp":
+            return self.chip_temp
+        if kind == "i2c":
+            return _register(self.i2c(), int(parts[1], 0), int(parts[2], 0), parts[3])
+        raise ValueError(source)
+
+    def adc(self, pin: int):
+        """The analogue input at `pin`, for 0..65535 over the chip's full range."""
+        return machine.ADC(pin)
+
+    def i2c(self):
+        """The I2C bus of the sensors."""
+        if self._i2c is None:
+            wiring = self.board.I2C
+            bus = wiring["id"]
+            if "scl" in wiring:
+                self._i2c = machine.I2C(
+                    bus, scl=machine.Pin(wiring["scl"]), sda=machine.Pin(wiring["sda"]), freq=_I2C_HZ
+                )
+            else:
+                self._i2c = machine.I2C(bus, freq=_I2C_HZ)
+        return self._i2c
+
+    def chip_temp(self):
+        """The chip's own temperature in hundredths of a degree Celsius, None where it has no such sensor."""
+        return None
+
+
+def _register(bus, address, register, kind):
+    size, high_first, signed = _REGISTERS[kind]
+    buf = bytearray(size)
+
+    def read():
+        bus.readfrom_mem_into(address, register, buf)
+        value = buf[0]
+        if size == 2:
+            value = value << 8 | buf[1] if high_first else value | buf[1] << 8
+        if signed and value >> (size * 8 - 1):
+            value -= 1 << (size * 8)
+        return value
+
+    return read

@@ -1,0 +1,22 @@
+"""ESP32 boards. Written from MicroPython's documentation, not run on a chip by our tests."""
+
+import esp32
+import machine
+
+from . import base
+
+
+class HAL(base.HAL):
+    """An ESP32. On boards with a USB-to-serial chip the REPL is UART 0, so the terminal's port must be another."""
+
+    uart_chunk = 64
+
+    def adc(self, pin: int):
+        """The analogue input at `pin`, with the attenuation for the full 0..3.3 V or so."""
+        return machine.ADC(machine.Pin(pin), atten=machine.ADC.ATTN_11DB)
+
+    def chip_temp(self):
+        """From the sensor of newer chips in degrees, of the first ESP32 in Fahrenheit."""
+        if hasattr(esp32, "mcu_temperature"):
+            return int(esp32.mcu_temperature()) * 100
+        return (esp32.raw_temperature() - 32) * 500 // 9

@@ -1,0 +1,21 @@
+"""The virtual board: the Unix port of MicroPython with the `machine` that the supervisor gives it."""
+
+import machine
+
+from ..compat import const
+from . import base
+
+_TEMPERATURE = const(7)
+
+
+class HAL(base.HAL):
+    """A virtual board: USB and UART are pseudo-terminals that take a whole frame when they take a byte."""
+
+    usb_chunk = 240
+
+    def wdt_release(self) -> None:
+        """The virtual watchdog ends with the program."""
+
+    def chip_temp(self):
+        """Analogue input 7: -50 to 150 degrees over its range."""
+        return (machine.ADC(_TEMPERATURE).read_u16() >> 1) * 20_000 // 32_767 - 5_000

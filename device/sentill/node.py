@@ -1,0 +1,419 @@
+"""The running node: asyncio tasks that join the ports, the risk engine and the health monitor.
+
+All state that changes is owned here and touched from these tasks only. A task that crashes is reported (E frame
+`task_crash`) and started again; when a task hangs, the watchdog is no longer fed. Ctrl-C ends the node and leaves the
+REPL to whoever sent it.
+
+A start-up that fails in part goes on with what works: `faults` names the parts, and an E frame tells each reason.
+"""
+
+import asyncio
+import gc
+from time import sleep_ms
+
+from . import __version__, commands, config, protocol
+from .compat import const, present, ticks_add, ticks_diff, ticks_ms, ticks_us
+from .errors import SentillError
+from .pan import looks_like_pan
+from .port import Port
+from .setup import make_assessor, make_monitor
+from .store import Store
+from .terminal import Terminal
+from .vitals import Vitals
+
+_T = const(84)
+_P = const(80)
+_C = const(67)
+_CTRL_C = const(3)
+_USB_ROOM = const(1536)
+_SPARE = const(960)  # bytes of the USB queue that health frames leave to events and replies
+_UART_ROOM = const(720)
+_REPLY = const(480)  # bytes of the longest answer: two frames
+_STEP_MS = const(500)  # no task sleeps longer without a sign of life
+_HANG_MS = const(5000)
+_FIRST_BACKOFF_MS = const(100)
+_LAST_BACKOFF_MS = const(10_000)
+_CALM_MS = const(60_000)  # a task that ran this long starts anew with the first backoff
+_FLUSH_MS = const(500)
+_CHURN_BYTES = const(8192)
+_HISTORY = "history.bin"
+_HEALTH = "health.bin"
+_WEAR = "wear.bin"
+
+
+def start(hal) -> None:
+    """Run the node on `hal` until Ctrl-C; returns to let the REPL take over.
+
+    After the command "maintenance" it returns at once, with no watchdog armed; the next start runs the node again.
+    """
+    store = Store(hal.root)
+    if store.take(commands.MAINTENANCE):
+        _say(hal, b"sentill: maintenance, the node runs again after the next reset\r\n")
+        return
+    Node(hal, store).run()
+
+
+class Loop:
+    """One supervised task: when it last showed a sign of life, and whether it waits for the outside."""
+
+    def __init__(self, name: str, run, idle):
+        self.name = name
+        self.run = run
+        self._idle = idle  # tells that there is nothing the waiting task should have woken up for
+        self._waiting = False
+        self._seen = ticks_ms()
+
+    def beat(self) -> None:
+        """A sign of life."""
+        self._waiting = False
+        self._seen = ticks_ms()
+
+    def wait(self) -> None:
+        """What comes next may take forever."""
+        self._waiting = True
+        self._seen = ticks_ms()
+
+    def hangs(self, now) -> bool:
+        """Whether it should have shown a sign of life since."""
+        if self._waiting and self._idle():
+            self._seen = now
+        return ticks_diff(now, self._seen) > _HANG_MS
+
+
+class Node:
+    """Everything at work on `hal` with the files of `store`; `run` runs it."""
+
+    def __init__(self, hal, store):
+        self.hal = hal
+        self.store = store
+        self.guard = looks_like_pan
+        self.faults: list = []
+        self.after = ""  # "reboot" or "maintenance" once the replies are out
+        self.crashes = 0
+        self.refused = 0
+        self._busy = False  # inside the history or the monitor: an interrupt now would leave them half changed
+        self._wake = asyncio.Event()
+        self.console = Port("usb", hal.usb, _USB_ROOM, False, self._wake.set)
+        self.ports = [self.console]
+        self.config = config.defaults()
+        self.config_id = "0" * 8
+        loaded = self.attempt("config", config.load, store.path(config.PATH))
+        if loaded:
+            self.config, self.config_id = loaded
+        self.rate_hz = self.config["rate_hz"]
+        self.terminal_port = None
+        uart = self.attempt("uart", hal.open_uart, self.config["uart_baud"])
+        if uart:
+            self.terminal_port = Port("uart", uart, _UART_ROOM, True, self._wake.set)
+            self.ports.append(self.terminal_port)
+        self.assessor, self._model_ids = make_assessor(self)
+        self.terminal = Terminal(self.assessor, self.guard)
+        specs = self.config["channels"]
+        self.monitor, sources = make_monitor(self, getattr(hal.board, "CHANNELS", ()) if specs is None else specs)
+        self.config["channels"] = None  # no longer needed, and large
+        self.vitals = Vitals(self, sources)
+        self._restore()
+        self._row = 0
+        self._loops = [
+            Loop("console", self._console, lambda: not self.console.stream.readable()),
+            Loop("writer", self._writer, lambda: not any([port.pending() for port in self.ports])),
+            Loop("sampler", self._sampler, bool),
+            Loop("telemetry", self._telemetry, bool),
+            Loop("saver", self._saver, bool),
+            Loop("warden", self._warden, bool),
+        ]
+        port = self.terminal_port
+        if port:
+            self._loops.append(Loop("terminal", self._terminal, lambda: not port.stream.readable()))
+
+    def attempt(self, part: str, function, *args):
+        """The result of `function(*args)`. None when it fails: `part` joins the faults, and an E frame tells why."""
+        try:
+            return function(*args)
+        except Exception as error:
+            self.fault(part, error)
+            return None
+
+    def fault(self, part: str, error) -> None:
+        """Note that a part of the start-up failed."""
+        if part not in self.faults:
+            self.faults.append(part)
+        self.event("fault", [("part", part), ("err", self._tell(error))])
+
+    def event(self, name: str, pairs) -> None:
+        """Send an E frame."""
+        self.console.send("E", [("t", self.hal.now_s()), ("ev", name)] + pairs)
+
+    def send_identity(self, port) -> None:
+        """Send an I frame on `port`."""
+        port.send(
+            "I",
+            [
+                ("t", self.hal.now_s()),
+                ("sw", __version__),
+                ("board", self.hal.board.ID),
+                ("uid", self.hal.uid()),
+                ("fw", self.hal.firmware()),
+                ("mpy", self.hal.mpy()),
+                ("cfg", self.config_id),
+                ("rst", self.hal.reset_cause()),
+                ("ulab", present("ulab")),
+            ]
+            + self._model_ids
+            + ([("faults", ",".join(self.faults))] if self.faults else []),
+        )
+
+    def _tell(self, error):
+        # An error in words that may travel.
+        text = error.message if isinstance(error, SentillError) else repr(error)
+        text = protocol.printable(text, 100)
+        return "(hidden)" if self.guard(text.encode()) else text
+
+    # Running
+
+    def run(self) -> None:
+        """Run until Ctrl-C."""
+        try:
+            asyncio.run(self._main())
+        except KeyboardInterrupt:
+            pass
+        finally:
+            # What ran is half done; the next asyncio.run must not meet it.
+            asyncio.new_event_loop()
+        self.hal.hold_ctrl_c(True)
+        try:
+            self.hal.wdt_release()
+            self._save()
+            _say(self.hal, b"\r\nsentill: stopped by Ctrl-C\r\n")
+        finally:
+            self.hal.hold_ctrl_c(False)
+
+    async def _main(self):
+        if self.config["watchdog"]:
+            self.attempt("watchdog", self.hal.wdt_start, self.config["watchdog_ms"])
+        for port in self.ports:
+            self.attempt("identity", self.send_identity, port)
+        for loop in self._loops:
+            asyncio.create_task(self._keep(loop))
+        while True:
+            await asyncio.sleep_ms(1 << 20)
+
+    async def _keep(self, loop):
+        backoff = _FIRST_BACKOFF_MS
+        while True:
+            began = ticks_ms()
+            loop.beat()
+            try:
+                await loop.run(loop)
+                error: Exception = RuntimeError("ended")
+            except Exception as caught:
+                error = caught
+                self._busy = False
+            self.crashes += 1
+            self.event("task_crash", [("task", loop.name), ("err", self._tell(error))])
+            if ticks_diff(ticks_ms(), began) > _CALM_MS:
+                backoff = _FIRST_BACKOFF_MS
+            await self._sleep(loop, backoff)
+            backoff = min(backoff * 2, _LAST_BACKOFF_MS)
+
+    async def _sleep(self, loop, ms):
+        # Sleep with signs of life.
+        end = ticks_add(ticks_ms(), ms)
+        while True:
+            loop.beat()
+            left = ticks_diff(end, ticks_ms())
+            if left <= 0:
+                return
+            await asyncio.sleep_ms(left if left < _STEP_MS else _STEP_MS)
+
+    # The tasks
+
+    async def _terminal(self, loop):
+        port = self.terminal_port
+        stream = asyncio.StreamReader(port.stream.rx)
+        reader = port.reader
+        started = ticks_us()
+        while True:
+            while True:
+                await self._room(port, loop)
+                kind = reader.next()
+                if not kind:
+                    break
+                if kind == _T:
+                    self._busy = True
+                    self.terminal.judge(port, started)
+                    self._busy = False
+                elif kind == _P:
+                    self._busy = True
+                    self.terminal.feedback(port)
+                    self._busy = False
+                elif kind == _C:
+                    commands.answer(self, port)
+                else:  # an echo perhaps: no reply, or there would be no end
+                    self.refused += 1
+                started = ticks_us()
+            loop.wait()
+            n = await stream.readinto(reader.window())
+            started = ticks_us()
+            loop.beat()
+            if n:
+                reader.received(n)
+            else:
+                await asyncio.sleep_ms(20)
+
+    async def _room(self, port, loop):
+        # A reply always finds room: what comes in meanwhile waits in the hardware.
+        while port.room() < _REPLY:
+            loop.beat()
+            await asyncio.sleep_ms(5)
+
+    async def _console(self, loop):
+        port = self.console
+        stream = asyncio.StreamReader(port.stream.rx)
+        reader = port.reader
+        one = memoryview(bytearray(1))
+        while True:
+            while True:
+                await self._room(port, loop)
+                kind = reader.next()
+                if not kind:
+                    break
+                if kind == _C:
+                    commands.answer(self, port)
+                else:
+                    self.refused += 1
+                    if kind == _T or kind == _P:
+                        refusal = [("re", 0), ("ok", False), ("err", "type"), ("msg", "only on the terminal's line")]
+                        port.send("R", refusal)
+            loop.wait()
+            n = await stream.readinto(one)
+            loop.beat()
+            if not n:
+                await asyncio.sleep_ms(200)
+                continue
+            window = reader.window()
+            window[0] = one[0]
+            n = 1 + port.stream.readinto(window[1:])
+            for c in window[:n]:
+                if c == _CTRL_C:
+                    raise KeyboardInterrupt
+            reader.received(n)
+
+    async def _writer(self, loop):
+        wake = self._wake
+        while True:
+            moved = waiting = 0
+            for port in self.ports:
+                if port.pending():
+                    moved += port.pump()
+                    waiting += port.pending()
+            loop.beat()
+            if waiting:
+                await asyncio.sleep_ms(0 if moved else 20)
+            else:
+                wake.clear()
+                loop.wait()
+                await wake.wait()
+
+    async def _sampler(self, loop):
+        due = ticks_ms()
+        churn = 0
+        while True:
+            late = ticks_diff(ticks_ms(), due)
+            if late > self.vitals.jitter_ms:
+                self.vitals.jitter_ms = late
+            now = self.hal.now_s()
+            sources = self.vitals.sources
+            for i in range(len(sources)):
+                raw = self.vitals.read(sources[i])
+                self._busy = True
+                changed = self.monitor.sample(i, raw, now)
+                self._busy = False
+                if changed:
+                    self.event("channel", self.monitor.row(i))
+            if gc.mem_alloc() - churn > _CHURN_BYTES and not (
+                self.terminal_port and self.terminal_port.reader.waiting()
+            ):
+                # Now, rather than between a request and its verdict.
+                gc.collect()
+                churn = gc.mem_alloc()
+            due = ticks_add(due, self.config["sample_ms"])
+            left = ticks_diff(due, ticks_ms())
+            if left < 0:
+                due = ticks_ms()
+            await self._sleep(loop, left)
+
+    async def _telemetry(self, loop):
+        while True:
+            rate = self.rate_hz
+            if rate and self.console.room() < _SPARE:
+                self.console.skip()
+            elif rate:
+                self.console.send("H", self.vitals.summary())
+                if len(self.vitals.sources):
+                    self._row = (self._row + 1) % len(self.vitals.sources)
+                    self.console.send("H", [("t", self.hal.now_s())] + self.monitor.row(self._row))
+            await self._sleep(loop, 1000 // rate if rate else _STEP_MS)
+
+    async def _saver(self, loop):
+        while True:
+            await self._sleep(loop, self.config["save_s"] * 1000)
+            self._save()
+
+    async def _warden(self, loop):
+        silent = None
+        while True:
+            now = ticks_ms()
+            hung = [other.name for other in self._loops if other is not loop and other.hangs(now)]
+            if not hung:
+                self.hal.wdt_feed()
+            elif hung != silent:
+                self.event("hang", [("task", ",".join(hung))])
+            silent = hung
+            if self.after:
+                await self._leave(loop)
+            await self._sleep(loop, _STEP_MS)
+
+    async def _leave(self, loop):
+        # Replies first, then the state, then the reset.
+        end = ticks_add(ticks_ms(), _FLUSH_MS)
+        while any([port.pending() for port in self.ports]) and ticks_diff(end, ticks_ms()) > 0:
+            await asyncio.sleep_ms(5)
+        self._save()
+        sleep_ms(50)  # what the last bytes need on the wire
+        self.hal.reset()
+
+    # State across resets
+
+    def _save(self):
+        if self._busy:
+            return
+        if self.assessor:
+            self._keep_file(_HISTORY, self.assessor.save)
+        if len(self.vitals.sources):
+            self._keep_file(_HEALTH, self.monitor.save)
+        self._keep_file(_WEAR, lambda: self.store.erases.to_bytes(4, "little"))
+
+    def _keep_file(self, name, function):
+        try:
+            self.store.save(name, function())
+        except (OSError, MemoryError, SentillError) as error:
+            self.event("save", [("file", name), ("err", self._tell(error))])
+
+    def _restore(self):
+        wear = self.store.load(_WEAR)
+        if wear:
+            self.store.erases = int.from_bytes(wear[:4], "little")
+        for name, owner in ((_HISTORY, self.assessor), (_HEALTH, self.monitor)):
+            data = self.store.load(name)
+            if data and owner:
+                self.attempt("state", owner.restore, data)
+
+
+def _say(hal, text):
+    # A plain line for people; given up when nobody reads.
+    end = ticks_add(ticks_ms(), 100)
+    view = memoryview(text)
+    at = 0
+    while at < len(text) and ticks_diff(end, ticks_ms()) > 0:
+        at += hal.usb.write(view[at:])

@@ -1,0 +1,97 @@
+"""One line to the outside: frames found in what comes in, and a bounded queue for what goes out."""
+
+from . import protocol
+from .compat import const
+from .reader import FrameReader
+
+_MAX_COUNT = const(0x3FFFFFFF)
+
+
+class Port:
+    """`stream` (hal.stream.Stream) with a reader and a queue of `room` bytes, at least two frames.
+
+    `direct` tries to write a frame at once when none waits; else it leaves with the next `pump`, and `wake()` is
+    called. Nothing here waits: what has no room is dropped whole and counted in `dropped`.
+    """
+
+    def __init__(self, name: str, stream, room: int, direct: bool, wake):
+        self.name = name
+        self.stream = stream
+        self.reader = FrameReader()
+        self.sequence = protocol.Sequence()
+        self.dropped = 0
+        self.errors = 0  # faults of the stream
+        self.q = 0
+        self._direct = direct
+        self._wake = wake
+        self._buf = bytearray(room)
+        self._view = memoryview(self._buf)
+        self._size = room
+        self._low = 0
+        self._high = 0
+
+    def pending(self) -> int:
+        """Bytes waiting to go out."""
+        return self._high - self._low
+
+    def room(self) -> int:
+        """Bytes the queue can take."""
+        return self._size - self._high + self._low
+
+    def next_q(self) -> int:
+        """Count a frame that goes out on this port."""
+        self.q = protocol.next_q(self.q)
+        return self.q
+
+    def send(self, kind: str, pairs) -> bool:
+        """Queue a frame of these pairs after `q`, cut to fit a line. False when it was dropped."""
+        line = protocol.fit(kind, [("q", self.next_q())] + pairs)
+        return self.put(memoryview(line), len(line))
+
+    def put(self, view, n: int) -> bool:
+        """Queue the frame in the first `n` bytes of `view`. False when it was dropped."""
+        at = 0
+        if self._direct and self._low == self._high:
+            while at < n:
+                done = self._write(view[at:n])
+                if not done:
+                    break
+                at += done
+            if at == n:
+                return True
+        if n - at > self.room():  # never with half a frame gone: the queue is empty then
+            self._drop()
+            return False
+        if n - at > self._size - self._high:
+            self._view[: self._high - self._low] = self._view[self._low : self._high]
+            self._high -= self._low
+            self._low = 0
+        self._view[self._high : self._high + n - at] = view[at:n]
+        self._high += n - at
+        self._wake()
+        return True
+
+    def skip(self) -> None:
+        """Drop a frame before it is made: it is counted and leaves a gap in `q`."""
+        self.next_q()
+        self._drop()
+
+    def _drop(self):
+        if self.dropped < _MAX_COUNT:
+            self.dropped += 1
+
+    def pump(self) -> int:
+        """Write one portion of what waits; returns the bytes written."""
+        n = self._write(self._view[self._low : self._high])
+        self._low += n
+        if self._low == self._high:
+            self._low = self._high = 0
+        return n
+
+    def _write(self, view):
+        try:
+            return self.stream.write(view)
+        except OSError:
+            if self.errors < _MAX_COUNT:
+                self.errors += 1
+            return 0

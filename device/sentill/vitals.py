@@ -1,0 +1,82 @@
+"""Health sources besides the hardware: the node itself, and what the terminal counts for it; the summary frame."""
+
+import gc
+
+from .compat import const
+from .health import STATES
+
+_MAX_COUNT = const(0x3FFFFFFF)
+
+
+class Vitals:
+    """Reads the `sources` of the health channels: `vital:NAME`, `count:NAME`, everything else from the HAL.
+
+    Vitals: heap_free (bytes), jitter_ms (worst lateness of the sampler since last read), uptime_s, flash_erases (an
+    estimate, over the board's life), and since boot crc_errors, bad_lines, dropped frames, crashes. The counters start
+    at 0 and count what the terminal reports.
+    """
+
+    def __init__(self, node, sources):
+        self._node = node
+        self.sources = sources
+        self.jitter_ms = 0
+        self._counts = {source[6:]: 0 for source in sources if source.startswith("count:")}
+
+    def count(self, name: str, n: int) -> bool:
+        """Add `n` to the counter `name`; False when no channel has it as its source."""
+        if name not in self._counts:
+            return False
+        self._counts[name] = self._counts[name] + n & _MAX_COUNT
+        return True
+
+    def read(self, source: str):
+        """An integer reading, None when there is none."""
+        if source.startswith("vital:"):
+            return self._vital(source[6:])
+        if source.startswith("count:"):
+            return self._counts[source[6:]]
+        return self._node.hal.read(source)
+
+    def _vital(self, name):
+        node = self._node
+        if name == "heap_free":
+            return gc.mem_free()
+        if name == "jitter_ms":
+            worst = self.jitter_ms
+            self.jitter_ms = 0
+            return worst
+        if name == "flash_erases":
+            return node.store.erases
+        if name == "uptime_s":
+            return node.hal.uptime_s()
+        if name == "crashes":
+            return node.crashes
+        if name == "crc_errors":
+            return sum([port.reader.bad_crc for port in node.ports])
+        if name == "bad_lines":
+            return sum([port.reader.garbage + port.reader.too_long for port in node.ports])
+        if name == "dropped":
+            return sum([port.dropped for port in node.ports])
+        return None
+
+    def summary(self) -> list:
+        """Pairs of the summary H frame: time, uptime, worst channel state, verdicts, faults counted, free heap."""
+        node = self._node
+        seen = node.terminal.verdicts
+        return [
+            ("t", node.hal.now_s()),
+            ("up", node.hal.uptime_s()),
+            ("st", STATES[node.monitor.worst()]),
+            ("ap", seen[0]),
+            ("rv", seen[1]),
+            ("dc", seen[2]),
+            ("fr", node.terminal.frauds),
+            ("rej", node.terminal.refused + node.refused),
+            ("crc", self._vital("crc_errors")),
+            ("bad", self._vital("bad_lines")),
+            ("gap", sum([port.sequence.missed for port in node.ports])),
+            ("drop", self._vital("dropped")),
+            ("crash", node.crashes),
+            ("heap", gc.mem_free()),
+            ("hz", node.rate_hz),
+        ]

@@ -1,0 +1,120 @@
+"""The node on the bare Unix port, without a virtual board: fast to start, and its heap can be looked at."""
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+from sentill import protocol
+from sentill_host.telemetry import Decoder, Frame, Text
+from tests.interpreters import DEVICE, unix_command
+
+_SCRIPT = Path(__file__).with_name("_bare_board.py")
+
+
+class Line:
+    """One line to the node: sends frames or bytes, keeps all that came back, in order."""
+
+    def __init__(self, read_fd: int, write_fd: int):
+        self.decoder = Decoder()
+        self.items: list[Frame | Text] = []
+        self._read_fd = read_fd
+        self._write_fd = write_fd
+        self._q = 0
+
+    def send(self, kind: str, **fields: int | str | bool) -> int:
+        """Send a frame of these fields; returns its q."""
+        self._q = protocol.next_q(self._q)
+        self.write(protocol.encode(kind, [("q", self._q), *fields.items()]))
+        return self._q
+
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are, reading meanwhile: the node stops listening when its replies pile up."""
+        while data:
+            ready = select.select([self._read_fd], [self._write_fd], [], 10)
+            assert ready[0] or ready[1], "the node neither reads nor writes for 10 s"
+            if ready[0]:
+                self._read()
+            if ready[1]:
+                data = data[os.write(self._write_fd, data[:256]) :]
+
+    def _read(self) -> bool:
+        data = os.read(self._read_fd, 65536)
+        self.items += self.decoder.feed(data)
+        return bool(data)
+
+    def poll(self, seconds: float = 0.0) -> None:
+        """Take in what has arrived, waiting up to `seconds` for the first byte."""
+        while select.select([self._read_fd], [], [], seconds)[0] and self._read():
+            seconds = 0.0
+
+    def wait(self, wanted: Callable[[Frame], Any], seconds: float = 10.0, start: int = 0) -> Frame:
+        """The first frame from `items[start]` on for which `wanted` holds. AssertionError when it does not come."""
+        end = time.monotonic() + seconds
+        while True:
+            while start < len(self.items):
+                item = self.items[start]
+                start += 1
+                if isinstance(item, Frame) and wanted(item):
+                    return item
+            left = end - time.monotonic()
+            assert left > 0, f"no such frame in {seconds} s; the last: {self.items[-5:]}"
+            self.poll(min(left, 0.2))
+
+    def answer(self, q: int) -> dict[str, Any]:
+        """The fields of the R frame that answers frame `q`."""
+        return self.wait(lambda f: f.kind == "R" and f.fields.get("re") == q).fields
+
+    def ask(self, kind: str, **fields: int | str | bool) -> dict[str, Any]:
+        """Send a frame and return the fields of the R frame that answers it."""
+        return self.answer(self.send(kind, **fields))
+
+    def verdict(self, ref: int, t: int = 1000, amt: int = 500, card: str = "tok", **fields: int) -> dict[str, Any]:
+        """Send a transaction request and return the fields of its verdict."""
+        start = len(self.items)
+        self.send("T", ref=ref, t=t, amt=amt, card=card, **fields)
+        return self.wait(lambda f: f.kind == "T" and f.fields["ref"] == ref, start=start).fields
+
+
+class BareNode:
+    """A context manager that runs the node; `usb` and `uart` are its lines. `first` is Python to run on it before."""
+
+    def __init__(self, root: Path, heap: str = "192K", first: str = "", device: Path = DEVICE):
+        self._root = root
+        self._heap = heap
+        self._first = first
+        self._device = device
+
+    def __enter__(self) -> Self:
+        mine, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        arguments = ["-X", f"heapsize={self._heap}", "-i", str(_SCRIPT)]
+        arguments += [str(self._device), f"{self._root}/", str(theirs.fileno())]
+        self.process = subprocess.Popen(
+            [*unix_command(), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "FIRST": self._first},
+        )
+        theirs.close()
+        self._socket = mine
+        assert self.process.stdin and self.process.stdout
+        self.usb = Line(self.process.stdout.fileno(), self.process.stdin.fileno())
+        self.uart = Line(mine.fileno(), mine.fileno())
+        return self
+
+    def interrupt(self) -> None:
+        """What the board's USB does with Ctrl-C: interrupt the program."""
+        self.process.send_signal(signal.SIGINT)
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+        self._socket.close()
