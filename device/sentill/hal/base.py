@@ -12,6 +12,7 @@ import machine
 import micropython
 
 from ..compat import const, ticks_diff, ticks_ms
+from .chips import open_chip
 from .stream import Stream
 
 _MAX_TIME = const(0x3FFFFFFF)
@@ -174,7 +175,7 @@ class HAL:
             return self.chip_temp
         if kind == "i2c":
             return _register(self.i2c(), int(parts[1], 0), int(parts[2], 0), parts[3])
-        raise ValueError(source)
+        return open_chip(kind, self.i2c(), int(parts[1], 0), parts[2])
 
     def adc(self, pin: int):
         """The analogue input at `pin`, for 0..65535 over the chip's full range."""
