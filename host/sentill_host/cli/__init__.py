@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from sentill import __version__
-from sentill_host.cli import deploy, health, monitor, ports, replay, simulate, simulate_faults
+from sentill_host.cli import deploy, health, monitor, ports, replay, simulate, simulate_faults, virtual
 from sentill_host.cli.output import err
 from sentill_host.errors import SentillHostError
 
@@ -46,6 +46,7 @@ app.command()(ports.ports)
 simulate.app.command()(simulate_faults.faults)
 app.add_typer(simulate.app, name="simulate")
 app.command()(health.health)
+app.add_typer(virtual.app, name="virtual")
 
 
 def _terminated(signum: int, frame: FrameType | None) -> None:

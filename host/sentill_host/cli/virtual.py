@@ -1,0 +1,139 @@
+"""`sentill virtual`: boards that need no hardware."""
+
+import signal
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from sentill_host.cli.output import err, out, print_json
+from sentill_host.errors import UsageError
+from sentill_host.virtual import api
+from sentill_host.virtual.control import request
+
+app = typer.Typer(no_args_is_help=True, help="Virtual boards: MicroPython behind pseudo-terminals, no hardware needed.")
+
+Directory = Annotated[
+    Path | None, typer.Option("--dir", help="State directory; without it one per user.", show_default=False)
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+@app.command()
+def up(
+    n: Annotated[int, typer.Option("-n", "--number", help="How many boards.")] = 1,
+    directory: Directory = None,
+    board: Annotated[str, typer.Option(help="Board id.")] = "SIM",
+    heap: Annotated[str, typer.Option(help="Size of the heap.")] = "192K",
+    flash: Annotated[str, typer.Option(help="Size of the flash file system.")] = api.FLASH,
+    scenario: Annotated[
+        Path | None, typer.Option(help="TOML file of what happens to the hardware, and when.", show_default=False)
+    ] = None,
+    usb: Annotated[
+        str, typer.Option(help="uart_bridge: the port stays over resets; usb_cdc: it goes for half a second.")
+    ] = "uart_bridge",
+    paced: Annotated[bool, typer.Option("--paced", help="Ports as slow as wires: 115200 baud.")] = False,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and end the boards on Ctrl-C.")] = False,
+    json: Json = False,
+) -> None:
+    """Start boards in the background and show their ports. Flash images left in the directory are used again."""
+    where = (directory or api.default_directory()).absolute()
+    settings = api.settings(n, board, heap, flash, usb, paced)
+    text = api.read_scenario(scenario)
+    process = api.launch(where, settings, text, detached=not foreground)
+    try:
+        info = api.await_ready(process)
+    except BaseException:
+        api.end(process, None)
+        raise
+    _show(info, json)
+    if foreground:
+        err.print("Ctrl-C ends the boards")
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        finally:
+            api.end(process, None)
+    elif not json:
+        err.print(f"`sentill virtual down{f' --dir {directory}' if directory else ''}` ends them")
+
+
+@app.command()
+def down(
+    directory: Directory = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the flash images for the next `up`.")] = False,
+    json: Json = False,
+) -> None:
+    """End the boards of a directory and remove their files."""
+    where = (directory or api.default_directory()).absolute()
+    stopped = api.stop(where, keep)
+    if json:
+        print_json({"stopped": stopped, "directory": str(where)})
+    else:
+        err.print("stopped" if stopped else f"no virtual boards run in {where}")
+
+
+@app.command(name="list")
+def show(directory: Directory = None, json: Json = False) -> None:
+    """Show the boards of a directory: ports, state, why they last started."""
+    where = (directory or api.default_directory()).absolute()
+    if api.running(where) is None:
+        if json:
+            print_json({"directory": str(where), "boards": []})
+        else:
+            err.print(f"no virtual boards run in {where}; `sentill virtual up` starts one")
+        return
+    _show(request(where, "status"), json)
+
+
+@app.command()
+def control(
+    board: Annotated[str, typer.Argument(help="Board, such as sim0.")],
+    op: Annotated[str, typer.Argument(help="Operation: set, pull_cable, power_cycle, cut_flash, reset, status ...")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="NAME=NUMBER or NAME=TEXT; values as in adc.26=1200.", show_default=False)
+    ] = None,
+    directory: Directory = None,
+) -> None:
+    """Change a board's world while it runs: `sentill virtual control sim0 set adc.1=40000 pin.5=1`."""
+    where = (directory or api.default_directory()).absolute()
+    if api.running(where) is None:
+        raise UsageError(f"no virtual boards run in {where}", "`sentill virtual up` starts one")
+    plain: dict[str, Any] = {}
+    values: dict[str, Any] = {}
+    names: list[str] = []
+    for argument in arguments or []:
+        name, equals, text = argument.partition("=")
+        if not equals:
+            names.append(name)
+        else:
+            (values if "." in name else plain)[name] = _value(text)
+    request_arguments = {**plain, **({"values": values} if values else {}), **({"names": names} if names else {})}
+    print_json(request(where, op, board, **request_arguments))
+
+
+def _value(text: str) -> int | float | bool | str:
+    for kind in (lambda: int(text, 0), lambda: float(text)):
+        try:
+            return kind()
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _show(info: dict[str, Any], json: bool) -> None:
+    if json:
+        print_json(info)
+        return
+    table = Table("board", "usb", "uart", "state", "last start", box=None)
+    for board in info["boards"]:
+        table.add_row(
+            board["name"], board["usb"] or "-", board["uart"] or "-", board["state"], board["last_event"] or "power"
+        )
+    out.print(table)
+    if not info["sandbox"]:
+        err.print("[yellow]this kernel cannot confine the boards: run only code you trust on them[/]")
+    for problem in info["problems"]:
+        err.print(f"[yellow]{problem}[/]")

@@ -1,0 +1,300 @@
+"""Virtual boards from Python: start them, find them, end them."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import sentill_host
+from sentill_host import boards as board_data
+from sentill_host import errors
+from sentill_host.errors import LinkError, PlatformError, UsageError
+from sentill_host.virtual.board import BLOCK_BYTES, Settings
+from sentill_host.virtual.control import request
+from sentill_host.virtual.supervisor import RUNTIME, Config, process_start
+
+MOST_BOARDS = 512
+START_S = 60.0
+STOP_S = 30.0
+FLASH = "1408K"  # what MicroPython leaves for files on a Raspberry Pi Pico
+_LEAST_HEAP, _LEAST_FLASH = 32 << 10, 64 << 10
+_MAIN = "import sys; sys.path[:0] = [{!r}]; from sentill_host.virtual.supervisor import main; main()"
+
+
+def default_directory() -> Path:
+    """Where `sentill virtual up` keeps its state when not told: private to the user, gone with the session."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(base) / f"sentill-virtual-{os.getuid()}"
+
+
+class Board:
+    """A virtual board as its user sees it."""
+
+    def __init__(self, directory: Path, name: str):
+        self.name = name
+        self._directory = directory
+
+    @property
+    def usb(self) -> str:
+        """Path of the console port, /dev/pts/N; another after a cable was pulled. Raises LinkError while it is out."""
+        return self._port("usb")
+
+    @property
+    def uart(self) -> str:
+        """Path of the terminal's serial port, /dev/pts/N."""
+        return self._port("uart")
+
+    def control(self, op: str, **arguments: Any) -> dict[str, Any]:
+        """Carry out an operation of the control socket (supervisor.Operations) on this board.
+
+        `board.control("set", values={"adc.26": 1200})`. Raises UsageError when it is refused, LinkError when the
+        supervisor is gone.
+        """
+        return request(self._directory, op, self.name, **arguments)
+
+    def status(self) -> dict[str, Any]:
+        """State, ports, reset cause, wear: see VirtualBoard.status."""
+        return self.control("status")
+
+    def wait(self, state: str = "running", boots: int = 0, deadline_s: float = 30.0) -> dict[str, Any]:
+        """Wait for a state, and at least `boots` starts; returns the status. Raises LinkError after `deadline_s`."""
+        end_s = time.monotonic() + deadline_s
+        while True:
+            status = self.status()
+            if status["state"] == state and status["boots"] >= boots:
+                return status
+            if time.monotonic() > end_s:
+                raise LinkError(f"{self.name} is {status['state']} after {deadline_s:.0f} s, not {state}")
+            time.sleep(0.02)
+
+    def _port(self, which: str) -> str:
+        link = self._directory / self.name / which
+        if not link.is_symlink():
+            raise LinkError(f"{self.name} has no {which} port now", "its cable is out, or it is being reset")
+        return os.readlink(link)
+
+    def __repr__(self) -> str:
+        return f"Board({self.name!r}, usb={os.path.realpath(self._directory / self.name / 'usb')!r})"
+
+
+class VirtualBoards:
+    """`n` virtual boards as a context: `with VirtualBoards(2) as boards: boards[0].usb`.
+
+    A supervisor process runs them; it ends, and removes its files, when the context ends or this process dies, however
+    that happens. Without `directory` everything is temporary; with one the flash images are kept in it and used again.
+    `heap` and `flash` are sizes ("192K"); `usb` is "uart_bridge" or "usb_cdc" (see board.Settings); `scenario` is the
+    path of a scenario file; `paced` makes the ports as slow as wires.
+
+    Entering raises PlatformError where virtual boards cannot run, UsageError for wrong arguments or a directory in use.
+    """
+
+    def __init__(
+        self,
+        n: int = 1,
+        dir: str | Path | None = None,
+        board: str = "SIM",
+        heap: str = "192K",
+        scenario: str | Path | None = None,
+        *,
+        flash: str = FLASH,
+        usb: str = "uart_bridge",
+        paced: bool = False,
+    ):
+        self._settings = settings(n, board, heap, flash, usb, paced)
+        self._given = Path(dir).absolute() if dir is not None else None
+        self._scenario = read_scenario(scenario)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._directory: Path | None = None
+        self.info: dict[str, Any] = {}
+
+    def __enter__(self) -> list[Board]:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def start(self) -> list[Board]:
+        """What entering the context does."""
+        directory = self._given or Path(tempfile.mkdtemp(prefix="sentill-virtual-"))
+        self._directory = directory
+        try:
+            self._process = launch(directory, self._settings, self._scenario, temporary=self._given is None)
+            self.info = await_ready(self._process)
+        except BaseException:
+            self.close()
+            raise
+        return [Board(directory, entry.name) for entry in self._settings]
+
+    def close(self) -> None:
+        """End the boards; harmless when they have ended."""
+        process, self._process = self._process, None
+        if process is not None:
+            end(process, self._directory if self._given else None)
+        if self._given is None and self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+
+def settings(n: int, board: str, heap: str, flash: str, usb: str, paced: bool) -> list[Settings]:
+    """Settings of boards sim0, sim1, ... Raises UsageError for what cannot be."""
+    if not 1 <= n <= MOST_BOARDS:
+        raise UsageError(f"cannot run {n} boards", f"1 to {MOST_BOARDS}")
+    data = board_data.load(board)
+    if data.port != "sim":
+        raise UsageError(f"{data.name} cannot be a virtual board", "the virtual board is SIM")
+    if usb not in ("uart_bridge", "usb_cdc"):
+        raise UsageError(f"unknown kind of USB port {usb!r}", "uart_bridge or usb_cdc")
+    heap_bytes, flash_bytes = _size(heap, "heap", _LEAST_HEAP), _size(flash, "flash", _LEAST_FLASH)
+    if flash_bytes % BLOCK_BYTES:
+        raise UsageError(f"flash of {flash} is not a multiple of {BLOCK_BYTES} bytes")
+    return [Settings(f"sim{i}", heap_bytes, flash_bytes, usb, paced) for i in range(n)]
+
+
+def read_scenario(path: str | Path | None) -> str:
+    """Text of a scenario file. Raises UsageError when it cannot be read."""
+    if path is None:
+        return ""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the scenario {path}: {error}") from None
+
+
+def launch(
+    directory: Path, boards: list[Settings], scenario: str = "", *, temporary: bool = False, detached: bool = False
+) -> "subprocess.Popen[bytes]":
+    """Start a supervisor; await_ready() tells how it went. Raises PlatformError where it cannot run."""
+    if not sys.platform.startswith("linux"):
+        raise PlatformError(
+            f"virtual boards need Linux; this is {sys.platform}", "a container or virtual machine works"
+        )
+    executable, path = _interpreter()
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise UsageError(f"cannot use {directory}: {error.strerror}") from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to {directory}")
+    config = Config(
+        str(directory), [asdict(board) for board in boards], executable, scenario, detached, temporary, path
+    )
+    host = str(Path(sentill_host.__file__).parents[1])
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _MAIN.format(host)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if not detached else subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C in a terminal is for this process, which then ends the supervisor in order
+    )
+    if process.stdin:
+        with contextlib.suppress(BrokenPipeError):  # await_ready() tells why
+            process.stdin.write(json.dumps(asdict(config)).encode() + b"\n")
+            process.stdin.flush()
+    return process
+
+
+def await_ready(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
+    """The supervisor's description of its boards once all run. Raises what it reports, or PlatformError."""
+    if process.stdout is None:
+        raise PlatformError("the supervisor has no stdout")
+    line, end_s = b"", time.monotonic() + START_S
+    while not line.endswith(b"\n"):
+        left_s = end_s - time.monotonic()
+        if left_s <= 0 or not select.select([process.stdout], [], [], left_s)[0]:
+            raise PlatformError(f"the virtual boards did not start within {START_S:.0f} s", "fewer boards at once?")
+        data = os.read(process.stdout.fileno(), 65536)
+        if not data:
+            reason = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
+            raise PlatformError("the virtual boards did not start" + (f": {reason.splitlines()[-1]}" if reason else ""))
+        line += data
+    answer: dict[str, Any] = json.loads(line)
+    if "error" in answer:
+        kind = getattr(errors, answer["error"], PlatformError)
+        raise kind(answer["message"], answer.get("hint", ""))
+    return answer
+
+
+def end(process: "subprocess.Popen[bytes]", keep: Path | None) -> None:
+    """End a supervisor of ours: ask, close its stdin, and kill it should it not listen. `keep`: leave flash images."""
+    if keep is not None and process.poll() is None:
+        with contextlib.suppress(LinkError, UsageError):
+            request(keep, "stop", keep=True)
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def running(directory: Path) -> dict[str, Any] | None:
+    """What the runtime file in `directory` says, when the process it names is alive and the same; else None."""
+    try:
+        info: dict[str, Any] = json.loads((directory / RUNTIME).read_text(encoding="utf-8"))
+        alive = info["started"] and process_start(info["pid"]) == info["started"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return info if alive else None
+
+
+def stop(directory: Path, keep: bool = False) -> bool:
+    """End the boards of `directory` and remove their files; `keep` leaves the flash images. False: none ran.
+
+    The recorded pid is used only while it is the recorded process.
+    """
+    info = running(directory)
+    if info is None:
+        return False
+    try:
+        request(directory, "stop", keep=keep)
+    except LinkError:
+        os.kill(info["pid"], signal.SIGTERM)
+    end_s = time.monotonic() + STOP_S
+    while process_start(info["pid"]) == info["started"]:
+        if time.monotonic() > end_s:
+            os.kill(info["pid"], signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    return True
+
+
+def _interpreter() -> tuple[str, list[str]]:
+    """Executable ("" for the library) and the sys.path entries the library needs."""
+    chosen = os.environ.get("MICROPYTHON", "")
+    if chosen:
+        found = shutil.which(chosen)
+        if not found:
+            raise PlatformError(f"$MICROPYTHON names no program: {chosen}")
+        return found, []
+    spec = importlib.util.find_spec("micropython_run")
+    if spec is not None and spec.origin:
+        return "", [str(Path(spec.origin).parent)]
+    found = shutil.which("micropython")
+    if not found:
+        raise PlatformError(
+            "no MicroPython interpreter for this computer",
+            "build MicroPython's Unix port and put `micropython` on PATH, or name it in $MICROPYTHON",
+        )
+    return found, []
+
+
+def _size(text: str, what: str, least: int) -> int:
+    """Bytes of "192K" or "1M"."""
+    factor = {"K": 1 << 10, "M": 1 << 20}.get(text[-1:].upper(), 1)
+    digits = text[:-1] if factor > 1 else text
+    if not digits.isdecimal() or not least <= int(digits) * factor <= 1 << 30:
+        raise UsageError(f"{what} of {text!r}", f"bytes, or like 192K or 2M; at least {least >> 10}K")
+    return int(digits) * factor

@@ -1,0 +1,93 @@
+# Runs first on a virtual board, in __main__: puts the flash in place of the computer's files, then boot.py and main.py.
+# MARK is set by the supervisor on the line before this file.
+
+
+def _sentill_boot():
+    import micropython
+
+    micropython.kbd_intr(-1)  # Ctrl-C belongs to boot.py and main.py, not to this
+    import gc
+    import io
+    import os
+    import sys
+
+    import vfs
+
+    class Onboard:
+        # A file system of the few modules the supervisor hands over in one file: a dict of names, then the sources.
+        def __init__(self):
+            self._file = open(7, "rb")
+            self._index = eval(self._file.readline())
+
+        def mount(self, readonly, mkfs):
+            pass
+
+        def umount(self):
+            self._file.close()
+
+        def stat(self, path):
+            if path in self._index:
+                return (0x8000, 0, 0, 0, 0, 0, self._index[path][1], 0, 0, 0)
+            raise OSError(2)
+
+        def open(self, path, mode):
+            self._file.seek(self._index[path][0])
+            return io.BytesIO(self._file.read(self._index[path][1]))
+
+    vfs.umount("/")
+    vfs.mount(Onboard(), "/.onboard")
+    sys.path[:] = ["/.onboard"]
+    import bridge
+    import machine
+    import nor
+    import page
+
+    for name in ("bridge", "nor", "page"):
+        del sys.modules[name]
+    flash = nor.Flash()
+    sizes = {"readsize": 32, "progsize": nor.PROGRAM, "lookahead": 32}
+    try:
+        volume = vfs.VfsLfs2(flash, **sizes)
+    except OSError:
+        # As the boards' own boot code does: a flash without a readable file system gets a new one.
+        vfs.VfsLfs2.mkfs(flash, **sizes)
+        bridge.add_u32(page.FORMATS, 1)
+        volume = vfs.VfsLfs2(flash, **sizes)
+    vfs.umount("/.onboard")
+    vfs.mount(volume, "/")
+    os.chdir("/")
+    sys.path[:] = ["", ".frozen", "/lib"]
+    sys.argv[:] = []
+    skip_main = bridge.u32(page.BOOT_FLAGS) & page.SKIP_MAIN
+    del Onboard, machine, volume, flash, nor, sizes, name
+    gc.collect()
+    bridge.tell("ready")
+    for path in ("boot.py",) if skip_main else ("boot.py", "main.py"):
+        try:
+            os.stat(path)
+        except OSError:
+            continue
+        try:
+            micropython.kbd_intr(3)
+            execfile(path)  # noqa: F821  (MicroPython's)
+        except SystemExit:
+            micropython.kbd_intr(-1)
+            raise
+        except BaseException as error:
+            micropython.kbd_intr(-1)
+            text = io.StringIO()
+            sys.print_exception(error, text)
+            # The frames of this file are not the program's.
+            for line in text.getvalue().split("\n")[:-1]:
+                if 'File "<stdin>"' not in line or "_sentill_boot" not in line and "in <module>" not in line:
+                    print(line)
+            error = text = None
+        micropython.kbd_intr(-1)
+    gc.collect()
+    bridge.tell("repl")
+    if skip_main:
+        sys.stdout.write(MARK)  # noqa: F821  (set by the supervisor)
+
+
+_sentill_boot()
+del _sentill_boot, MARK  # noqa: F821

@@ -1,0 +1,272 @@
+"""`machine` of the virtual board: simulated hardware in place of the Unix port's module, which has no pins."""
+
+import io
+import select
+import time
+
+import bridge
+import page
+from umachine import Signal, idle, mem8, mem16, mem32, time_pulse_us  # noqa: F401  (part of the module)
+
+PWRON_RESET = page.PWRON_RESET
+HARD_RESET = page.HARD_RESET
+WDT_RESET = page.WDT_RESET
+DEEPSLEEP_RESET = page.DEEPSLEEP_RESET
+SOFT_RESET = page.SOFT_RESET
+
+_frequency_hz = 125_000_000
+
+
+def reset() -> None:
+    """Reset as the reset pin would: everything in RAM is lost, a USB board leaves the bus for a moment."""
+    bridge.perish("reset")
+
+
+def soft_reset() -> None:
+    """Restart the interpreter, as Ctrl-D at the prompt does."""
+    raise SystemExit
+
+
+def bootloader(_timeout_ms: int = 0) -> None:
+    """Enter the bootloader: no REPL until the supervisor resets or power-cycles the board."""
+    bridge.perish("bootloader")
+
+
+def deepsleep(time_ms: int = 0) -> None:
+    """Switch off and start over after `time_ms`; 0 sleeps until a power cycle."""
+    bridge.perish("deepsleep %d" % time_ms)
+
+
+def lightsleep(time_ms: int = 0) -> None:
+    """Pause for `time_ms`, keeping RAM."""
+    time.sleep_ms(time_ms)
+
+
+def reset_cause() -> int:
+    """Why the board last started: PWRON_RESET and so on."""
+    return bridge.u32(page.RESET_CAUSE)
+
+
+def unique_id() -> bytes:
+    """8 bytes, the same for the same name of the board."""
+    uid = bytearray(8)
+    bridge.load(page.UID, uid)
+    return bytes(uid)
+
+
+def freq(hz=None):
+    """The clock in Hz; setting it changes only what is returned."""
+    global _frequency_hz
+    if hz is None:
+        return _frequency_hz
+    _frequency_hz = hz
+
+
+def disable_irq() -> int:
+    """Does nothing: no interrupts are simulated."""
+    return 0
+
+
+def enable_irq(_state: int) -> None:
+    """Does nothing: no interrupts are simulated."""
+
+
+class Pin:
+    """A pin. Inputs read the level the supervisor set; outputs are visible to the supervisor."""
+
+    IN = 0
+    OUT = 1
+    OPEN_DRAIN = 2
+    PULL_UP = 1
+    PULL_DOWN = 2
+
+    def __init__(self, id, mode=-1, pull=-1, *, value=None) -> None:
+        if not 0 <= id < page.CHANNELS:
+            raise ValueError("invalid pin")
+        self._id = id
+        self.init(mode, pull, value=value)
+
+    def init(self, mode=-1, pull=-1, *, value=None) -> None:
+        """Set the direction; -1 leaves it."""
+        if mode == Pin.IN:
+            bridge.set_u8(page.PIN_OUT + self._id, page.PIN_FLOATS)
+        elif mode != -1 and bridge.u8(page.PIN_OUT + self._id) == page.PIN_FLOATS:
+            bridge.set_u8(page.PIN_OUT + self._id, 0)
+        if value is not None:
+            self.value(value)
+
+    def value(self, level=None):
+        """The level, or set it."""
+        if level is not None:
+            bridge.set_u8(page.PIN_OUT + self._id, 1 if level else 0)
+            return None
+        driven = bridge.u8(page.PIN_OUT + self._id)
+        return bridge.u8(page.PIN_IN + self._id) if driven == page.PIN_FLOATS else driven
+
+    __call__ = value
+
+    def on(self) -> None:
+        """Drive high."""
+        self.value(1)
+
+    def off(self) -> None:
+        """Drive low."""
+        self.value(0)
+
+    high = on
+    low = off
+
+    def toggle(self) -> None:
+        """Drive the other level."""
+        self.value(not self.value())
+
+    def __repr__(self) -> str:
+        return "Pin(%d)" % self._id
+
+
+class ADC:
+    """A converter by its number or its Pin."""
+
+    CORE_TEMP = 4
+
+    def __init__(self, id) -> None:
+        number = id._id if isinstance(id, Pin) else id
+        if not 0 <= number < page.CHANNELS:
+            raise ValueError("invalid ADC")
+        self._offset = page.ADC + 2 * number
+
+    def read_u16(self) -> int:
+        """Reading, 0..65535."""
+        return bridge.u16(self._offset)
+
+
+class WDT:
+    """Watchdog, enforced from outside the interpreter. Once started it cannot be stopped."""
+
+    def __init__(self, id: int = 0, timeout: int = 5000) -> None:
+        if timeout < 1:
+            raise ValueError("timeout")
+        bridge.tell("wdt %d" % timeout)
+
+    def feed(self) -> None:
+        """Put the reset off by another timeout."""
+        bridge.add_u32(page.WDT_FEEDS, 1)
+
+
+_uart = open(page.FD_UART, "r+b")
+_ready = select.poll()
+_ready.register(_uart, select.POLLIN)
+
+
+class UART(io.IOBase):
+    """The terminal's serial port. Only UART(1) is wired. Non-blocking: None means no data, or no room to write."""
+
+    def __init__(self, id: int, baudrate: int = 115200, **_wiring) -> None:
+        if id != 1:
+            raise ValueError("only UART(1) is wired")
+        self.init(baudrate)
+
+    def init(self, baudrate: int = 115200, **_wiring) -> None:
+        """Set the speed; it matters when the supervisor paces the line."""
+        bridge.tell("baud %d" % baudrate)
+
+    def deinit(self) -> None:
+        """Does nothing."""
+
+    def any(self) -> int:
+        """1 when there is something to read, else 0."""
+        return 1 if _ready.poll(0) else 0
+
+    def read(self, size: int = -1):
+        """Up to `size` bytes (without a size: what is there), or None."""
+        return _uart.read(size if size >= 0 else 256)
+
+    def readinto(self, buffer, size=None):
+        """Fill `buffer` with what is there; the number of bytes, or None."""
+        return _uart.readinto(buffer) if size is None else _uart.readinto(buffer, size)
+
+    def readline(self):
+        """A line, or the part of it that has arrived, or None."""
+        return _uart.readline()
+
+    def write(self, data):
+        """Send; the number of bytes taken, or None when there is no room."""
+        return _uart.write(data)
+
+    def flush(self) -> None:
+        """Does nothing: writing hands the bytes over."""
+
+    def txdone(self) -> bool:
+        """Always true: writing hands the bytes over."""
+        return True
+
+    def ioctl(self, request: int, argument: int) -> int:
+        # 10 asks for the file descriptor: with it select.poll() and asyncio wait in the kernel instead of polling.
+        return page.FD_UART if request == 10 else -1
+
+
+class I2C:
+    """A bus of simulated register files."""
+
+    def __init__(self, id: int = 0, *, scl=None, sda=None, freq: int = 400_000, timeout: int = 50_000) -> None:
+        self._bus = id
+
+    def _find(self, address: int):
+        head = bytearray(4)
+        for slot in range(page.SLOTS):
+            bridge.load(page.I2C + slot * page.SLOT_BYTES, head)
+            if head[0] and head[1] == self._bus and head[2] == address:
+                return page.I2C + slot * page.SLOT_BYTES + page.SLOT_REGISTERS, head[3]
+        raise OSError(19)  # ENODEV, what a bus without an acknowledge raises on a board
+
+    def _span(self, address: int, register: int, length: int) -> int:
+        start, width = self._find(address)
+        position = register * width
+        if position + length > page.REGISTERS_BYTES:
+            raise OSError(5)  # EIO
+        return start + position
+
+    def scan(self) -> list:
+        """Addresses that answer, in ascending order."""
+        head = bytearray(4)
+        found = []
+        for slot in range(page.SLOTS):
+            bridge.load(page.I2C + slot * page.SLOT_BYTES, head)
+            if head[0] and head[1] == self._bus:
+                found.append(head[2])
+        return sorted(found)
+
+    def readfrom_mem(self, addr: int, memaddr: int, nbytes: int, *, addrsize: int = 8) -> bytes:
+        """`nbytes` from register `memaddr` on."""
+        buffer = bytearray(nbytes)
+        self.readfrom_mem_into(addr, memaddr, buffer)
+        return bytes(buffer)
+
+    def readfrom_mem_into(self, addr: int, memaddr: int, buf, *, addrsize: int = 8) -> None:
+        """Fill `buf` from register `memaddr` on."""
+        bridge.load(self._span(addr, memaddr, len(buf)), buf)
+
+    def writeto_mem(self, addr: int, memaddr: int, buf, *, addrsize: int = 8) -> None:
+        """Write `buf` to register `memaddr` and on."""
+        bridge.store(self._span(addr, memaddr, len(buf)), buf)
+
+
+SoftI2C = I2C
+
+
+class RTC:
+    """The calendar clock. It starts with the computer's time and forgets what was set at every reset."""
+
+    _offset_s = 0
+
+    def __init__(self, id: int = 0) -> None:
+        pass
+
+    def datetime(self, value=None):
+        """(year, month, day, weekday, hour, minute, second, 0), or set it."""
+        if value is None:
+            now = time.gmtime(time.time() + RTC._offset_s)
+            return (now[0], now[1], now[2], now[6], now[3], now[4], now[5], 0)
+        wanted = time.mktime((value[0], value[1], value[2], value[4], value[5], value[6], 0, 0))
+        RTC._offset_s = int(wanted - time.time())
+        return None

@@ -1,0 +1,75 @@
+"""The virtual board's flash: a block device over the image file that counts its wear and can lose power at any write.
+
+Geometry as on the RP2040: blocks of 4096 bytes, erased to 0xff, programmed in pages of 256 bytes.
+"""
+
+import bridge
+import page
+
+BLOCK = 4096
+PROGRAM = 256
+
+
+class Flash:
+    """Block device with the extended interface littlefs wants."""
+
+    def __init__(self) -> None:
+        self._file = open(page.FD_FLASH, "r+b")
+        self._blocks = bridge.u32(page.FLASH_BLOCKS)
+        self._erased = b"\xff" * 512
+
+    def readblocks(self, block: int, buffer, offset: int = 0) -> None:
+        """Fill `buffer` from `offset` bytes into `block`."""
+        self._file.seek(block * BLOCK + offset)
+        self._file.readinto(buffer)
+
+    def writeblocks(self, block: int, buffer, offset=None) -> None:
+        """Program `buffer` at `offset` into `block`; without an offset the block is erased first."""
+        if offset is None:
+            self.ioctl(6, block)
+            offset = 0
+        length = len(buffer)
+        if not bridge.u32(page.CUT_LEFT):
+            self._write(block * BLOCK + offset, buffer, _torn(length))
+            bridge.perish("cut")
+        self._write(block * BLOCK + offset, buffer, length)
+        bridge.add_u32(page.PROGRAMS, 1)
+        bridge.add_u32(page.PROGRAMMED, length)
+        _spend()
+
+    def ioctl(self, operation: int, argument: int) -> int:
+        """4: number of blocks, 5: block size, 6: erase block `argument`; others do nothing."""
+        if operation == 4:
+            return self._blocks
+        if operation == 5:
+            return BLOCK
+        if operation == 6:
+            cut = not bridge.u32(page.CUT_LEFT)
+            left = _torn(BLOCK) if cut else BLOCK
+            self._file.seek(argument * BLOCK)
+            while left > 0:
+                left -= self._file.write(self._erased if left >= 512 else self._erased[:left])
+            if cut:
+                bridge.perish("cut")
+            bridge.add_u32(page.ERASES, 1)
+            _spend()
+        return 0
+
+    def _write(self, position: int, buffer, length: int) -> None:
+        self._file.seek(position)
+        self._file.write(memoryview(buffer)[:length])
+
+
+def _spend() -> None:
+    if bridge.u32(page.CUT_LEFT) != page.CUT_OFF:
+        bridge.add_u32(page.CUT_LEFT, -1)
+
+
+def _torn(length: int) -> int:
+    """How much of a write of `length` bytes happens as the power fails."""
+    torn = bridge.u32(page.CUT_TORN)
+    if torn == 0:
+        return 0
+    if torn == 1:
+        return length // 2
+    return (bridge.u32(page.CUT_SEED) * 1103515245 + 12345 >> 8) % (length + 1)

@@ -1,0 +1,208 @@
+"""Serial ports of virtual boards: pseudo-terminals with a cable that can be pulled and a line that takes its time."""
+
+import ctypes
+import fcntl
+import os
+import selectors
+import struct
+import termios
+import time
+import tty
+from collections.abc import Callable
+from pathlib import Path
+
+from sentill_host.virtual.loop import SLICE_S, Loop, Outlet, Timer
+
+_IN_OPEN = 0x20
+_IN_CLOSE = 0x18  # writable or not
+_EVENT = struct.Struct("iIII")
+
+HIGH_WATER = 4096
+STALL_S = 0.5  # as long as MicroPython's USB driver waits for a host that does not read
+
+
+class Openings:
+    """Tells when someone opens or closes a pseudo-terminal (inotify). Without inotify all ports count as open."""
+
+    def __init__(self, loop: Loop):
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._loop = loop
+        self._calls: dict[int, Callable[[int], None]] = {}
+        self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        self.works = self._fd >= 0
+        if self.works:
+            loop.watch(self._fd, selectors.EVENT_READ, self._read)
+
+    def add(self, path: str, call: Callable[[int], None]) -> int:
+        """Call `call` with +1 or -1 at each opening and closing of `path`; returns a handle, -1 when it cannot."""
+        if not self.works:
+            return -1
+        handle: int = self._libc.inotify_add_watch(self._fd, path.encode(), _IN_OPEN | _IN_CLOSE)
+        if handle >= 0:
+            self._calls[handle] = call
+        return handle
+
+    def remove(self, handle: int) -> None:
+        """End add()."""
+        if self._calls.pop(handle, None):
+            self._libc.inotify_rm_watch(self._fd, handle)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return
+        at = 0
+        while at < len(data):
+            handle, mask, _, length = _EVENT.unpack_from(data, at)
+            at += _EVENT.size + length
+            if (call := self._calls.get(handle)) and mask & (_IN_OPEN | _IN_CLOSE):
+                call(1 if mask & _IN_OPEN else -1)
+
+
+class Port:
+    """One pseudo-terminal and the symbolic link that names it.
+
+    Nobody there: what the board sends is lost, as on a wire. Somebody who does not read: the board is held up to
+    STALL_S, then bytes are lost. `lost` counts them.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        openings: Openings,
+        link: Path,
+        received: Callable[[bytes], None],
+        room: Callable[[], None],
+    ):
+        self._loop = loop
+        self._openings = openings
+        self._link = link
+        self._received = received
+        self._room = room
+        self._master = self._slave = self._handle = -1
+        self._outlet: Outlet | None = None
+        self._resume: Timer | None = None
+        self._stall: Timer | None = None
+        self._held = False
+        self.path = ""
+        self.clients = 0
+        self.lost = 0
+        self.bytes_per_s = 0.0
+
+    @property
+    def plugged(self) -> bool:
+        """Whether the pseudo-terminal exists."""
+        return self._master >= 0
+
+    @property
+    def full(self) -> bool:
+        """Whether the board should wait before it sends more."""
+        return self._outlet is not None and self._outlet.waiting >= HIGH_WATER
+
+    def plug(self) -> None:
+        """Make the pseudo-terminal and point the link to it. Raises OSError when the computer has none left."""
+        if self.plugged:
+            return
+        self._master, self._slave = os.openpty()
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.path = os.ttyname(self._slave)
+        self.clients = 0
+        self._handle = self._openings.add(self.path, self._opened)
+        self._outlet = Outlet(self._loop, self._master, self._drained)
+        self._outlet.bytes_per_s = self.bytes_per_s
+        beside = self._link.with_name(self._link.name + ".new")
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(self.path)
+        os.replace(beside, self._link)
+        self._listen(not self._held)
+
+    def unplug(self) -> None:
+        """Take the pseudo-terminal away: whoever has it open sees the device vanish."""
+        if not self.plugged:
+            return
+        self._openings.remove(self._handle)
+        if self._outlet:
+            self._outlet.close()
+            self._outlet = None
+        for timer in (self._resume, self._stall):
+            if timer:
+                timer.cancel()
+        self._resume = self._stall = None
+        self._loop.forget(self._master)
+        os.close(self._master)
+        os.close(self._slave)
+        self._master = self._slave = -1
+        self.clients = 0
+        self.path = ""
+        self._link.unlink(missing_ok=True)
+
+    def pace(self, bytes_per_s: float) -> None:
+        """Limit both directions; 0 lifts the limit."""
+        self.bytes_per_s = bytes_per_s
+        if self._outlet:
+            self._outlet.bytes_per_s = bytes_per_s
+
+    def hold(self, held: bool) -> None:
+        """Stop or resume taking bytes from the other side; they wait in the pseudo-terminal."""
+        self._held = held
+        if self.plugged and self._resume is None:
+            self._listen(not held)
+
+    def write(self, data: bytes) -> None:
+        """Send to whoever has the port open."""
+        if self._outlet is None or (self._openings.works and self.clients == 0):
+            self.lost += len(data)
+            return
+        self._outlet.write(data)
+        if self.full and self._stall is None:
+            self._stall = self._loop.after(STALL_S, self._stalled)
+
+    def _stalled(self) -> None:
+        self._stall = None
+        if self._outlet is None or not self.full:
+            return
+        # A paced line moves, however slowly; only a reader who takes nothing loses bytes.
+        idle_s = time.monotonic() - self._outlet.moved_s
+        if idle_s < STALL_S:
+            self._stall = self._loop.after(STALL_S - idle_s, self._stalled)
+            return
+        self.lost += self._outlet.clear()
+        self._room()
+
+    def _drained(self) -> None:
+        self._room()
+
+    def _opened(self, change: int) -> None:
+        self.clients = max(0, self.clients + change)
+        if self.clients == 0 and self._outlet is not None:
+            # What nobody read is gone: the next to open the port starts with fresh bytes.
+            self.lost += self._outlet.clear()
+            for _ in range(32):
+                waiting = struct.unpack("i", fcntl.ioctl(self._slave, termios.FIONREAD, b"\0\0\0\0"))[0]
+                if not waiting:
+                    break
+                self.lost += waiting
+                termios.tcflush(self._slave, termios.TCIFLUSH)
+            self._room()
+
+    def _listen(self, wanted: bool) -> None:
+        self._loop.watch(self._master, selectors.EVENT_READ, self._read if wanted else None)
+
+    def _read(self) -> None:
+        size = max(1, int(self.bytes_per_s * SLICE_S)) if self.bytes_per_s else 4096
+        try:
+            data = os.read(self._master, size)
+        except (BlockingIOError, OSError):
+            return
+        if self.bytes_per_s and data:
+            self._listen(False)
+            self._resume = self._loop.after(len(data) / self.bytes_per_s, self._read_on)
+        if data:
+            self._received(data)
+
+    def _read_on(self) -> None:
+        self._resume = None
+        if self.plugged and not self._held:
+            self._listen(True)
