@@ -17,13 +17,17 @@ from .compat import native
 from .errors import ModelError
 from .tree_file import FACTS, ModelFile, read_words  # noqa: F401  (re-exported)
 
+_found: list = []
+
 
 def _kernels():
-    """The native kernels, or their twin where there is no emitter."""
-    module = native("tree_viper")
-    if module is None:
-        from . import tree_plain as module
-    return module
+    """The native kernels, or their twin where there is no emitter; looked for once."""
+    if not _found:
+        module = native("tree_viper")
+        if module is None:
+            from . import tree_plain as module
+        _found.append(module)
+    return _found[0]
 
 
 class Model(ModelFile):
@@ -41,14 +45,16 @@ class Model(ModelFile):
         self._kernels = kernels = kernels or _kernels()
         super().__init__(words, kernels)
         self.action = -1
-        self._x = None
+        self._x = array("h", bytes(2 * self.n_inputs))
         self._run = self._last
         if self.n_outputs == 1 and not self.vote:
             self._run = (kernels.score_wide, kernels.score_short)[self.layout] if self.layout < 2 else self._perfect()
         n = self.n_features
         self._by_tree = self.typical is None
-        self._w = array("i", bytes(4 * (2 * self.n_trees + (0 if self._by_tree else 3 * n))))
-        self._leaf = memoryview(self._w)[len(self._w) - self.n_trees :]
+        # What `blame` describes; only the leaves where reasons belong to trees.
+        start = 0 if self._by_tree else 3 * n + self.n_trees
+        self._w = array("i", bytes(4 * (start + self.n_trees + 2)))
+        self._leaf = memoryview(self._w)[start : start + self.n_trees]
         self._out = array("i", bytes(4 * self.n_outputs))
         if not self._by_tree:
             kernels.leaves(words, self.typical, self.forest, self._leaf)

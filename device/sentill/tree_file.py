@@ -90,7 +90,8 @@ class ModelFile:
     def __init__(self, words, kernels):
         """Check `words`, an array('H'), with the checks of `kernels`; ModelError says what is wrong."""
         self.words = words
-        self.reasons = self.rules = ()
+        self.reasons: tuple = ()
+        self.rules: tuple = ()
         self.typical = None
         self.rules_forest = 0
         self._kernels = kernels

@@ -48,117 +48,175 @@ def score_perfect(m, x, t: int) -> int:
     """Sum of the leaves of a one-output sum forest in the perfect layout."""
     n = m[t]
     s = n * -32768
-    top = (3 << (m[t + 2] >> 8) - 16) - 2
-    t += 4
     while n:
-        i = t + 1
-        size = top
+        n -= 1
+        size = (3 << (m[t + 2] >> 8) - 16) - 2
+        i = t + 5 + n * (size + 1)
         while size > 1:
             size = size - 2 >> 1
             i += 2
             if x[m[i - 2] >> 1] + 32768 < m[i - 1]:
                 i += size
         s += m[i]
-        t += top + 1
-        n -= 1
     return s
+
+
+def _size(m, h: int) -> int:
+    """Words of a tree without its output in the perfect layout of the forest with its header at `h`; 0 in others."""
+    h = m[h + 2] >> 8
+    return (3 << h - 16) - 2 if h > 1 else 0
+
+
+def _step(m, x, i: int, size: int) -> int:
+    """Index of the node behind the inner node at `i`. `size`: words of its subtree, or the layout (0, 1) negated."""
+    if size > 0:
+        return i + 2 + (size - 2 >> 1 if x[m[i] >> 1] + 32768 < m[i + 1] else 0)
+    if x[m[i] & 255] + 32768 < m[i + 1]:
+        return i + 2 + (m[i] >> 8 << 1 + size)
+    return i + 2
+
+
+def _leaf(m, x, t: int, h: int) -> int:
+    """Leaf of the tree at index `t`: its value, or class in a vote forest."""
+    size = _size(m, h)
+    if size:
+        t += 1
+        while size > 1:
+            t = _step(m, x, t, size)
+            size = size - 2 >> 1
+        return m[t] - (0 if m[h + 2] & 255 else 32768)
+    t += 2
+    size = -(m[h + 2] >> 8)
+    while m[t] > 255:
+        t = _step(m, x, t, size)
+    if m[h + 2] & 255:
+        return m[t + 1 + size]
+    return m[t] - 128 if size else m[t + 1] - 32768
+
+
+def _next(m, t: int, h: int) -> int:
+    """Index of the tree behind the one at `t`."""
+    h = _size(m, h)
+    return t + h + 1 if h else t + (m[t] >> 1)
 
 
 def leaves(m, x, t: int, out) -> None:
     """Write the leaf of every tree to `out`: its value in a sum forest, its class in a vote forest."""
-    layout = m[t + 2] >> 8
-    bias = 0 if m[t + 2] & 255 else 128 if layout == 1 else 32768
-    for k in range(m[t]):
-        if not k:
-            t += 4
-        size = 0 if layout < 16 else (3 << layout - 16) - 2
-        i = t + (1 if size else 2)
-        t += size + 1 if size else m[t] >> 1
-        while size > 1 if layout > 1 else m[i] > 255:
-            i = _step(m, x, i, layout, size)
-            size = size - 2 >> 1
-        out[k] = m[i + 1 if layout == 0 else i] - bias
-
-
-def _step(m, x, i: int, layout: int, size: int) -> int:
-    """Index of the node behind the inner node at `i`; `size` is that of its subtree in the perfect layout."""
-    w = m[i]
-    if layout > 1:
-        return i + 2 + (size - 2 >> 1 if x[w >> 1] + 32768 < m[i + 1] else 0)
-    if x[w & 255] + 32768 < m[i + 1]:
-        return i + 2 + (w >> 8 << 1 - layout)
-    return i + 2
+    h = t
+    t += 4
+    k = 0
+    while k < m[h]:
+        out[k] = _leaf(m, x, t, h)
+        t = _next(m, t, h)
+        k += 1
 
 
 def outputs(m, leaf, t: int, out) -> None:
     """Gather what `leaves` wrote: per output the sum of its trees, or the number of votes for that class."""
-    for k in range(m[t + 1]):
+    h = t
+    k = m[h + 1]
+    while k:
+        k -= 1
         out[k] = 0
-    n = m[t]
-    vote = m[t + 2] & 255
-    size = m[t + 2] >> 8
-    size = (3 << size - 16) - 1 if size > 1 else 0
     t += 4
-    for k in range(n):
-        if vote:
+    while k < m[h]:
+        if m[h + 2] & 255:
             out[leaf[k]] += 1
         else:
-            out[m[t if size else t + 1]] += leaf[k]
-        t += size or m[t] >> 1
+            out[_owner(m, t, h)] += leaf[k]
+        t = _next(m, t, h)
+        k += 1
+
+
+def _owner(m, t: int, h: int) -> int:
+    """Output that the tree at `t` adds to."""
+    return m[t] if m[h + 2] > 511 else m[t + 1]
 
 
 def blame(m, x, t: int, w) -> None:
     """Share each tree's distance from its base among the features that parted from the typical row; see explain.
 
-    `w` holds, F features and N trees: F results, F typical inputs + 32768, F marks, N base leaves, N leaves of this x.
+    `w` holds, F features and N trees: F results, F typical inputs + 32768, F marks, N base leaves, N leaves of this x,
+    2 words for this function.
     """
-    n = m[t]
-    features = m[t + 3]
-    for k in range(features):
-        w[k] = 0
-        w[2 * features + k] = 0
-    last = m[t + 1] - 1
-    head = t + 2
+    h = m[t + 3]
+    _clear(w, 0, h)
+    _clear(w, 2 * h, 3 * h)
+    # Kept in `w`: as locals or arguments they would make the frames too large.
+    w[len(w) - 1] = t
+    h = t
     t += 4
-    for k in range(n):
-        t = _blame_tree(m, x, t, w, head, last, k)
+    while w[len(w) - 2] < m[h]:
+        _blame_tree(m, x, t, w)
+        w[len(w) - 2] += 1
+        t = _next(m, t, h)
+    w[len(w) - 2] = 0
 
 
-def _blame_tree(m, x, t: int, w, head: int, last: int, k: int) -> int:
-    """Do `blame` for tree `k` at index `t`, and return the index of the next tree."""
-    features = m[head + 1]
-    base = 3 * features + k
-    layout = m[head] >> 8
-    size = 0 if layout < 16 else (3 << layout - 16) - 2
-    if m[head] & 255:
-        v = (1 if w[base + m[head - 2]] == last else 0) - (1 if w[base] == last else 0)
-    elif m[t if size else t + 1] == last:
-        v = w[base + m[head - 2]] - w[base]
-    else:
-        v = 0
-    end = t + (size + 1 if size else m[t] >> 1)
-    if v:
-        t += 1 if size else 2
-        while size > 1 if layout > 1 else m[t] > 255:
-            _blame_node(m, x, t, w, features, layout, v, k + 1)
-            t = _step(m, x, t, layout, size)
+def _clear(w, start: int, end: int) -> None:
+    while start < end:
+        w[start] = 0
+        start += 1
+
+
+def _blame_tree(m, x, t: int, w) -> None:
+    """Do `blame` for the tree at index `t`, whose number stands in `w`."""
+    if not _moved(m, t, w):
+        return
+    size = _size(m, w[len(w) - 1])
+    if size:
+        t += 1
+        while size > 1:
+            _blame_node(m, x, t, w)
+            t = _step(m, x, t, size)
             size = size - 2 >> 1
-    return end
+        return
+    t += 2
+    size = -(m[w[len(w) - 1] + 2] >> 8)
+    while m[t] > 255:
+        _blame_node(m, x, t, w)
+        t = _step(m, x, t, size)
 
 
-def _blame_node(m, x, i: int, w, features: int, layout: int, v: int, k: int) -> None:
-    """Add `v` to the feature of the node at `i` if x goes another way there than the typical row, once per tree `k`."""
-    f = m[i] >> 1 if layout > 1 else m[i] & 255
-    if w[2 * features + f] != k and (x[f] + 32768 < m[i + 1]) != (w[features + f] < m[i + 1]):
-        w[2 * features + f] = k
-        w[f] += v
+def _moved(m, t: int, w) -> int:
+    """Distance of the leaf of the tree at `t` from its base, put in the place of the leaf."""
+    h = w[len(w) - 1]
+    base = 3 * m[h + 3] + w[len(w) - 2]
+    leaf = base + m[h]
+    if m[h + 2] & 255:
+        w[leaf] = (w[leaf] == m[h + 1] - 1) - (w[base] == m[h + 1] - 1)
+    elif _owner(m, t, h) == m[h + 1] - 1:
+        w[leaf] -= w[base]
+    else:
+        w[leaf] = 0
+    return w[leaf]
+
+
+def _blame_node(m, x, i: int, w) -> None:
+    """Let the tree's distance count for the feature of the node at `i`, if x parts from the typical row there."""
+    h = w[len(w) - 1]
+    f = m[i] >> 1 if m[h + 2] > 511 else m[i] & 255
+    i = m[i + 1]
+    if (x[f] + 32768 < i) != (w[m[h + 3] + f] < i):
+        _count(m, w, h, f)
+
+
+def _count(m, w, h: int, f: int) -> None:
+    """Add the tree's distance to feature `f`, once per tree."""
+    k = w[len(w) - 2]
+    i = 2 * m[h + 3] + f
+    if w[i] <= k:
+        w[i] = k + 1
+        i = 3 * m[h + 3] + m[h] + k
+        w[f] += w[i]
 
 
 def first(m, x, t: int) -> int:
     """Index of the first tree with a leaf that is not 0, times 4, plus that leaf (1..3); -1 without one. Wide only."""
     n = m[t]
+    k = 0
     t += 4
-    for k in range(n):
+    while k < n:
         i = t + 2
         t += m[t] >> 1
         w = m[i]
@@ -169,6 +227,7 @@ def first(m, x, t: int) -> int:
             w = m[i]
         if m[i + 1]:
             return (k << 2) + m[i + 1]
+        k += 1
     return -1
 
 
@@ -257,20 +316,22 @@ def check_perfect(m, t: int, end: int) -> int:
 
 def path(m, x, t: int, tree: int, out) -> int:
     """Write the features asked on the way to the leaf of `tree`; see Model.path."""
-    layout = m[t + 2] >> 8
+    h = t
     t += 4
-    size = 0 if layout < 16 else (3 << layout - 16) - 2
     while tree:
-        t += size + 1 if size else m[t] >> 1
+        t = _next(m, t, h)
         tree -= 1
+    size = _size(m, h)
     t += 1 if size else 2
+    size = size or -(m[h + 2] >> 8)
     n = 0
-    while size > 1 if layout > 1 else m[t] > 255:
-        f = m[t] >> 1 if layout > 1 else m[t] & 255
+    while size > 1 if m[h + 2] > 511 else m[t] > 255:
+        f = m[t] >> 1 if size > 0 else m[t] & 255
         out[n] = ~f if x[f] + 32768 < m[t + 1] else f
         n += 1
-        t = _step(m, x, t, layout, size)
-        size = size - 2 >> 1
+        t = _step(m, x, t, size)
+        if size > 0:
+            size = size - 2 >> 1
     return n
 
 

@@ -111,7 +111,8 @@ def outputs(nd: ptr16, leaf: ptr32, t: int, out: ptr32):
 def blame(nd: ptr16, x: ptr16, t: int, w: ptr32):
     """Share each tree's distance from its base among the features that parted from the typical row; see explain.
 
-    `w` holds, F features and N trees: F results, F typical inputs + 32768, F marks, N base leaves, N leaves of this x.
+    `w` holds, F features and N trees: F results, F typical inputs + 32768, F marks, N base leaves, N leaves of this x,
+    2 words for the twin.
     """
     t = int(nd) + (t << 1)
     nd = ptr16(t)

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from sentill import __version__
-from sentill_host.cli import deploy, health, monitor, ports, replay, simulate, simulate_faults, virtual
+from sentill_host.cli import demo, deploy, health, model, monitor, ports, replay, simulate, simulate_faults, virtual
 from sentill_host.cli.output import err
 from sentill_host.errors import SentillHostError
 
@@ -39,12 +39,14 @@ def root(
 
 
 # One line per verb.
+app.command()(demo.demo)
 app.command()(deploy.deploy)
 app.command()(monitor.monitor)
 app.command()(replay.replay)
 app.command()(ports.ports)
 simulate.app.command()(simulate_faults.faults)
 app.add_typer(simulate.app, name="simulate")
+app.add_typer(model.app, name="model")
 app.command()(health.health)
 app.add_typer(virtual.app, name="virtual")
 
