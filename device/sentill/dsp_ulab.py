@@ -7,4 +7,4 @@ def magnitudes(x, bins, out, first) -> None:
     """Amplitudes of `x` (sixteenths of a unit, mean removed) at `bins`, in sixteenths, to `out[first:]`."""
     spectrum = utils.spectrogram(numpy.array(x))
     for j in range(len(bins)):
-        out[first + j] = int(spectrum[bins[j]] * 2 / len(x))
+        out[first + j] = int(spectrum[bins[j]]) * 2 // len(x)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from sentill.channel import KEYS
+from sentill.health import Monitor
 from sentill_host import boards, faults
 from sentill_host.cli import app
 from sentill_host.errors import UsageError
@@ -82,3 +84,12 @@ def test_the_inputs_of_the_virtual_board_rest_at_healthy_values():
         if spec["source"].startswith("adc:"):
             at_rest = 32768 * spec.get("num", 1) // spec.get("den", 1) + spec.get("offset", 0)
             assert abs(at_rest - spec["good"]) <= abs(spec["good"]) // 5 + 1, (spec["name"], at_rest)
+
+
+@pytest.mark.parametrize("board", boards.all_boards())
+def test_the_channels_of_every_board_are_accepted_by_the_device(board):
+    specs = boards.load(board).data["channels"]
+    monitor = Monitor(specs)
+    assert len(monitor) == len(specs) > 0
+    for spec in specs:
+        assert set(spec) <= {*KEYS, "name", "unit", "source", "advice"}, (spec["name"], set(spec))
