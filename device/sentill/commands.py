@@ -12,10 +12,8 @@ MAINTENANCE = "maintenance"  # the flag file that the next start removes
 
 def answer(node, port) -> None:
     """Carry out the C frame that port.reader has found and reply on the same port."""
-    q = 0
     try:
         fields = parse(port, node.guard)
-        q = fields["q"]
         name = fields.get("cmd")
         if not isinstance(name, str):
             raise FrameError("field", "cmd must be a string")
@@ -28,9 +26,11 @@ def answer(node, port) -> None:
         pairs = function(node, port, fields)
     except SentillError as error:
         node.refused += 1
-        port.send("R", [("re", q), ("ok", False), ("err", error.code), ("msg", protocol.printable(error.message))])
+        port.send(
+            "R", [("re", port.asked), ("ok", False), ("err", error.code), ("msg", protocol.printable(error.message))]
+        )
         return
-    port.send("R", [("re", q), ("ok", True)] + pairs)
+    port.send("R", [("re", port.asked), ("ok", True)] + pairs)
 
 
 def _identify(node, port, fields):

@@ -51,14 +51,15 @@ class Request:
         f = self.fields
         for slot in range(wire.SLOTS):
             f[slot] = 0
-        if guard(data):
-            raise FrameError("pan", "looks like a card number; send a token")
+        suspect = guard(data)
         given = parse_fields(data)
         # What can be told of the request is kept even when it is refused: the answer names q and ref.
         for key, slot, most, _ in _FIELDS[:2]:
             value = given.get(key)
             if is_int(value) and 0 <= value <= most:
                 f[slot] = value
+        if suspect:
+            raise FrameError("pan", "looks like a card number; send a token")
         for key, slot, most, required in _FIELDS:
             value = given.get(key)
             if value is None and not required:

@@ -91,7 +91,7 @@ class Node:
         self.after = ""  # "reboot" or "maintenance" once the replies are out
         self.crashes = 0
         self.refused = 0
-        self._busy = False  # inside the history or the monitor: an interrupt now would leave them half changed
+        self._sampling = False  # inside the monitor: an interrupt now leaves it half changed
         self._wake = asyncio.Event()
         self.console = Port("usb", hal.usb, _USB_ROOM, False, self._wake.set)
         self.ports = [self.console]
@@ -208,7 +208,7 @@ class Node:
                 error: Exception = RuntimeError("ended")
             except Exception as caught:
                 error = caught
-                self._busy = False
+                self._sampling = self.terminal.busy = False
             self.crashes += 1
             self.event("task_crash", [("task", loop.name), ("err", self._tell(error))])
             if ticks_diff(ticks_ms(), began) > _CALM_MS:
@@ -240,13 +240,9 @@ class Node:
                 if not kind:
                     break
                 if kind == _T:
-                    self._busy = True
                     self.terminal.judge(port, started)
-                    self._busy = False
                 elif kind == _P:
-                    self._busy = True
                     self.terminal.feedback(port)
-                    self._busy = False
                 elif kind == _C:
                     commands.answer(self, port)
                 else:  # an echo perhaps: no reply, or there would be no end
@@ -326,9 +322,9 @@ class Node:
             sources = self.vitals.sources
             for i in range(len(sources)):
                 raw = self.vitals.read(sources[i])
-                self._busy = True
+                self._sampling = True
                 changed = self.monitor.sample(i, raw, now)
-                self._busy = False
+                self._sampling = False
                 if changed:
                     self.event("channel", self.monitor.row(i))
             if gc.mem_alloc() - churn > _CHURN_BYTES and not (
@@ -386,11 +382,9 @@ class Node:
     # State across resets
 
     def _save(self):
-        if self._busy:
-            return
-        if self.assessor:
+        if self.assessor and not self.terminal.busy:
             self._keep_file(_HISTORY, self.assessor.save)
-        if len(self.vitals.sources):
+        if len(self.vitals.sources) and not self._sampling:
             self._keep_file(_HEALTH, self.monitor.save)
         self._keep_file(_WEAR, lambda: self.store.erases.to_bytes(4, "little"))
 

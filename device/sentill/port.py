@@ -22,6 +22,7 @@ class Port:
         self.dropped = 0
         self.errors = 0  # faults of the stream
         self.q = 0
+        self.asked = 0  # q of the frame that is being answered, 0 when it cannot be told
         self._direct = direct
         self._wake = wake
         self._buf = bytearray(room)

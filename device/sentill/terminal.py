@@ -24,6 +24,7 @@ class Terminal:
         self.verdicts = [0, 0, 0]
         self.frauds = 0
         self.refused = 0
+        self.busy = False  # inside the assessor: an interrupt now leaves its history half changed
         self._request = Request()
         self._verdict = Verdict()
 
@@ -44,6 +45,7 @@ class Terminal:
         try:
             code = self._assess(fields, port.next_q())
         except Exception:
+            self.busy = False
             self._refuse(
                 port, fields[wire.Q], SentillError("crash", "the request could not be judged"), fields[wire.REF]
             )
@@ -64,7 +66,9 @@ class Terminal:
             verdict.reason(_NO_MODEL)
             return _REVIEW
         ref = f[wire.REF]
+        self.busy = True
         code = assessor.assess(ref, f[wire.T], f[wire.AMT], f[wire.PM], f[wire.PN], f[wire.PH])
+        self.busy = False
         verdict.begin(q, ref, _WORDS[code], assessor.score)
         verdict.model(assessor.review, assessor.decline, assessor.model)
         i = 0
@@ -75,22 +79,24 @@ class Terminal:
 
     def feedback(self, port) -> None:
         """Answer the P frame that port.reader has found."""
-        q = ref = 0
+        ref = 0
         try:
             fields = parse(port, self.guard)
-            q = fields["q"]
             ref = argument(fields, "ref", 0, 0xFFFFFFFF)
             argument(fields, "fraud", 1, 1)
             if self.assessor is None:
                 raise SentillError("state", "no model, so no history")
-            if not self.assessor.feedback(ref):
+            self.busy = True
+            known = self.assessor.feedback(ref)
+            self.busy = False
+            if not known:
                 raise SentillError("unknown", "no such transaction, or older than 7 days")
         except SentillError as error:
-            self._refuse(port, q, error, ref)
+            self._refuse(port, port.asked, error, ref)
             return
         if self.frauds < _MAX_COUNT:
             self.frauds += 1
-        port.send("R", [("re", q), ("ok", True)])
+        port.send("R", [("re", port.asked), ("ok", True)])
 
     def _refuse(self, port, q, error, ref):
         if self.refused < _MAX_COUNT:
@@ -99,19 +105,19 @@ class Terminal:
 
 
 def parse(port, guard) -> dict:
-    """The fields of the frame that port.reader has found, `q` among them (0 when absent or wrong).
+    """The fields of the frame that port.reader has found; its q is in `port.asked`.
 
     Raises FrameError "pan" when the frame holds what looks like a card number, or as protocol.parse_fields.
     """
+    port.asked = 0
     data = port.reader.object()
-    if guard(data):
-        raise FrameError("pan", "looks like a card number; send a token")
     fields = protocol.parse_fields(data)
     q = fields.get("q")
     if is_int(q) and 0 < q <= protocol.MAX_Q:
         port.sequence.seen(q)
-    else:
-        fields["q"] = 0
+        port.asked = q
+    if guard(data):
+        raise FrameError("pan", "looks like a card number; send a token")
     return fields
 
 
