@@ -98,7 +98,7 @@ class Journal:
     Up to `window` records wait in RAM until they are kept together; 1 keeps every record at once.
     """
 
-    def __init__(self, store, keys, device: bytes, window: int = 1, key_every: int = 8, sealing=SEALING):
+    def __init__(self, store, keys, device: bytes, window: int = 1, key_every: int = 10, sealing=SEALING):
         if window < 1 or key_every < 1:
             raise StorageError("window", "window and key_every are 1 or more")
         self.next = 0  # sequence of the next record
@@ -160,8 +160,8 @@ class Journal:
         """Add a record of `kind` (1..255) made at `time` (s since 2024); whether it, and all before it, is kept.
 
         False means pending: it is kept by `commit`, or with the window's last record. The first record of a new
-        generation is added by itself. Raises StorageError("size") for a payload above MAX_PAYLOAD bytes, and what the store raises:
-        the record then stays pending.
+        generation is added by itself. Raises StorageError("size") for a payload above MAX_PAYLOAD bytes, and what the
+        store raises: the record then stays pending.
         """
         if self.next == self._start and kind != GENERATION:
             self.append(GENERATION, time, pack("<H", self.generation))

@@ -1,9 +1,10 @@
 """The journal's store on littlefs: small tail files that are merged, one flash block at a time.
 
 littlefs rewrites the whole last block of a file on each append, unless the file is so small that it lives in its
-folder's own block: up to min(cache, block/8) bytes, 128 when flash is programmed by 32 bytes, 512 when by 256. So
-records first go into tail files of that size, `FOLDER/t/SEQUENCE`. When those fill a block, `tidy` copies them into one
-file `FOLDER/SEQUENCE`, headed like a journal file, and removes them. Retention removes whole files, the oldest first.
+folder's own block: up to min(cache, block/8) bytes, 128 when flash is programmed by 32 bytes, 512 when by 256 (448
+bytes wear it less: their commit needs one program less). So records first go into tail files of that size,
+`FOLDER/t/SEQUENCE`. When those fill a block, `tidy` copies them into one file `FOLDER/SEQUENCE`, headed like a journal
+file, and removes them. Retention removes whole files, the oldest first.
 """
 
 from struct import unpack_from
@@ -75,31 +76,26 @@ class FileStore:
     def append(self, records, sequence: int) -> None:
         """Put whole records, the first of them numbered `sequence`, on flash. Raises OSError, StorageError("full")."""
         at = 0
+        while sequence < self.next and at < len(records):  # kept by an attempt that failed later
+            at += records[at] | records[at + 1] << 8
+            sequence += 1
+        # What does not fit the last file as a whole starts a new one: one more file costs less than one more commit.
+        room = self._tail_bytes - self._tails[-1][1] if self._tails and sequence == self.next else -1
+        fresh = len(records) - at > room
         while at < len(records):
-            size = end = 0
-            count = 0
             start = at
-            fresh = not self._tails or sequence != self.next
-            room = self._tail_bytes - (self._tail_bytes if fresh else self._tails[-1][1])
+            count = 0
+            room = self._tail_bytes if fresh else room
             while at < len(records):
                 size = records[at] | records[at + 1] << 8
-                if sequence + count < self.next and not count:  # kept by an attempt that failed later
-                    at += size
-                    start = at
-                    sequence += 1
-                    continue
-                if end + size > room:
-                    if end:
-                        break
-                    fresh = True
-                    room = max(size, self._tail_bytes)
-                end += size
+                if count and at + size - start > room:
+                    break
                 at += size
                 count += 1
-            if count:
-                self._write(records[start:at], sequence, fresh)
-                sequence += count
-                self.next = sequence
+            self._write(records[start:at], sequence, fresh)
+            sequence += count
+            self.next = sequence
+            fresh = True
         if self._backlog() >= _BACKLOG * self._block_bytes:
             self.tidy()
 

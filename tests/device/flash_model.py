@@ -14,6 +14,7 @@ class Nor:
         self.block_size = block_size
         self.data = bytearray(b"\xff" * (count * block_size))
         self.programmed = 0
+        self.set = 0  # bytes programmed that are not 0xFF, which leaves a cell as it is
         self.erased = 0
         self.log = None
         self._blank = b"\xff" * block_size
@@ -26,6 +27,7 @@ class Nor:
         at = block * self.block_size + offset
         end = at + len(data)
         self.programmed += len(data)
+        self.set += len(data) - bytes(data).count(b"\xff")
         if self.log is not None:
             self.log.append((at, bytes(data)))
         program(self.data, at, data)

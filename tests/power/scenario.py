@@ -107,7 +107,7 @@ class Machine:
         else:
             self.fs = vfs.VfsLfs2(part, progsize=o.prog, readsize=o.prog)
             vfs.mount(self.fs, "/x")
-            tail = min(4 * o.prog, 512)
+            tail = min(4 * o.prog, 448)
             kind = UnflushedStore if o.bug == "flush" else FileStore
             self.store = kind(self.fs, keep=KEEP, tail_bytes=tail)
             self.files = (HastyStore if o.bug == "rename" else Store)("/x/")

@@ -100,7 +100,7 @@ def look(run, machine, facts, thorough):
             check(log.lost == 0, log.lost, "records lost")
             check(at == log.next, "key of", at, "next is", log.next)
             check(bytes(keys.get(1)[10:]) == run.keys[generation, at], "not the key of", generation, at)
-            for back in range(0, 12):
+            for back in range(12):
                 for g in (1, 2):
                     if (g, at - back) != (generation, at):
                         old = run.keys.get((g, at - back))
@@ -130,7 +130,7 @@ def look(run, machine, facts, thorough):
 
 
 def sweep(options, part=0, of=1, stop=0, thorough=16):
-    """Cut at every `of`-th (operation, mode) from `part` on; (cuts tried, operations, faults). `stop`: faults to end at."""
+    """Cut at every `of`-th (operation, mode) from `part` on; (cuts, operations, faults). Ends at `stop` faults."""
     run = scenario.record(options)
     flash = Nor(options.blocks + scenario.KEY_BLOCKS)
     machine = scenario.Machine(flash, options)

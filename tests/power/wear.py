@@ -1,0 +1,136 @@
+"""Flash wear and cost of the journal on the Unix port, one JSON line: `micropython wear.py DEVICE TESTS OPTIONS`.
+
+OPTIONS: {"raw", "prog", "window", "key_every", "records", "keep"}. Counts all programs and erases, those of the key
+store included, over records of 64 bytes, after as many as fit; then restarts and times the scan.
+"""
+
+import gc
+import json
+import sys
+
+sys.path[:0] = sys.argv[1:3]
+
+import micropython
+import vfs
+from flash_model import Nor
+from scenario import DEVICE, KEY_BLOCKS, ROOT, Part, payload
+from sentill import journal
+from sentill.compat import ticks_diff, ticks_us
+from sentill.flash import Region
+from sentill.journal import Journal
+from sentill.journal_files import FileStore
+from sentill.journal_raw import RawStore
+from sentill.keystore import KeyStore
+
+
+def main():
+    o = json.loads(sys.argv[3])
+    prog, raw, keep, records = o["prog"], o["raw"], o["keep"], o["records"]
+    blocks = keep // 63 + 3 if raw else keep // 63 + 40
+    flash = Nor(blocks + KEY_BLOCKS)
+
+    def boot():
+        keys = KeyStore(Region(flash, blocks, KEY_BLOCKS, prog))
+        keys.open()
+        if raw:
+            store = RawStore(Region(flash, 0, blocks, prog))
+        else:
+            vfs.mount(vfs.VfsLfs2(Part(flash, blocks), progsize=prog, readsize=prog), "/x")
+            store = FileStore(Files, "/x/journal", keep, min(4 * prog, 448))
+        if not journal.key_place(keys):
+            journal.stage_key(keys, 1, 0, journal.first_key(ROOT, 1))
+        log = Journal(store, keys, DEVICE, o["window"], o["key_every"], ())
+        log.open()
+        return log, store
+
+    chain_us, chain_bytes = chain()
+    if not raw:
+        vfs.VfsLfs2.mkfs(Part(flash, blocks), progsize=prog, readsize=prog)
+    log, store = boot()
+    data = payload(1)
+    warm = blocks * 63 if raw else keep + 126  # until flash is full and the oldest records give way
+    for i in range(warm):
+        log.append(journal.VERDICT, i, data)
+        store.tidy()
+    log.commit()
+    flash.programmed = flash.set = flash.erased = 0
+    spent = tidying = allocated = 0
+    gc.collect()
+    for i in range(records):
+        before = micropython.mem_total()
+        start = ticks_us()
+        log.append(journal.VERDICT, i, data)
+        spent += ticks_diff(ticks_us(), start)
+        start = ticks_us()
+        while store.tidy():
+            pass
+        tidying += ticks_diff(ticks_us(), start)
+        allocated += micropython.mem_total() - before
+    log.commit()
+    bytes_each, erases_each = flash.programmed / records, flash.erased / records
+    set_each = flash.set / records
+    tag, held = log.tag, store.next - store.first
+    if not raw:
+        vfs.umount("/x")
+    gc.collect()
+    start = ticks_us()
+    log, store = boot()
+    scan = ticks_diff(ticks_us(), start)
+    if (log.tag, log.next) != (tag, warm + records + 1):
+        raise SystemExit("the journal did not come back")
+    print(
+        json.dumps(
+            {
+                "bytes": bytes_each,
+                "set": set_each,
+                "erases": erases_each,
+                "append_us": spent / records,
+                "tidy_us": tidying / records,
+                "alloc_bytes": allocated / records,
+                "chain_us": chain_us,
+                "chain_alloc_bytes": chain_bytes,
+                "held": held,
+                "scan_ms": scan / 1000,
+            }
+        )
+    )
+
+
+class Nothing:
+    """A store and a key store that keep nothing: what is left is the cost of the chain."""
+
+    next = 0
+
+    def append(self, records, sequence):
+        pass
+
+    def put(self, name, payload):
+        pass
+
+
+def chain(records=2000):
+    """Microseconds and bytes of heap per record for tag, key and buffer alone."""
+    log = Journal(Nothing(), Nothing(), DEVICE, 1, 10, ())
+    log.append(journal.BOOT, 0)
+    data = payload(1)
+    gc.collect()
+    before = micropython.mem_total()
+    start = ticks_us()
+    for i in range(records):
+        log.append(journal.VERDICT, i, data)
+    return ticks_diff(ticks_us(), start) / records, (micropython.mem_total() - before) / records
+
+
+class Files:
+    """The file calls of a mounted littlefs, as a board's node hands them over."""
+
+    import os as _os
+
+    open = open
+    remove = _os.remove
+    rename = _os.rename
+    mkdir = _os.mkdir
+    ilistdir = _os.ilistdir
+
+
+main()
