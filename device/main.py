@@ -1,7 +1,13 @@
 """Started by MicroPython at power-on: joins the board's hardware to the node and runs it."""
 
-import board
+import gc
 
-from sentill import hal, node
+# Collecting while the modules load keeps what stays together: else the rest of a small heap ends up in small pieces.
+gc.threshold(4096)
 
+import board  # noqa: E402
+
+from sentill import hal, node  # noqa: E402
+
+gc.threshold(-1)
 node.start(hal.make(board))
