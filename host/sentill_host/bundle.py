@@ -122,8 +122,19 @@ def build(board: boards.Board, firmware: Firmware) -> Bundle:
             raise UsageError(f"{needed} is missing", "this installation is incomplete: install the package again")
     entries = list(_modules(board, firmware))
     entries += [Entry(f"/models/{model.name}", model.read_bytes()) for model in sorted(models.glob("*.stm"))]
-    entries += [Entry("/board.py", board.pins.read_bytes()), Entry("/main.py", main.read_bytes())]
+    pins = _board_module(board)
+    if firmware.mpy_version and _loads(code := compile_file("board.py", pins), firmware):
+        entries.append(Entry("/board.mpy", code))
+    else:
+        entries.append(Entry("/board.py", pins))
+    entries.append(Entry("/main.py", main.read_bytes()))
     return Bundle(__version__, board.id, tuple(entries), board.data.get("min_firmware", "1.24.0"))
+
+
+def _board_module(board: boards.Board) -> bytes:
+    """The pin file with the health channels of board.toml as CHANNELS: strings and integers, written as Python."""
+    channels = "".join(f"    {channel!r},\n" for channel in board.data.get("channels", []))
+    return board.pins.read_bytes() + (f"\nCHANNELS = (\n{channels})\n".encode() if channels else b"")
 
 
 def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:

@@ -8,6 +8,7 @@ both cases running the deploy again completes it and copies only what is still m
 import base64
 import contextlib
 import json
+import re
 import threading
 import time
 import zlib
@@ -34,6 +35,8 @@ _TRIES = 3
 _SPARE_BLOCKS = 4
 _MIN_HEAP_FREE = 40_000
 
+# The last line of a traceback.
+_EXCEPTION = re.compile(r"\w+(Error|Exception|Interrupt)\b")
 # A start interrupted before the node took its flag would make the next one stand aside, too.
 _CLEAR_FLAG = "import os\nif 'maintenance' in os.listdir('/'):\n os.remove('/maintenance')\n"
 
@@ -148,6 +151,8 @@ class _Deployment:
         with Link(self.port) as link:
             client.request_maintenance(client.NodeClient(link))
             self.result.rung = link.enter_repl()
+            # Whatever ran has left its modules in the heap.
+            link.soft_reset()
             placed = False
             try:
                 placed = self._bring(link, board_id, config)
@@ -168,7 +173,7 @@ class _Deployment:
         self._say("compiling")
         bundle = build(board, survey.firmware)
         self.result.version = bundle.version
-        entries = _wanted(bundle, config, survey, board)
+        entries = _wanted(bundle, config, survey)
         copy = [entry for entry in entries if not survey.holds(entry)]
         stale = _stale(entries, copy, survey)
         if copy or stale:
@@ -237,7 +242,7 @@ class _Deployment:
         except PortGone:
             raise LinkError(f"{self.port}: the port did not come back after the reset", "check the cable") from None
         if identity is None:
-            words = [line for line in console if line.strip()]
+            words = [line for line in console if _EXCEPTION.match(line)] or console
             raise VerifyError(
                 f"{self.port}: the node does not report within {_BOOT_S:g} s" + (f": {words[-1]}" if words else ""),
                 f"`sentill monitor {self.port}` shows what the board prints",
@@ -264,16 +269,20 @@ def read_survey(link: Link) -> Survey:
     """Ask the board, in its raw REPL, what it is and what lies on it, in one round trip."""
     lines = link.exec(agent.source("survey"), 60.0).decode("utf-8", "replace").splitlines()
     try:
-        values = [json.loads(line) for line in lines if line.strip()]
-        about, manifest_text = values[0], values[-1]
+        # A manifest damaged on the board is like none: its own hash does not match either.
+        values = [json.loads(line) for line in lines[:-1]] + [_json_or_none(lines[-1])]
+        about, manifest = values[0], values[-1]
         files = {path: (size, digest) for path, size, digest in values[1:-1]}
     except (ValueError, IndexError):
         raise LinkError(f"{link.port}: garbled survey", "check the cable; run this again") from None
-    try:
-        manifest = json.loads(manifest_text) if manifest_text else {}
-    except ValueError:
-        manifest = {}
     return Survey(about, files, manifest if isinstance(manifest, dict) else {})
+
+
+def _json_or_none(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def preflight(survey: Survey, bundle: Bundle, copy: Iterable[Entry]) -> None:
@@ -298,12 +307,11 @@ def preflight(survey: Survey, bundle: Bundle, copy: Iterable[Entry]) -> None:
         )
 
 
-def _wanted(bundle: Bundle, config: bytes | None, survey: Survey, board: boards.Board) -> list[Entry]:
+def _wanted(bundle: Bundle, config: bytes | None, survey: Survey) -> list[Entry]:
     """Every file the board must hold at the end; main.py last."""
     entries = list(bundle.entries[:-1])
-    default = board.directory / "config.json"
-    if config is None and CONFIG not in survey.files and default.is_file():
-        config = read_config(default.read_text(encoding="utf-8"), str(default))
+    if config is None and CONFIG not in survey.files:
+        config = b"{}"  # every key at its default
     if config is not None:
         entries.append(Entry(CONFIG, config))
     return [*entries, bundle.manifest, bundle.entries[-1]]
@@ -312,7 +320,9 @@ def _wanted(bundle: Bundle, config: bytes | None, survey: Survey, board: boards.
 def _stale(entries: list[Entry], copy: list[Entry], survey: Survey) -> list[str]:
     """Left by earlier deploys: in the node's own folders a .py would even hide the .mpy of its name."""
     keep = {entry.path for entry in entries} | {entry.path + ".new" for entry in copy}
-    ours = [p for p in survey.files if p.startswith(("/sentill/", "/models/")) or p.endswith(".new")]
+    ours = [
+        path for path in survey.files if path.startswith(("/sentill/", "/models/", "/board.")) or path.endswith(".new")
+    ]
     return sorted(p for p in ours if p not in keep)
 
 

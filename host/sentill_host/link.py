@@ -26,6 +26,8 @@ _CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
 # Longest silence inside one answer of the raw-paste protocol. The board only reads and compiles there.
 _SILENCE_S = 3.0
 _POLL_S = 0.05
+# A soft reset runs boot.py.
+_RESTART_S = 10.0
 
 
 class Link:
@@ -166,6 +168,20 @@ class Link:
             return json.loads(text.splitlines()[-1])
         except (ValueError, IndexError):
             raise LinkError(f"{self.port}: garbled answer {text[-60:]!r}", "check the cable; run this again") from None
+
+    def soft_reset(self) -> None:
+        """From the raw REPL, start the interpreter anew and stay there; main.py does not run. Raises LinkError."""
+        transport = self._transport
+        try:
+            self._raw_write(_CTRL_D)
+            transport.serial.timeout = _POLL_S
+            for ending in (b"soft reboot\r\n", _RAW_PROMPT):
+                if not transport.read_until(1, ending, timeout=5.0, timeout_overall=_RESTART_S).endswith(ending):
+                    raise LinkError(
+                        f"{self.port}: the board does not come back from a soft reset", "press its reset key"
+                    )
+        except (OSError, serial.SerialException) as error:
+            raise self._gone(error) from error
 
     def leave_repl(self) -> None:
         """Back to the friendly REPL; the program stays stopped."""

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
@@ -173,7 +172,7 @@ def _column(table: pa.Table, column: str, name: str) -> pa.ChunkedArray:
 
 
 def _encode(table: pa.Table, column: str, name: str) -> tuple[np.ndarray, list[str]]:
-    coded = pc.dictionary_encode(_column(table, column, name)).combine_chunks()
+    coded = _column(table, column, name).dictionary_encode().combine_chunks()
     if isinstance(coded, pa.ChunkedArray):
         coded = pa.concat_arrays(coded.chunks) if coded.num_chunks else pa.array([], pa.string()).dictionary_encode()
     return coded.indices.to_numpy(zero_copy_only=False), [str(v) for v in coded.dictionary.to_pylist()]

@@ -1,7 +1,7 @@
 """Runs on the board: one round trip that says what the board is and what lies on it.
 
 Prints one JSON value per line: first a dict about the board, then [path, bytes, SHA-256] for every file that belongs to
-a deployment, half-written ones (`.new`) included, then the manifest's text or null.
+a deployment, half-written ones (`.new`) included, then the manifest or null.
 """
 
 
@@ -71,13 +71,19 @@ def _survey():
     for entry in os.ilistdir("/"):
         name = entry[0]
         plain = name[:-4] if name.endswith(".new") else name
-        if entry[1] != 0x4000 and plain in ("main.py", "board.py", "config.json", "manifest.json"):
+        if entry[1] != 0x4000 and plain in ("main.py", "board.py", "board.mpy", "config.json", "manifest.json"):
             hash_file("/" + name)
     walk("/sentill")
     walk("/models")
     try:
         with open("/manifest.json") as f:
-            print(json.dumps(f.read(16384)))
+            # It is one line of JSON itself; in pieces, for a heap in pieces.
+            while True:
+                piece = f.read(256)
+                if not piece:
+                    break
+                sys.stdout.write(piece)
+        print()
     except OSError:
         print("null")
 
