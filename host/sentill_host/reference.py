@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sentill.risk import Assessor
-
 from sentill import config, features
+from sentill.risk import Assessor
 from sentill.tree import Model
 from sentill_host import boards
 from sentill_host.replay import VERDICTS, Answer
@@ -21,10 +20,11 @@ class Reference:
     def __init__(self, models: Path | None = None):
         folder = models or boards.device_data("models")
         settings = config.defaults()
-        loaded = [
-            Model.load(str(folder / Path(settings[name]).name), features.SCHEMA_ID)
-            for name in ("model_profile", "model_local")
-        ]
+        profile, local, rules = (
+            folder / Path(settings[name]).name for name in ("model_profile", "model_local", "model_rules")
+        )
+        # As on the board, the hand-written rules stand in for a model that is not there.
+        loaded = [Model.load(str(path if path.exists() else rules), features.SCHEMA_ID) for path in (profile, local)]
         self._assessor = Assessor(features.History(settings["history"]), *loaded)
 
     def judge(self, request: Request) -> Judgement:

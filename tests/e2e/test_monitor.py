@@ -1,0 +1,78 @@
+"""`sentill monitor` on a running node: attaches without disturbing it, survives its reset, sees its hardware."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sentill import __version__
+from sentill_host import deploy
+from sentill_host.client import NodeClient
+from sentill_host.link import Link
+from sentill_host.virtual import VirtualBoards
+
+SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def board():
+    with VirtualBoards(1) as started:
+        assert not deploy.deploy([started[0].usb])[0].error
+        yield started[0]
+
+
+def watch(port: str, seconds: float) -> list[dict]:
+    done = subprocess.run(
+        [*SENTILL, "monitor", port, "--json", "--seconds", str(seconds)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_it_shows_identity_health_and_a_clean_line_without_resetting_the_node(board):
+    first = watch(board.usb, 4)
+    second = watch(board.usb, 4)
+    for lines in (first, second):
+        identity = next(line for line in lines if line["kind"] == "I")
+        assert identity["sw"] == __version__
+        summaries = [line for line in lines if line["kind"] == "H" and "up" in line]
+        assert len(summaries) >= 2
+        link = lines[-1]
+        assert (link["kind"], link["crc_errors"], link["malformed"]) == ("link", 0, 0)
+    ups = [[line["up"] for line in lines if "up" in line] for lines in (first, second)]
+    assert ups[1][0] > ups[0][-1], "the node restarted between the two"
+
+
+def test_it_shows_every_channel_of_the_board_in_turn(board):
+    with Link(board.usb) as link:
+        NodeClient(link).command("set-rate", hz=10)
+    rows = {line["name"] for line in watch(board.usb, 4) if line["kind"] == "H" and "name" in line}
+    assert {"supply"} <= rows
+    assert len(rows) >= 4, rows
+
+
+def test_it_goes_on_after_a_reset_of_the_board(board):
+    child = subprocess.Popen(
+        [*SENTILL, "monitor", board.usb, "--json", "--seconds", "8"], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    seen = [json.loads(child.stdout.readline())]
+    while seen[-1]["kind"] != "H":
+        seen.append(json.loads(child.stdout.readline()))
+    board.control("reset")
+    output, _ = child.communicate(timeout=60)
+    assert child.returncode == 0
+    after = [json.loads(line) for line in output.splitlines()]
+    assert [line for line in after if line["kind"] == "I"], "the node tells who it is after its boot"
+    ups = [line["up"] for line in after if "up" in line]
+    assert min(ups) < 3, ups
+
+
+def test_the_plain_view_is_one_line_per_frame(board):
+    done = subprocess.run(
+        [*SENTILL, "monitor", board.usb, "--seconds", "3"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert any(" H " in line for line in done.stdout.splitlines()), done.stdout
+    assert "\x1b" not in done.stdout

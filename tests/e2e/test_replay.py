@@ -1,0 +1,52 @@
+"""`sentill replay` on a deployed node: everything answered, bit-identical to this computer."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sentill_host import deploy, replay, simulate, transactions
+from sentill_host.client import NodeClient
+from sentill_host.link import Link
+from sentill_host.reference import Reference
+from sentill_host.virtual import VirtualBoards
+
+SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
+TRAFFIC = simulate.TrafficOptions(cards=150, terminals=3, days=30, rate=0.8, seed=5)
+
+
+@pytest.fixture
+def board():
+    with VirtualBoards(1) as started:
+        assert not deploy.deploy([started[0].usb])[0].error
+        yield started[0]
+
+
+def test_the_board_judges_as_this_computer_does(board):
+    data = transactions.from_table(simulate.traffic(TRAFFIC))
+    terminal = data.busiest()[0]
+    sent = transactions.requests(data, [terminal])[terminal][:600]
+    with Link(board.uart) as link:
+        report = replay.play(NodeClient(link), transactions.steps(sent))
+    assert (report.unanswered, dict(report.refused), len(report.answers)) == (0, {}, 600)
+    assert Reference().differences(transactions.steps(sent), report.answers) == 0
+    # The comparison notices a single deviation.
+    other = [*report.answers[:-1], replay.Answer(report.answers[-1].request, "approve", -1, 0, 0, "", "", 0, 0)]
+    assert Reference().differences(transactions.steps(sent), other) == 1
+    assert Reference().differences(transactions.steps(sent), report.answers[1:]) == 1
+    assert all(answer.device_us > 0 for answer in report.answers)
+
+
+def test_the_command_replays_a_file(board, tmp_path):
+    path = tmp_path / "traffic.csv"
+    simulate.write(simulate.traffic(TRAFFIC), path)
+    done = subprocess.run(
+        [*SENTILL, "replay", str(path), "--uart", board.uart, "--limit", "120", "--json"],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["answered"] == summary["sent"] == 120
+    assert sum(summary["verdicts"].values()) == 120
+    assert summary["latency"]["round_trip_us"]["p99"] >= summary["latency"]["device_us"]["p50"] > 0

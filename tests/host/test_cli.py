@@ -1,0 +1,144 @@
+"""The command as people and scripts meet it: exit codes, output for machines, interruptions."""
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sentill import __version__, protocol
+from tests.host.fakes import FakeNode, reply, verdict
+
+SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
+
+
+def run(*arguments: str, **kwargs) -> subprocess.CompletedProcess:
+    return subprocess.run([*SENTILL, *arguments], capture_output=True, text=True, timeout=60, **kwargs)
+
+
+def health(q: int, name: str, state: str) -> bytes:
+    return protocol.encode(
+        "H", [("q", q), ("t", 100 + q), ("ch", 0), ("name", name), ("v", 88), ("w", 80), ("st", state)]
+    )
+
+
+def test_version_and_help():
+    assert run("--version").stdout == f"sentill {__version__}\n"
+    text = run("--help").stdout
+    for verb in ("deploy", "monitor", "replay", "simulate", "demo", "ports"):
+        assert verb in text
+
+
+@pytest.mark.parametrize("verb", ["deploy", "monitor", "replay", "demo", "ports", "simulate traffic"])
+def test_every_verb_explains_itself(verb):
+    done = run(*verb.split(), "--help")
+    assert done.returncode == 0
+    assert len(done.stdout) > 200
+
+
+def test_wrong_requests_end_with_2_and_a_way_out():
+    done = run("deploy", "/dev/null", "--board", "toaster")
+    assert done.returncode == 2
+    assert "unknown board" in done.stderr
+    assert "SIM" in done.stderr
+    assert run("frobnicate").returncode == 2
+    assert run("replay", "/absent.csv", "--uart", "/dev/null").returncode == 2
+
+
+def test_an_absent_port_ends_with_3_and_json_says_so():
+    done = run("deploy", "/dev/sentill-absent", "--json")
+    assert done.returncode == 3
+    result = json.loads(done.stdout)
+    assert (result["port"], result["exit_code"]) == ("/dev/sentill-absent", 3)
+    assert "no such port" in result["error"]
+    done = run("monitor", "/dev/sentill-absent")
+    assert done.returncode == 3
+    assert "no such port" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_simulate_then_replay_from_the_command_line(tmp_path):
+    path = tmp_path / "traffic.parquet"
+    options = ("--cards", "40", "--terminals", "2", "--days", "20", "--json")
+    made = json.loads(run("simulate", "traffic", "--out", str(path), *options).stdout)
+    q = itertools.count(1)
+    with FakeNode(lambda kind, f: verdict(f, next(q)) if kind == "T" else reply(f, next(q))) as fake:
+        done = run("replay", str(path), "--uart", fake.port, "--limit", "60", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert made["transactions"] > 60
+    assert summary["sent"] == summary["answered"] == 60
+    assert summary["verdicts"]["approve"] == 60
+
+
+def test_a_replay_with_refusals_ends_with_4_and_shows_the_counts(tmp_path):
+    path = tmp_path / "traffic.csv"
+    run("simulate", "traffic", "--out", str(path), "--cards", "20", "--terminals", "1", "--days", "5")
+    q = itertools.count(1)
+    with FakeNode(lambda kind, f: reply(f, next(q), ok=False, err="state", msg="no model")) as fake:
+        done = run("replay", str(path), "--uart", fake.port, "--limit", "5")
+    assert done.returncode == 4, done.stderr
+    assert "state" in done.stdout
+
+
+def test_monitor_prints_frames_text_and_link_health_as_json():
+    with FakeNode(lambda kind, f: protocol.encode("I", [("q", 1), ("t", 1), ("sw", "9.9")])) as fake:
+        child = subprocess.Popen(
+            [*SENTILL, "monitor", fake.port, "--json", "--seconds", "3"], stdout=subprocess.PIPE, text=True
+        )
+        while not fake.seen:  # it asks for the identity once it is attached
+            time.sleep(0.05)
+        fake.send(b"booting\r\n" + health(2, "supply", "ok") + health(5, "supply", "warn") + b"#T {}*00000000\r\n")
+        output, _ = child.communicate(timeout=30)
+    lines = [json.loads(line) for line in output.splitlines()]
+    assert [line["kind"] for line in lines] == ["I", "text", "H", "H", "link"]
+    assert lines[3]["missed"] == 2
+    assert (lines[-1]["crc_errors"], lines[-1]["missed"], lines[-1]["text_lines"]) == (1, 2, 1)
+    assert [kind for kind, _ in fake.seen] == ["C"]
+
+
+def test_ctrl_c_ends_the_monitor_with_130_and_without_a_traceback():
+    with FakeNode(lambda kind, f: b"") as fake:
+        child = subprocess.Popen(
+            [*SENTILL, "monitor", fake.port], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        while not fake.seen:
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "Traceback" not in errors
+
+
+def test_a_closed_pipe_ends_the_monitor_quietly():
+    with FakeNode(lambda kind, f: health(1, "supply", "ok") * 50) as fake:
+        child = subprocess.Popen(
+            [*SENTILL, "monitor", fake.port, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline()
+        child.stdout.close()
+        for q in range(2, 200):
+            if child.poll() is not None:
+                break
+            fake.send(health(q, "supply", "ok"))
+            time.sleep(0.02)
+        assert child.stderr is not None
+        assert child.wait(30) != 0
+        assert b"Traceback" not in child.stderr.read()
+        child.stderr.close()
+
+
+def test_a_port_in_use_is_named_with_its_user():
+    with FakeNode(lambda kind, f: b"") as fake:
+        first = subprocess.Popen([*SENTILL, "monitor", fake.port], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not fake.seen:
+            time.sleep(0.05)
+        second = run("monitor", fake.port)
+        first.send_signal(signal.SIGINT)
+        first.wait(30)
+    assert second.returncode == 3
+    assert f"pid {first.pid}" in second.stderr
