@@ -1,6 +1,7 @@
 """Measures the health engine inside an interpreter: microseconds per sample, heap of 16 channels; for the benchmark."""
 
 import gc
+from array import array
 
 from sentill.compat import ticks_diff, ticks_us
 from sentill.health import Monitor
@@ -43,3 +44,19 @@ def measure(rounds, step_s):
             sample(k, 4000 + (t * 37 + k * 11) % 23, 1000 + t)
     took = ticks_diff(ticks_us(), start)
     return [took * 1000 // (rounds * 16), heap, sum([len(bytes(c.s)) for c in monitor.channels])]
+
+
+def _sum30(words):
+    total = 0
+    for k in range(30):
+        total += words[k]
+    return total
+
+
+def loop_ns(rounds):
+    """Nanoseconds for summing 30 words: the loop by which one chip's speed is compared with another's."""
+    words = array("i", range(30))
+    start = ticks_us()
+    for _ in range(rounds):
+        _sum30(words)
+    return ticks_diff(ticks_us(), start) * 1000 // rounds
