@@ -35,7 +35,7 @@ from struct import pack_into, unpack_from
 from .compat import const, crc32
 from .errors import StorageError
 from .features_pending import Pending
-from .features_profile import Profile, ratio_q6  # noqa: F401  (Profile: one import for the trainer)
+from .features_profile import Profile, explained, ratio_q6  # noqa: F401  (Profile: one import for the trainer)
 
 N = 12
 NAMES = (
@@ -61,9 +61,6 @@ _DELAY_S = const(604_800)
 _HOUR_S = const(3_600)
 _DAYS = const(30)
 _MAX16 = const(32_767)
-_BIG_CENTS = const(22_000)
-_HIGH_Q6 = const(144)
-_MIN_COUNT = const(5)
 _EXPLAINED = const(1)
 _FRAUD = const(2)
 _MAX_COUNTER = const(0x3FFFFFFF)
@@ -184,9 +181,8 @@ class History:
         `t` seconds, `amt` cents; `pm` the card's robust mean in cents (0..65535), `pn` its transactions (0..255; 0 for
         no profile), `ph` its high-ratio transactions of the last 7 days (0..255).
         """
-        self.advance(t)
+        self.own(x, t)
         x[0] = amt if amt < _MAX16 else _MAX16
-        self._own(x)
         if pn:
             x[9] = ratio_q6(amt, pm)
             x[10] = pm if pm < _MAX16 else _MAX16
@@ -196,8 +192,9 @@ class History:
             x[10] = 0
             x[11] = 0
 
-    def _own(self, x) -> None:
-        """The features of the terminal's own history, 1 to 8."""
+    def own(self, x, t: int) -> None:
+        """Advance to `t` and write the features of the terminal's own history, 1 to 8, into `x`."""
+        self.advance(t)
         s = self._s
         v = s[_RUNF]
         x[1] = v if v < _MAX16 else _MAX16
@@ -229,14 +226,15 @@ class History:
         """
         if t > self._s[_NOW]:
             self.advance(t)
+        amt = explained(amt, pm, pn)  # a local of its own would be the 12th slot
+        return self.put(ref, amt)
+
+    def put(self, ref: int, is_explained: bool) -> bool:
+        """`add` at the latest time seen, knowing already whether the amount explains a fraud."""
         if self._pending.find(ref) >= 0:
             self._bump(_DUPLICATES)
             return False
-        # A ratio above 144 is at least 145/64 of the mean; both products stay far below 2^30.
-        if amt > _BIG_CENTS or (pn >= _MIN_COUNT and (pm + 1) * (_HIGH_Q6 + 1) <= amt << 6):
-            self._push(_EXPLAINED)
-        else:
-            self._push(0)
+        self._push(_EXPLAINED if is_explained else 0)
         return True
 
     def _push(self, flags: int) -> None:

@@ -28,6 +28,12 @@ def ratio_q6(amt: int, mean: int) -> int:
     return (whole << 6) + ((amt - whole * mean) << 6) // mean
 
 
+def explained(amt: int, pm: int, pn: int) -> bool:
+    """Whether a fraud of `amt` cents is explained by its amount: large, or high for a card with this profile."""
+    # A ratio above 144 is at least 145/64 of the mean; both products stay far below 2^30.
+    return amt > _BIG_CENTS or (pn >= _MIN_COUNT and (pm + 1) * (_HIGH_Q6 + 1) <= amt << 6)
+
+
 class Profile:
     """Robust mean `pm` (cents, 0..65535), count `pn` (0..255) and high-ratio count of the last 7 days `ph` (0..255)."""
 
