@@ -35,9 +35,7 @@ def test_package_json_names_files_that_exist() -> None:
 
 
 def test_the_size_baseline_knows_every_module() -> None:
-    assert json.loads(size_report.BASELINE.read_text()).keys() == modules().keys(), (
-        "run tools/size_report.py --update"
-    )
+    assert json.loads(size_report.BASELINE.read_text()).keys() == modules().keys(), "run tools/size_report.py --update"
 
 
 def test_size_cells_show_the_change() -> None:

@@ -49,9 +49,7 @@ def models(draw: st.DrawFn) -> tuple[bytes, list[Any], list[int], int, bool]:
         sections[modelfile.BY_RULE] = modelfile.reason_table([(f"R{i}", "rule") for i in range(len(rules))])
     review, decline = sorted(draw(st.tuples(st.integers(-(2**30) + 1, 2**30 - 1), st.integers(-200, 200))))
     schema = draw(st.integers(0, 2**32 - 1))
-    data = modelfile.assemble(
-        schema_id=schema, review=review, decline=decline, features=FEATURES, sections=sections
-    )
+    data = modelfile.assemble(schema_id=schema, review=review, decline=decline, features=FEATURES, sections=sections)
     return data, forest, owners, outputs, vote
 
 
