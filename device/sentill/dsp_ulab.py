@@ -1,6 +1,6 @@
 """The spectral bins of dsp.py by ulab's FFT, where the firmware has ulab; imported only there."""
 
-from ulab import numpy, utils
+from ulab import numpy, utils  # type: ignore[import-not-found]
 
 
 def magnitudes(x, bins, out, first) -> None:

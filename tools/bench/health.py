@@ -19,6 +19,7 @@ from _data import about, data_folder, write_results
 from sentill import detector
 from sentill_host import boards
 from sentill_host import faults as library
+from tests.interpreters import Interpreter, Interpreters
 
 CHUNK = 2000
 
@@ -34,7 +35,7 @@ def detect(series: _nab.Series) -> list[int]:
     ]
 
 
-def detect_on(child, series: _nab.Series) -> list[int]:
+def detect_on(child: Interpreter, series: _nab.Series) -> list[int]:
     """The same in another interpreter (a tests.interpreters.Interpreter)."""
     samples = array("h", _nab.scaled(series.values, series.probation))
     state, found = b"", array("i")
@@ -104,8 +105,6 @@ def faults(results: dict[str, float], seeds: int, healthy: int) -> None:
 
 def speed(results: dict[str, float]) -> None:
     """Microseconds per sample of 16 channels at 1 Hz, detector at every sample and every minute; heap on Unix."""
-    from tests.interpreters import Interpreters
-
     children = Interpreters()
     try:
         for name in ("unix", "unix-mpy", "wasm"):
@@ -121,8 +120,6 @@ def speed(results: dict[str, float]) -> None:
 
 
 def _same_everywhere(series: list[_nab.Series], strengths: dict[str, list[int]], results: dict[str, float]) -> bool:
-    from tests.interpreters import Interpreters
-
     children, same = Interpreters(), True
     try:
         for name in ("unix", "wasm"):
