@@ -103,7 +103,11 @@ class Starter:
         os.closerange(len(fds), 65536)
         environment = {"MICROPYPATH": ".frozen"}
         if self._run_main is None:
-            os.execve(self._executable, arguments, environment)
+            try:
+                os.execve(self._executable, arguments, environment)
+            except OSError as error:
+                os.write(1, f"{self._executable}: {error.strerror}".encode())
+                return
         os.environ.clear()
         _clear_environment()
         os.environ.update(environment)
