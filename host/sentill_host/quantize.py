@@ -152,7 +152,12 @@ def _choose(candidates: Sequence[_Candidate], max_bytes: int | None) -> tuple[_C
         least = min(len(c.section) for c in candidates)
         raise ModelFileError(f"the forest takes {least} bytes at least, more than the {max_bytes} allowed")
     best, *others = sorted(small, key=lambda c: (len(c.section), c.estimate_us(timing.SLOWEST)))
-    why = "smallest"
+    fastest = min(small, key=lambda c: c.estimate_us(timing.SLOWEST))
+    why = (
+        "smallest and fastest"
+        if best.estimate_us(timing.SLOWEST) <= fastest.estimate_us(timing.SLOWEST)
+        else (f"smallest, and less than a tenth slower than {fastest.name}")
+    )
     for other in others:
         ratio = best.estimate_us(timing.SLOWEST) / other.estimate_us(timing.SLOWEST)
         if ratio >= 1.1:

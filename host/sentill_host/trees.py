@@ -64,7 +64,14 @@ def _simplify(tree: Tree, known: dict[int, tuple[int, int]]) -> Tree:
         return _simplify(right, known)
     left = _simplify(left, {**known, feature: (low, threshold - 1)})
     right = _simplify(right, {**known, feature: (threshold, high)})
-    return left if left == right else (feature, threshold, left, right)
+    if left == right:
+        return left
+    # Two cuts of one feature in a row with the same outcome between them: the further one is enough.
+    if isinstance(right, tuple) and right[0] == feature and right[2] == left:
+        return right
+    if isinstance(left, tuple) and left[0] == feature and left[3] == right:
+        return left
+    return feature, threshold, left, right
 
 
 def quantize_leaves(trees: Sequence[FloatTree], bits: int = 16, base: float = 0.0) -> tuple[list[Tree], float, float]:
@@ -146,16 +153,18 @@ def fit(tree: Tree, layout: int) -> list[Tree]:
     """
     pieces = []
     while (way := _too_large(tree, layout)) is not None:
-        # Each step of the way comes again in the new tree: an inner node and a leaf 0.
-        while modelfile.units(_at(tree, way), layout) > MAX_SKIP - 3 * len(way):
+        # The way to a branch comes again in its new tree, so the largest branch that fits is found by trying.
+        while True:
+            rest, piece = _cut(tree, way)
+            piece = simplify(piece)
+            if _too_large(piece, layout) is None:
+                break
             node = _at(tree, way)
-            if isinstance(node, int) or len(way) > 64:
+            if isinstance(node, int):
                 raise ModelFileError("a tree is too deep for the layout: limit its depth or its leaves")
-            larger = "L" if count_leaves(node[2]) >= count_leaves(node[3]) else "R"
-            way = (*way, larger)
-        tree, piece = _cut(tree, way)
-        tree = simplify(tree)
-        pieces += fit(simplify(piece), layout)
+            way = (*way, "L" if count_leaves(node[2]) >= count_leaves(node[3]) else "R")
+        tree = simplify(rest)
+        pieces.append(piece)
     return [tree, *pieces]
 
 

@@ -32,6 +32,17 @@ def tree(dice: random.Random, depth: int, low: int, high: int, stop: float = 0.1
     )
 
 
+def full(dice: random.Random, depth: int, ranges: list[tuple[int, int]]) -> Tree:
+    """A tree with all 2**depth leaves: every comparison halves what is left of a feature's range."""
+    if depth == 0:
+        return dice.randint(-100, 100)
+    feature = depth % len(NAMES)
+    low, high = ranges[feature]
+    middle = (low + high) // 2
+    below, above = ([*ranges[:feature], half, *ranges[feature + 1 :]] for half in ((low, middle), (middle, high)))
+    return feature, middle, full(dice, depth - 1, below), full(dice, depth - 1, above)
+
+
 def models() -> dict[str, tuple[Forest, PackedModel]]:
     """The forests by name, and their files."""
     dice = random.Random(7)
@@ -41,7 +52,7 @@ def models() -> dict[str, tuple[Forest, PackedModel]]:
     even = [tree(dice, 4, -32_768, 32_767, 0.0) for _ in range(5)]
     votes = [tree(dice, 5, 0, 2) for _ in range(11)]
     outputs = [tree(dice, 4, -500, 500) for _ in range(6)]
-    large: Tree = tree(dice, 10, -100, 100, 0.02)
+    large = full(dice, 9, [(-300, 300)] * len(NAMES))
     cases = {
         "wide": (Forest(sums), "wide", None),
         "short": (Forest(small), "short", overlay),
