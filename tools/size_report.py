@@ -5,8 +5,9 @@
 
 `.py` and `.mpy` are bytes of files; a module with native code has one .mpy per architecture, listed apart, and counts
 with that of the RP2040. `ram64` is measured on the Unix port (64-bit, after a collection), `ram32` on 32-bit
-WebAssembly (without collections, an upper bound); both import the .mpy, and leave out what the module's own imports
-take. A dash: that interpreter cannot import it (hardware, asyncio or native code it lacks).
+WebAssembly (without collections, an upper bound); both import the .mpy, after the package modules it imports (a module
+of the standard library counts with the first that needs it).
+A dash: that interpreter cannot import it (hardware, asyncio or native code it lacks).
 """
 
 import json
@@ -62,10 +63,10 @@ def measure() -> dict[str, Sizes]:
 
 def table(report: dict[str, Sizes], baseline: dict[str, Sizes]) -> str:
     """The report as text, changes against the baseline in brackets."""
-    lines = [f"{'module':28}" + "".join(f"{column:>16}" for column in COLUMNS)]
+    lines = [f"{'module':28}" + "".join(f"{column:>18}" for column in COLUMNS)]
     for name, row in [*report.items(), ("total", _total(report))]:
         old = _total(baseline) if name == "total" else baseline.get(name, {})
-        lines.append(f"{name:28}" + "".join(f"{_cell(row.get(c), old.get(c)):>16}" for c in COLUMNS))
+        lines.append(f"{name:28}" + "".join(f"{_cell(row.get(c), old.get(c)):>18}" for c in COLUMNS))
     for name, row in report.items():
         if parts := [f"{key.removeprefix('mpy_')} {size}" for key, size in row.items() if key.startswith("mpy_")]:
             lines.append(f"{name}, .mpy per architecture: {', '.join(parts)}")
