@@ -101,6 +101,12 @@ class Node:
         if loaded:
             self.config, self.config_id = loaded
         self.rate_hz = self.config["rate_hz"]
+        specs = self.config["channels"]
+        self.monitor, sources = make_monitor(self, getattr(hal.board, "CHANNELS", ()) if specs is None else specs)
+        self.vitals = Vitals(self, sources)
+        # The largest thing that is needed no more; what stays may then take its place.
+        specs = self.config["channels"] = None
+        gc.collect()
         self.terminal_port = None
         uart = self.attempt("uart", hal.open_uart, self.config["uart_baud"])
         if uart:
@@ -108,11 +114,8 @@ class Node:
             self.ports.append(self.terminal_port)
         self.assessor, self._model_ids = make_assessor(self)
         self.terminal = Terminal(self.assessor, self.guard)
-        specs = self.config["channels"]
-        self.monitor, sources = make_monitor(self, getattr(hal.board, "CHANNELS", ()) if specs is None else specs)
-        self.config["channels"] = None  # no longer needed, and large
-        self.vitals = Vitals(self, sources)
         self._restore()
+        gc.collect()
         self._row = 0
         self._loops = [
             Loop("console", self._console, lambda: not self.console.stream.readable()),

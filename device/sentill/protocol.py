@@ -93,7 +93,11 @@ def fit(kind: str, pairs) -> bytes:
 
 def printable(text: str, most: int = 80) -> str:
     """`text` with everything but printable ASCII replaced by `?`, at most `most` characters."""
-    return "".join([c if " " <= c <= "~" else "?" for c in text[:most]])
+    text = text[:most]
+    for c in text:
+        if not " " <= c <= "~":
+            text = text.replace(c, "?")
+    return text
 
 
 def decode(line) -> tuple:
@@ -176,13 +180,8 @@ def _string(data, at):
         at += 1
     text = data[start:at].decode()
     if escaped:
-        plain = []
-        skip = False
-        for c in text:
-            skip = c == "\\" and not skip
-            if not skip:
-                plain.append(c)
-        text = "".join(plain)
+        # A line holds no control characters, so NUL can stand in for an escaped backslash.
+        text = text.replace("\\\\", "\0").replace("\\", "").replace("\0", "\\")
     return text, at + 1
 
 
