@@ -2,7 +2,7 @@
 
 Distributions (all drawn from one seeded generator, so a seed and the options determine every byte):
 
-- **Cards.** Mean amount lognormal, median 32.00, sigma 0.55, clipped to 4.00..180.00; single amounts gamma with shape 3
+- **Cards.** Mean amount lognormal, median 32.00, sigma 0.55, clipped to 4.00..180.00; single amounts gamma with shape 4
   around the mean, at least 0.50. Purchases per day gamma(2) with mean `rate`, clipped at 5, times 0.8 on Mondays to
   Thursdays, 1.0 on Fridays, 1.5 on Saturdays, 1.1 on Sundays; the counts are Poisson. Time of day: 4 in 5 normal around
   the card's own hour (N(14, 3)) with 2 h spread, the rest uniform from 7 to 22.
@@ -11,7 +11,7 @@ Distributions (all drawn from one seeded generator, so a seed and the options de
 - **Frauds**, `scenario` in the output (0 is genuine):
   1 *outlier*: 1 purchase in 1,200 turns into 220.50 or 4 to 10 times the amount, whichever is more;
   2 *compromised terminal*: about one incident per 1,500 terminal days, at least one, 14 to 28 days long, in which a
-  share of the terminal's transactions (uniform 0.3 to 0.9 per incident) is fraud with unchanged amounts;
+  share of the terminal's transactions (uniform 0.7 to 1.0 per incident) is fraud with unchanged amounts;
   3 *leaked card*: about one per 700 card days, 14 days in which every third purchase is fraud with 5 times the amount;
   4 *card testing*: about one burst per 250 terminal days, at least one: 6 to 14 different cards within ten minutes at
   one terminal, 0.50 to 3.00 each, all fraud.
@@ -134,7 +134,7 @@ def _habits(options: TrafficOptions, rng: np.random.Generator) -> _Rows:
     hour = rng.normal(rng.normal(14, 3, cards)[card], 2)
     hour = np.where(rng.random(n) < 0.2, rng.uniform(7, 22, n), hour) % 24
     time_s = day * _DAY_S + (hour * 3_600).astype(np.int64)
-    cents = np.maximum(rng.gamma(3, mean[card] / 3).astype(np.int64), 50)
+    cents = np.maximum(rng.gamma(4, mean[card] / 4).astype(np.int64), 50)
     return _Rows(time_s, card, _choose_terminals(card, options, rng), cents, np.zeros(n, np.int8))
 
 
@@ -177,7 +177,7 @@ def _compromised_terminals(rows: _Rows, options: TrafficOptions, rng: np.random.
     for start, end in _incidents(count, options, rng, (14, 28)):
         terminal = rng.integers(options.terminals)
         within = (rows.terminal == terminal) & (rows.time_s >= start) & (rows.time_s < end)
-        share = rng.uniform(0.3, 0.9)
+        share = rng.uniform(0.7, 1.0)
         rows.scenario[within & (rng.random(len(rows.card)) < share)] = 2
 
 

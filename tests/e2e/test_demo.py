@@ -57,9 +57,10 @@ def test_the_demo_succeeds_and_says_why(clean, tmp_path):
     assert told["ok"]
     assert all(told["checks"].values())
     assert told["answered"] == told["sent"] >= 2_000
-    assert told["caught"] > 0.3 * told["frauds"] > 0
-    assert told["false_alarms"] < 0.1 * told["genuine"]
-    assert {event["name"] for event in told["health_events"]} >= {"supply"}
+    assert told["caught"] > 0.4 * told["frauds"] > 0
+    assert told["quiet_false_alarms"] < 0.05 * told["quiet"]
+    # The fault is reported, and nothing that is not broken.
+    assert {event["name"] for event in told["health_events"]} == {"supply"}
     assert "<svg" in picture.read_text()
     print(f"demo: {told['seconds_in_all']} s, caught {told['caught']} of {told['frauds']}, {told['latency']}")
 
