@@ -6,6 +6,7 @@ from .compat import const
 from .health import STATES
 
 _MAX_COUNT = const(0x3FFFFFFF)
+_LOW_BYTES = const(24_000)
 
 
 class Vitals:
@@ -40,6 +41,9 @@ class Vitals:
     def _vital(self, name):
         node = self._node
         if name == "heap_free":
+            # Garbage not yet collected counts as used: a shortage is believed only after a collection.
+            if gc.mem_free() < _LOW_BYTES:
+                gc.collect()
             return gc.mem_free()
         if name == "jitter_ms":
             worst = self.jitter_ms
