@@ -132,9 +132,19 @@ def build(board: boards.Board, firmware: Firmware) -> Bundle:
 
 
 def _board_module(board: boards.Board) -> bytes:
-    """The pin file with the health channels of board.toml as CHANNELS: strings and integers, written as Python."""
-    channels = "".join(f"    {channel!r},\n" for channel in board.data.get("channels", []))
-    return board.pins.read_bytes() + (f"\nCHANNELS = (\n{channels})\n".encode() if channels else b"")
+    """The pin file with the health channels of board.toml as CHANNELS: strings and integers, written as Python.
+
+    They are made each time they are asked for: kept in the module they would take 8 KB of heap, to be read once.
+    """
+    channels = "".join(f"            {channel!r},\n" for channel in board.data.get("channels", []))
+    if not channels:
+        return board.pins.read_bytes()
+    code = (
+        "\n\ndef __getattr__(name):\n"
+        f'    if name == "CHANNELS":\n        return (\n{channels}        )\n'
+        "    raise AttributeError(name)\n"
+    )
+    return board.pins.read_bytes() + code.encode()
 
 
 def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
