@@ -128,10 +128,16 @@ def test_the_watchdog_bites_unless_fed(board):
     write(board, "main.py", source)
     board.control("power_cycle", ms=1)
     until(lambda: board.status()["reset_cause"] == "watchdog")
-    fed = "import machine, time\nw = machine.WDT(timeout=2000)\nfor i in range(60):\n    w.feed(); time.sleep_ms(50)\n"
+    fed = "import machine, time\nw = machine.WDT(timeout=2000)\nfor i in range(50):\n    w.feed(); time.sleep_ms(50)\n"
     boots = board.wait()["boots"]
     assert "alive" in run_mpremote(board.usb, "exec", fed + "print('alive')")
     until(lambda: board.status()["reset_cause"] == "watchdog" and board.status()["boots"] >= boots + 2)
+
+
+def test_a_stopped_watchdog_does_not_bite(board):
+    code = "import machine, time\nmachine.WDT(timeout=200).deinit()\ntime.sleep_ms(1000)\nprint('alive')"
+    assert "alive" in run_mpremote(board.usb, "exec", code)
+    assert board.status()["wdt_ms"] == 0
 
 
 @pytest.mark.parametrize("torn", ["none", "half", "random"])
@@ -233,6 +239,14 @@ def test_hardware_is_what_the_host_says(board):
     assert run_mpremote(board.usb, "exec", code).split("\n")[:2] == ["1234 1 [72] b'\\x124'", "19"]
     values = board.control("get", names=["i2c.0.0x48.1", "pin.9"])["values"]
     assert values == {"i2c.0.0x48.1": 0x0A0B, "pin.9": 1}
+
+
+def test_a_paced_line_loses_nothing_that_is_read(terminal):
+    with VirtualBoards(1, paced=True) as (board,):
+        line = terminal(board.usb)
+        line.send(b"print('~' * 30000, 'end', 1 + 1)\r")
+        assert line.shows(b" end 2").count(b"~") == 30001  # one in the echo
+        assert board.status()["paced"]
 
 
 def test_a_scenario_plays(tmp_path):

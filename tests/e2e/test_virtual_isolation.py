@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host.errors import PlatformError, UsageError
+from sentill_host.cli import app
+from sentill_host.errors import PlatformError, SentillHostError, UsageError
 from sentill_host.virtual import VirtualBoards, api
 from sentill_host.virtual.sandbox import Sandbox
 from sentill_host.virtual.supervisor import process_start
-from tests.e2e.conftest import DEADLINE_S, run_mpremote, until
+from tests.e2e.conftest import run_mpremote, until
 
 ESCAPES = """
 import io, os, vfs
@@ -151,16 +152,26 @@ def test_the_death_of_the_supervisor_ends_the_boards():
     assert not Path(boards.info["directory"]).exists()
 
 
-def test_up_list_control_down(tmp_path):
+def test_a_given_directory_keeps_the_flash(tmp_path):
+    with VirtualBoards(1, dir=tmp_path) as (board,):
+        run_mpremote(board.usb, "exec", "open('kept', 'w').close()")
+        with pytest.raises(UsageError, match="in use"), VirtualBoards(1, dir=tmp_path):
+            pass
+    assert [path.name for path in tmp_path.iterdir()] == ["sim0"]
+    assert [path.name for path in (tmp_path / "sim0").iterdir()] == ["flash.img"]
+    with VirtualBoards(1, dir=tmp_path) as (board,):
+        assert "kept" in run_mpremote(board.usb, "ls")
+
+
+def test_up_list_control_down(tmp_path, capsys):
     def sentill(*arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", "from sentill_host.cli import main; main()", "virtual", *arguments],
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE_S,
-        )
-        assert done.returncode == code, done.stderr
-        return done.stdout if code == 0 else done.stderr
+        try:
+            app(["virtual", *arguments], standalone_mode=False)
+        except SentillHostError as error:
+            assert error.exit_code == code, error
+            return str(error)
+        assert code == 0
+        return capsys.readouterr().out
 
     place = ("--dir", str(tmp_path / ("long" * 20) / ("path" * 20)))  # longer than a socket's path may be
     info = json.loads(sentill("up", "-n", "2", *place, "--json"))

@@ -14,7 +14,10 @@ class HAL(base.HAL):
     usb_chunk = 240
 
     def wdt_release(self) -> None:
-        """The virtual watchdog ends with the program."""
+        """Stop the watchdog; the virtual one can be."""
+        if self._wdt:
+            self._wdt.deinit()
+            self._wdt = None
 
     def chip_temp(self):
         """Analogue input 7: -50 to 150 degrees over its range."""

@@ -45,7 +45,7 @@ def up(
     try:
         info = api.await_ready(process)
     except BaseException:
-        api.end(process, None)
+        api.end(process)
         raise
     _show(info, json)
     if foreground:
@@ -55,7 +55,7 @@ def up(
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         finally:
-            api.end(process, None)
+            api.end(process)
     elif not json:
         err.print(f"`sentill virtual down{f' --dir {directory}' if directory else ''}` ends them")
 

@@ -129,7 +129,8 @@ class VirtualBoards:
         directory = self._given or Path(tempfile.mkdtemp(prefix="sentill-virtual-"))
         self._directory = directory
         try:
-            self._process = launch(directory, self._settings, self._scenario, temporary=self._given is None)
+            own = self._given is None
+            self._process = launch(directory, self._settings, self._scenario, temporary=own, keep=not own)
             self.info = await_ready(self._process)
         except BaseException:
             self.close()
@@ -140,7 +141,7 @@ class VirtualBoards:
         """End the boards; harmless when they have ended."""
         process, self._process = self._process, None
         if process is not None:
-            end(process, self._directory if self._given else None)
+            end(process)
         if self._given is None and self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -171,14 +172,21 @@ def read_scenario(path: str | Path | None) -> str:
 
 
 def launch(
-    directory: Path, boards: list[Settings], scenario: str = "", *, temporary: bool = False, detached: bool = False
+    directory: Path,
+    boards: list[Settings],
+    scenario: str = "",
+    *,
+    temporary: bool = False,
+    keep: bool = False,
+    detached: bool = False,
 ) -> "subprocess.Popen[bytes]":
-    """Start a supervisor; await_ready() tells how it went. Raises PlatformError where it cannot run."""
+    """Start a supervisor, see its Config; await_ready() tells how it went. Raises PlatformError where it cannot run."""
     if not sys.platform.startswith("linux"):
         raise PlatformError(
             f"virtual boards need Linux; this is {sys.platform}", "a container or virtual machine works"
         )
     executable, path = _interpreter()
+    made = not directory.exists()
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -186,7 +194,15 @@ def launch(
     if not os.access(directory, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write to {directory}")
     config = Config(
-        str(directory), [asdict(board) for board in boards], executable, scenario, detached, temporary, path
+        directory=str(directory),
+        boards=[asdict(board) for board in boards],
+        executable=executable,
+        scenario=scenario,
+        detached=detached,
+        temporary=temporary,
+        made=made,
+        keep=keep,
+        path=path,
     )
     host = str(Path(sentill_host.__file__).parents[1])
     process = subprocess.Popen(
@@ -224,11 +240,9 @@ def await_ready(process: "subprocess.Popen[bytes]") -> dict[str, Any]:
     return answer
 
 
-def end(process: "subprocess.Popen[bytes]", keep: Path | None) -> None:
-    """End a supervisor of ours: ask, close its stdin, and kill it should it not listen. `keep`: leave flash images."""
-    if keep is not None and process.poll() is None:
-        with contextlib.suppress(LinkError, UsageError):
-            request(keep, "stop", keep=True)
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a supervisor of this process in order, and kill it should it not listen."""
+    process.terminate()
     for stream in (process.stdin, process.stdout, process.stderr):
         if stream:
             with contextlib.suppress(BrokenPipeError):

@@ -44,7 +44,9 @@ class Config:
     executable: str = ""
     scenario: str = ""
     detached: bool = False
-    temporary: bool = False  # remove the directory at the end
+    temporary: bool = False  # remove the directory with all that is in it at the end
+    made: bool = False  # the directory was made for this: remove it at the end if nothing is left in it
+    keep: bool = False  # leave the flash images at the end
     path: list[str] = field(default_factory=list)
 
 
@@ -56,7 +58,7 @@ class Supervisor:
         self.directory = Path(config.directory)
         self.loop = Loop()
         self.ready = False
-        self.keep = False
+        self.keep = config.keep
         self.problems: list[str] = []
         self._lock = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -124,7 +126,7 @@ class Supervisor:
             (self.directory / ROOT).rmdir()
         if self.config.temporary:
             shutil.rmtree(self.directory, ignore_errors=True)
-        elif self.config.detached and not self.keep:
+        elif self.config.made:
             with contextlib.suppress(OSError):
                 self.directory.rmdir()
 
@@ -305,10 +307,11 @@ def say(answer: dict[str, Any]) -> None:
 
 
 def process_start(pid: int) -> int:
-    """Start time of a process in clock ticks since boot: with the pid it names a process for good. 0: no such."""
+    """Start time of a process in clock ticks since boot: with the pid it names a process for good. 0: it has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
-            return int(stat.read().rpartition(b")")[2].split()[19])
+            fields = stat.read().rpartition(b")")[2].split()
+            return 0 if fields[0] in (b"Z", b"X") else int(fields[19])
     except (FileNotFoundError, ProcessLookupError):
         return 0
 

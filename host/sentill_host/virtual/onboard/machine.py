@@ -141,7 +141,7 @@ class ADC:
 
 
 class WDT:
-    """Watchdog, enforced from outside the interpreter. Once started it cannot be stopped."""
+    """Watchdog, enforced from outside the interpreter. It outlives the program; a reset or deinit() ends it."""
 
     def __init__(self, id: int = 0, timeout: int = 5000) -> None:
         if timeout < 1:
@@ -151,6 +151,10 @@ class WDT:
     def feed(self) -> None:
         """Put the reset off by another timeout."""
         bridge.add_u32(page.WDT_FEEDS, 1)
+
+    def deinit(self) -> None:
+        """Stop it. Other boards have no such method, some a register that does the same."""
+        bridge.tell("wdt 0")
 
 
 _uart = open(page.FD_UART, "r+b")
