@@ -383,5 +383,6 @@ def test_heap_does_not_grow(tmp_path: Path) -> None:
                 node.uart.items.clear()
                 node.usb.items.clear()
         print("bytes in use after each 1,000 transactions:", used)
-        # The first thousand fill caches of the interpreter (interned names, tasks that have not run yet).
-        assert max(used[1:]) - used[1] <= 512, used
+        # Whatever the other tasks hold at that moment adds to a reading, so the lowest of a few are compared. The first
+        # thousand fill caches of the interpreter (interned names, tasks that have not run yet).
+        assert min(used[-3:]) - min(used[1:4]) <= 256, used
