@@ -12,7 +12,19 @@ import typer
 from rich.markup import escape
 
 from sentill import __version__
-from sentill_host.cli import demo, deploy, health, model, monitor, ports, replay, simulate, simulate_faults, virtual
+from sentill_host.cli import (
+    demo,
+    deploy,
+    health,
+    model,
+    monitor,
+    ports,
+    replay,
+    simulate,
+    simulate_faults,
+    train,
+    virtual,
+)
 from sentill_host.cli.output import err
 from sentill_host.errors import SentillHostError
 
@@ -48,6 +60,7 @@ simulate.app.command()(simulate_faults.faults)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(model.app, name="model")
 app.command()(health.health)
+app.command("train")(train.command)
 app.add_typer(virtual.app, name="virtual")
 
 
