@@ -110,7 +110,7 @@ def test_reboot_and_maintenance(board: Board) -> None:
         identity(NodeClient(link))
 
 
-def test_half_a_second_of_silence_does_not_cost_a_verdict(board: Board) -> None:
+def test_verdicts_while_nobody_reads_usb(board: Board) -> None:
     with Link(board.usb), Link(board.uart) as line:
         uart = NodeClient(line)
         for ref in range(1, 200):
