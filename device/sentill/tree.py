@@ -26,6 +26,8 @@ def _kernels():
         module = native("tree_viper")
         if module is None:
             from . import tree_plain as module
+        else:
+            Model.score = module.score  # the same method, in native code
         _found.append(module)
     return _found[0]
 
@@ -45,10 +47,11 @@ class Model(ModelFile):
         self._kernels = kernels = kernels or _kernels()
         super().__init__(words, kernels)
         self.action = -1
-        self._x = array("h", bytes(2 * self.n_inputs))
-        self._run = self._last
+        run = self._last
         if self.n_outputs == 1 and not self.vote:
-            self._run = (kernels.score_wide, kernels.score_short)[self.layout] if self.layout < 2 else self._perfect()
+            run = (kernels.score_wide, kernels.score_short)[self.layout] if self.layout < 2 else self._perfect()
+        # The inputs last seen, and the kernel with its other arguments: unpacking is faster than four attributes.
+        self._job = (array("h", bytes(2 * self.n_inputs)), run, words, self.forest)
         n = self.n_features
         self._by_tree = self.typical is None
         # What `blame` describes; only the leaves where reasons belong to trees.
@@ -96,7 +99,7 @@ class Model(ModelFile):
             raise ModelError("input", "inputs must be an array('h')")
         if len(x) < self.n_inputs:
             raise ModelError("input", "%d inputs, the model needs %d" % (len(x), self.n_inputs))
-        self._x = x
+        self._job = (x,) + self._job[1:]
 
     def score(self, x) -> int:
         """Score of the inputs `x`, an array('h') of at least `n_inputs` values: the higher, the riskier.
@@ -104,9 +107,10 @@ class Model(ModelFile):
         The sum of the leaves, or in a model with several outputs the last one: its sum, or the votes for that class.
         Within ±2^30. Allocates nothing. ModelError("input") if `x` is of another type or too short.
         """
-        if x is not self._x:
+        seen, run, words, at = self._job
+        if x is not seen:
             self._see(x)
-        return self._run(self.words, x, self.forest)
+        return run(words, x, at)
 
     def _last(self, words, x, at: int) -> int:
         self._kernels.leaves(words, x, at, self._leaf)
@@ -115,7 +119,7 @@ class Model(ModelFile):
 
     def votes(self, x, out) -> None:
         """Write every output to `out` (any sequence of `n_outputs` integers): sums, or numbers of votes per class."""
-        if x is not self._x:
+        if x is not self._job[0]:
             self._see(x)
         self._last(self.words, x, self.forest)
         for i in range(self.n_outputs):
@@ -127,7 +131,7 @@ class Model(ModelFile):
         Sets `action` to the verdict it demands: 0 approve, 1 review, 2 decline, or -1. Hard rules come before the
         trained model: where one applies, its verdict stands whatever the score.
         """
-        if x is not self._x:
+        if x is not self._job[0]:
             self._see(x)
         self.action = -1
         if not self.rules:
@@ -147,7 +151,7 @@ class Model(ModelFile):
         count the same tree; those of one are in units of the score. Per tree (hand-written models): the leaf itself.
         Allocates nothing, and takes about twice the time of `score`.
         """
-        if x is not self._x:
+        if x is not self._job[0]:
             self._see(x)
         if self._by_tree:
             self._kernels.leaves(self.words, x, self.forest, self._w)
@@ -174,7 +178,7 @@ class Model(ModelFile):
         """
         from .tree_plain import path
 
-        if x is not self._x:
+        if x is not self._job[0]:
             self._see(x)
         if not 0 <= tree < self.n_trees:
             raise ModelError("input", "tree %d of %d" % (tree, self.n_trees))
