@@ -23,6 +23,7 @@ DAY_S = 86_400
 SMALL = {
     "tree": Recipe("tree", leaves=12, depth=5, min_rows=5, bits=8),
     "forest": Recipe("forest", trees=5, leaves=8, min_rows=3, share=0.5, keep=0.5, bits=8),
+    "pupil": Recipe("pupil", leaves=12, depth=6, min_rows=5, teachers=4, keep=0.5, bits=8),
     "boost": Recipe("boost", trees=5, leaves=8, min_rows=5),
 }
 

@@ -27,7 +27,7 @@ _columns = Columns()
 def command(
     data: Annotated[Path, typer.Argument(help="Labelled transactions: .csv or .parquet.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder for the models and their cards.")] = Path("models"),
-    model: Annotated[str, typer.Option(help="tree, forest or boost.")] = "tree",
+    model: Annotated[str, typer.Option(help="tree, pupil (a tree taught by a forest), forest or boost.")] = "tree",
     importing: Annotated[
         Path | None, typer.Option("--import", help="Take this model trained elsewhere on the twelve features.")
     ] = None,

@@ -8,7 +8,7 @@ import numpy as np
 
 from sentill.features import NAMES, N
 from sentill_host.errors import UsageError
-from sentill_host.training.convert import FloatForest, fraud_shares, from_lightgbm, from_sklearn_tree
+from sentill_host.training.convert import FloatForest, fraud_shares, from_lightgbm, from_sklearn_tree, means
 
 # What a terminal knows without a card profile: everything but the G_ features of the card.
 LOCAL = tuple(i for i, name in enumerate(NAMES) if name not in ("G_rew", "G_ewmean", "G_hi7"))
@@ -17,8 +17,9 @@ EVERYTHING = tuple(range(N))
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to fit a model. `kind`: "tree" (one tree grown best-first, its leaves smoothed log-odds), "forest" (a random
-    forest, its leaves shares of fraud, averaged) or "boost" (LightGBM, log-odds).
+    """How to fit a model. `kind`: "tree" (one tree grown best-first, its leaves smoothed log-odds), "pupil" (one tree
+    that learns what a forest of `teachers` trees would say), "forest" (a random forest, its leaves shares of fraud,
+    averaged) or "boost" (LightGBM, log-odds).
 
     `leaves` and `depth` bound each tree, `min_rows` the rows in a leaf, `share` is the part of the features tried per
     split (forest) or tree (boost). `keep` is the share of genuine rows used, the others count for those left out.
@@ -32,14 +33,15 @@ class Recipe:
     min_rows: int = 50
     share: float = 1.0
     keep: float = 1.0
+    teachers: int = 40
     learning_rate: float = 0.1
     features: Sequence[int] = EVERYTHING
     bits: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in ("tree", "forest", "boost"):
-            raise UsageError(f"no model kind {self.kind!r}", "tree, forest or boost")
+        if self.kind not in ("tree", "pupil", "forest", "boost"):
+            raise UsageError(f"no model kind {self.kind!r}", "tree, pupil, forest or boost")
         if self.trees < 1 or self.leaves < 2 or not 1 <= self.depth <= 64 or self.bits not in (8, 16):
             raise UsageError("needs trees >= 1, leaves >= 2, depth 1..64, leaves of 8 or 16 bits")
 
@@ -52,6 +54,7 @@ class Recipe:
 # on weeks before those of its published tables.
 RECIPES = {
     "tree": Recipe("tree", leaves=48, depth=10, bits=8),
+    "pupil": Recipe("pupil", leaves=48, depth=10, min_rows=30, keep=0.3, bits=8),
     "forest": Recipe("forest", trees=28, leaves=24, depth=12, min_rows=20, share=0.5, keep=0.3, bits=8),
     "boost": Recipe("boost", trees=28, leaves=24, depth=12, min_rows=100, bits=8),
 }
@@ -69,7 +72,7 @@ def fit(rows: np.ndarray, labels: np.ndarray, recipe: Recipe, threads: int = 1) 
         rows, labels = rows[kept], labels[kept]
         weights = np.where(labels == 1, 1.0, 1 / recipe.keep)
     columns = np.asarray(recipe.features)
-    grow = {"tree": _tree, "forest": _forest, "boost": _boost}[recipe.kind]
+    grow = {"tree": _tree, "pupil": _pupil, "forest": _forest, "boost": _boost}[recipe.kind]
     forest = grow(rows[:, columns], labels, weights, recipe, threads)
     return FloatForest([_renumber(tree, columns) for tree in forest.trees], forest.base)
 
@@ -99,6 +102,17 @@ def _forest(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, recipe: R
     model.fit(rows, labels, sample_weight=weights)
     # Centred, so that eight bits of a leaf spread over -127..127.
     return FloatForest([fraud_shares(tree, 1 / recipe.trees) for tree in model.estimators_], -0.5)
+
+
+def _pupil(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, recipe: Recipe, threads: int) -> FloatForest:
+    from sklearn.tree import DecisionTreeRegressor
+
+    teacher = Recipe("forest", recipe.teachers, leaves=48, depth=12, min_rows=20, share=0.5, seed=recipe.seed)
+    shares = _forest(rows, labels, weights, teacher, threads).predict(rows) + 0.5
+    limits = {**_limits(recipe, rows.shape[1]), "criterion": "squared_error"}
+    # Between shares, which see only the top, and log-odds, which weigh the many rows without risk too much.
+    model = DecisionTreeRegressor(**limits).fit(rows, np.sqrt(shares), sample_weight=weights)
+    return FloatForest([means(model, 1.0)], -0.5)
 
 
 def _boost(rows: np.ndarray, labels: np.ndarray, weights: np.ndarray, recipe: Recipe, threads: int) -> FloatForest:
