@@ -194,3 +194,40 @@ def test_ctrl_c_leaves_the_version_that_was_there_running(deployed):
     assert node_answers(deployed.usb)["sw"] == __version__
     assert deploy_to(deployed.usb).error == ""
     assert Path("/proc").is_dir()
+
+
+@pytest.mark.parametrize("writes", [3, 25, 60, 90, 110])
+def test_power_that_fails_while_writing_is_survived(board, writes):
+    board.control("cut_flash", writes=writes, torn="half", reboot_ms=300)
+    cut = deploy_to(board.usb)
+    board.wait("running")
+    board.control("cut_flash", writes=None)
+    again = deploy_to(board.usb)
+    assert again.error == ""
+    assert node_answers(board.usb)["sw"] == __version__
+    if cut.error:
+        assert cut.hint, cut
+        assert deploy_to(board.usb).unchanged
+
+
+@pytest.mark.parametrize("step", ["copying", "putting in place", "starting the node"])
+def test_a_cable_pulled_at_a_step_gives_a_clear_error_and_a_second_run_completes(board, step):
+    pulled = []
+
+    def pull(port: str, now: str, done: int, total: int) -> None:
+        # In the middle of copying, at the beginning of the other steps.
+        if now == step and not pulled and (not total or done > total // 2):
+            pulled.append(now)
+            board.control("pull_cable")
+
+    cut = deploy_to(board.usb, progress=pull)
+    assert pulled
+    assert cut.exit_code == 3, cut
+    assert "port" in cut.error
+    assert cut.hint
+    board.control("plug_cable")
+    again = deploy_to(board.usb)
+    assert again.error == ""
+    assert node_answers(board.usb)["sw"] == __version__
+    if step == "copying":
+        assert len(again.copied) > 10
