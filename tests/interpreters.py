@@ -132,9 +132,9 @@ class Interpreter:
 
     def request(self, request: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Send one request of _runner.py; its reply and what was printed meanwhile."""
-        file = request.get("run", self._file)
+        file = request.get("run") or request["call"].partition(":")[0]
         if file != self._file and self.name.startswith("unix"):
-            # A small heap that earlier files left in pieces must not decide whether this file's tests pass.
+            # A small heap that earlier files left in pieces must not decide whether this one's tests pass.
             self.close()
         self._file = file
         if self._child is None:
