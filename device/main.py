@@ -2,12 +2,11 @@
 
 import gc
 
-# Collecting while the modules load keeps what stays together: else the rest of a small heap ends up in small pieces.
-gc.threshold(4096)
+# Collecting during the start keeps what stays together: else the rest of a small heap ends up in small pieces.
+gc.threshold(2048)
 
 import board  # noqa: E402
 
 from sentill import hal, node  # noqa: E402
 
-gc.threshold(-1)
 node.start(hal.make(board))

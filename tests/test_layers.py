@@ -40,7 +40,8 @@ Rule = Callable[[str, ast.Module], Iterator[str]]
 def family(name: str) -> str:
     """The family a device module belongs to: `sentill.tree_viper` is of `tree`, all of `sentill.hal` is of `hal`."""
     part = name.split(".")[1] if "." in name else name
-    return FAMILIES.get(part, part.split("_")[0])
+    stem = part.split("_")[0]
+    return FAMILIES.get(part) or FAMILIES.get(stem, stem)
 
 
 def device_imports(name: str, tree: ast.Module) -> Iterator[str]:

@@ -17,7 +17,10 @@ def modules() -> dict[str, Path]:
 
 
 def imports(name: str, path: Path, tree: ast.AST | None = None) -> set[str]:
-    """Absolute names of all that the module `name` imports, at any depth; `from x import y` gives x and x.y."""
+    """Absolute names of all that the module `name` imports, at any depth; `from x import y` gives x and x.y.
+
+    Also what it has compat load by name: `native("x")` and `borrow("x")` give sentill.x.
+    """
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
     found = set()
     for node in ast.walk(tree or ast.parse(path.read_text(), str(path))):
@@ -30,6 +33,8 @@ def imports(name: str, path: Path, tree: ast.AST | None = None) -> set[str]:
                 base = ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
                 found.add(base)
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("native", "borrow"):
+            found |= {f"sentill.{arg.value}" for arg in node.args if isinstance(arg, ast.Constant)}
     return found
 
 

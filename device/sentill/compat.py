@@ -4,6 +4,7 @@ The device modules run unchanged on ESP32, RP2040, the Unix port, 32-bit WASM an
 millisecond and microsecond ticks, `crc32` and `native` from here.
 """
 
+import sys
 from binascii import crc32  # noqa: F401  (re-exported)
 
 try:
@@ -45,6 +46,22 @@ def native(name: str):
         return getattr(__import__("sentill." + name), name)
     except (ImportError, SyntaxError, ValueError):
         return None
+
+
+def borrow(name: str):
+    """The module `sentill.NAME` for a single use: unless somebody has imported it, nothing keeps its code afterwards.
+
+    For what runs once per start, such as checks of files: on a board without frozen code it would stay in the heap.
+    """
+    path = "sentill." + name
+    known = sys.modules.get(path)
+    if known:
+        return known
+    package = __import__(path)
+    module = getattr(package, name)
+    delattr(package, name)
+    del sys.modules[path]
+    return module
 
 
 def present(name: str) -> bool:

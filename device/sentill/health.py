@@ -22,12 +22,19 @@ _DAY = const(86400)
 class Monitor:
     """Up to 16 channels made from `specs` (see channel.Channel); raises ConfigError naming the channel and key."""
 
-    def __init__(self, specs):
-        if len(specs) > MAX_CHANNELS:
-            raise ConfigError("channels", "at most %d channels" % MAX_CHANNELS)
-        self.channels = [Channel(spec) for spec in specs]
+    def __init__(self, specs=()):
+        self.channels: list = []
         self._scratch = array("i", [0] * 8)
         self._trend = rul.Trend()
+        for spec in specs:
+            self.add(spec)
+
+    def add(self, spec: dict) -> bool:
+        """Watch one more channel; raises ConfigError as the constructor does."""
+        if len(self.channels) == MAX_CHANNELS:
+            raise ConfigError("channels", "at most %d channels" % MAX_CHANNELS)
+        self.channels.append(Channel(spec))
+        return True
 
     def __len__(self):
         return len(self.channels)

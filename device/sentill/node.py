@@ -11,12 +11,11 @@ import asyncio
 import gc
 from time import sleep_ms
 
-from . import __version__, commands, config, protocol
-from .compat import const, present, ticks_add, ticks_diff, ticks_ms, ticks_us
+from . import __version__, commands, protocol
+from .compat import borrow, const, present, ticks_add, ticks_diff, ticks_ms, ticks_us
 from .errors import SentillError
 from .pan import looks_like_pan
 from .port import Port
-from .setup import make_assessor, make_monitor
 from .store import Store
 from .terminal import Terminal
 from .vitals import Vitals
@@ -50,7 +49,10 @@ def start(hal) -> None:
     if store.take(commands.MAINTENANCE):
         _say(hal, b"sentill: maintenance, the node runs again after the next reset\r\n")
         return
-    Node(hal, store).run()
+    node = Node(hal, store)
+    gc.collect()
+    gc.threshold(-1)  # main.py had set one for the start; from here on the sampler collects
+    node.run()
 
 
 class Loop:
@@ -95,24 +97,19 @@ class Node:
         self._wake = asyncio.Event()
         self.console = Port("usb", hal.usb, _USB_ROOM, False, self._wake.set)
         self.ports = [self.console]
-        self.config = config.defaults()
-        self.config_id = "0" * 8
-        loaded = self.attempt("config", config.load, store.path(config.PATH))
-        if loaded:
-            self.config, self.config_id = loaded
+        setup = borrow("setup")
+        self.config, self.config_id = setup.load_config(self)
         self.rate_hz = self.config["rate_hz"]
-        specs = self.config["channels"]
-        self.monitor, sources = make_monitor(self, getattr(hal.board, "CHANNELS", ()) if specs is None else specs)
-        self.vitals = Vitals(self, sources)
-        # The largest thing that is needed no more; what stays may then take its place.
-        specs = self.config["channels"] = None
+        self.monitor = setup.make_monitor(self)
+        self.config["channels"] = None  # the largest thing that is needed no more
+        self.vitals = Vitals(self, [channel.source for channel in self.monitor.channels])
         gc.collect()
         self.terminal_port = None
         uart = self.attempt("uart", hal.open_uart, self.config["uart_baud"])
         if uart:
             self.terminal_port = Port("uart", uart, _UART_ROOM, True, self._wake.set)
             self.ports.append(self.terminal_port)
-        self.assessor, self._model_ids = make_assessor(self)
+        self.assessor, self._model_ids = setup.make_assessor(self)
         self.terminal = Terminal(self.assessor, self.guard)
         self._restore()
         gc.collect()

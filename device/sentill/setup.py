@@ -1,10 +1,25 @@
-"""Puts the risk engine and the health monitor together from files and configuration, with what is there."""
+"""Puts the risk engine and the health monitor together from files and configuration, with what is there.
 
+Used once per start: the node borrows this module, and its code and that of config.py leave the heap again.
+"""
+
+from json import loads
+
+from .compat import borrow
 from .errors import ModelError
 from .features import SCHEMA_ID, History
 from .health import Monitor
 from .risk import Assessor
 from .tree import Model
+
+CHANNELS = "channels.jsonl"  # the board's health channels, a JSON object per line
+
+
+def load_config(node) -> tuple:
+    """The configuration and its id; the defaults and zeros where the file is missing or wrong, which is a fault."""
+    config = borrow("config")
+    loaded = node.attempt("config", config.load, node.store.path(config.PATH))
+    return loaded or (config.defaults(), "0" * 8)
 
 
 def make_assessor(node) -> tuple:
@@ -32,10 +47,27 @@ def load_model(path: str):
         raise ModelError("missing", "no model in " + path)
 
 
-def make_monitor(node, specs) -> tuple:
-    """The health monitor of those `specs` that are right, and their sources. A wrong one is a fault."""
-    good = []
-    for spec in specs:
-        if node.attempt("channels", Monitor, [spec]):
-            good.append(spec)
-    return Monitor(good), [spec.get("source", "") for spec in good]
+def make_monitor(node):
+    """The health monitor with the channels of the configuration, else with those of the board.
+
+    What is wrong with one of them, or with the board's file, is a fault; the others are watched.
+    """
+    monitor = Monitor()
+    specs = node.config["channels"]
+    if specs is None:
+        node.attempt("channels", _add_of_board, node, monitor)
+    else:
+        for spec in specs:
+            node.attempt("channels", monitor.add, spec)
+    return monitor
+
+
+def _add_of_board(node, monitor):
+    # One at a time: all of them as dicts would take 8 KB of heap. A board without the file has no channels.
+    try:
+        file = open(node.store.path(CHANNELS))
+    except OSError:
+        return
+    with file:
+        for line in file:
+            node.attempt("channels", monitor.add, loads(line))

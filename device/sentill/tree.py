@@ -13,9 +13,8 @@ native code, tree_plain.py in bytecode.
 
 from array import array
 
-from .compat import native
+from .compat import borrow, native
 from .errors import ModelError
-from .tree_file import FACTS, ModelFile, read_words  # noqa: F401  (re-exported)
 
 _found: list = []
 
@@ -32,8 +31,8 @@ def _kernels():
     return _found[0]
 
 
-class Model(ModelFile):
-    """A model ready to score. What the file says is in the attributes of ModelFile, for reading only.
+class Model:
+    """A model ready to score. What the file says is in the attributes that tree_file.check sets, for reading only.
 
     `reasons` are the codes `explain` weighs: one per feature, or in a hand-written model one per tree. `rules` are the
     codes of the hard rules (see `rule`), often none. `action` belongs to the last call of `rule`.
@@ -42,10 +41,31 @@ class Model(ModelFile):
     checked when it was first seen: pass the same array every time. Another one is checked anew, which allocates.
     """
 
+    # Set by tree_file.check; declared for readers and type checkers, no code on the board.
+    words: array
+    size: int
+    digest: bytes
+    model_id: str
+    signature: bytes
+    schema_id: int
+    review: int
+    decline: int
+    n_features: int
+    n_inputs: int
+    n_trees: int
+    n_outputs: int
+    vote: bool
+    layout: int
+    reasons: tuple
+    rules: tuple
+    typical: array
+    forest: int
+    rules_forest: int
+
     def __init__(self, words, kernels=None):
         """Check `words`, an array('H') with a file, and keep it. `kernels`: module to use instead of the fastest."""
         self._kernels = kernels = kernels or _kernels()
-        super().__init__(words, kernels)
+        borrow("tree_file").check(self, words, kernels)
         self.action = -1
         run = self._last
         if self.n_outputs == 1 and not self.vote:
@@ -70,7 +90,7 @@ class Model(ModelFile):
     def load(cls, path: str, schema_id: int = 0) -> "Model":
         """Model from a file. ModelError if it cannot be read, is faulty, or has another schema id than one given."""
         try:
-            return cls(read_words(path)).of_schema(schema_id)
+            return cls(borrow("tree_file").read_words(path)).of_schema(schema_id)
         except MemoryError:
             raise ModelError("memory", path + " does not fit")
 
@@ -83,6 +103,16 @@ class Model(ModelFile):
             return cls(array("H", bytes(data))).of_schema(schema_id)
         except MemoryError:
             raise ModelError("memory", "%d bytes do not fit" % len(data))
+
+    def of_schema(self, schema_id: int):
+        """This model; ModelError if it was made for other features than those of `schema_id` (0: any)."""
+        if schema_id and schema_id != self.schema_id:
+            raise ModelError("schema", "made for features %08x, not %08x" % (self.schema_id, schema_id))
+        return self
+
+    def text(self, i: int, rule: bool = False) -> str:
+        """Text for people of reason `i` (an index into `reasons`, or with `rule` into `rules`)."""
+        return borrow("tree_file").text(self, i, rule)
 
     def _perfect(self):
         """The score kernel of the perfect layout."""

@@ -79,157 +79,154 @@ def read_words(path: str):
     return words
 
 
-class ModelFile:
-    """A checked model file in memory: `words`, an array('H') of its own, and what its header and tables say.
+def check(model, words, kernels) -> None:
+    """Check `words`, an array('H') with a file, by the checks of `kernels`; ModelError says what is wrong with it.
 
-    `size` in bytes, `digest` (SHA-256 of the body), `model_id` (its first 8 hex digits), `signature` (may be empty),
-    `schema_id`, `review`, `decline`, `n_features`, `n_inputs` (features, and the facts that rules ask for), `n_trees`,
-    `n_outputs`, `vote`, `layout`, `reasons` and `rules` (codes).
+    Sets on `model` what header and tables say: `words`, `size` in bytes, `digest` (SHA-256 of the body), `model_id`
+    (its first 8 hex digits), `signature` (may be empty), `schema_id`, `review`, `decline`, `n_features`, `n_inputs`
+    (features, and the facts that rules ask for), `n_trees`, `n_outputs`, `vote`, `layout`, `reasons` and `rules`
+    (codes), `typical`, and the places of the forests. Functions and no base class: a board can drop this module.
     """
+    model.words = words
+    model.reasons = model.rules = ()
+    model.typical = None
+    model.rules_forest = 0
+    model._kernels = kernels
+    _header(model, memoryview(words))
 
-    def __init__(self, words, kernels):
-        """Check `words`, an array('H'), with the checks of `kernels`; ModelError says what is wrong."""
-        self.words = words
-        self.reasons: tuple = ()
-        self.rules: tuple = ()
-        self.typical = None
-        self.rules_forest = 0
-        self._kernels = kernels
-        self._header(memoryview(words))
 
-    def _header(self, words) -> None:
-        size = len(words) * 2
-        if not _SECTIONS <= size <= _MAX_BYTES:
-            raise ModelError("size", "%d bytes" % size)
-        magic, version, zero, length, crc, digest, body = unpack_from("<4sHHII32sI", self.words)
-        if magic != b"STM1":
-            raise ModelError("magic", "no model file")
-        if version != 1 or zero:
-            raise ModelError("version", "format version %d" % version)
-        if length != size or body & 1 or not _SECTIONS - _BODY <= body <= size - _BODY:
-            raise ModelError("size", "%d bytes, but %d are declared" % (size, length))
-        if crc32(words[8:]) != crc:
-            raise ModelError("crc", "damaged: wrong CRC-32")
-        if sha256(words[_BODY >> 1 : _BODY + body >> 1]).digest() != digest:
-            raise ModelError("hash", "damaged: wrong SHA-256")
-        schema, review, decline, features, sections = unpack_from("<IiiHH", self.words, 52)
-        if not 1 <= features <= 255:
-            raise ModelError("header", "%d features" % features)
-        if not -_LIMIT <= review <= decline <= _LIMIT:
-            raise ModelError("header", "thresholds %d and %d" % (review, decline))
-        self.size, self.schema_id, self.n_features = size, schema, features
-        self.digest, self.model_id = digest, "".join(["%02x" % byte for byte in digest[:4]])
-        self.review, self.decline = review, decline
-        self.signature = bytes(words[_BODY + body >> 1 :])
-        self._sections(sections, _BODY + body >> 1)
+def _header(model, words) -> None:
+    size = len(words) * 2
+    if not _SECTIONS <= size <= _MAX_BYTES:
+        raise ModelError("size", "%d bytes" % size)
+    magic, version, zero, length, crc, digest, body = unpack_from("<4sHHII32sI", model.words)
+    if magic != b"STM1":
+        raise ModelError("magic", "no model file")
+    if version != 1 or zero:
+        raise ModelError("version", "format version %d" % version)
+    if length != size or body & 1 or not _SECTIONS - _BODY <= body <= size - _BODY:
+        raise ModelError("size", "%d bytes, but %d are declared" % (size, length))
+    if crc32(words[8:]) != crc:
+        raise ModelError("crc", "damaged: wrong CRC-32")
+    if sha256(words[_BODY >> 1 : _BODY + body >> 1]).digest() != digest:
+        raise ModelError("hash", "damaged: wrong SHA-256")
+    schema, review, decline, features, sections = unpack_from("<IiiHH", model.words, 52)
+    if not 1 <= features <= 255:
+        raise ModelError("header", "%d features" % features)
+    if not -_LIMIT <= review <= decline <= _LIMIT:
+        raise ModelError("header", "thresholds %d and %d" % (review, decline))
+    model.size, model.schema_id, model.n_features = size, schema, features
+    model.digest, model.model_id = digest, "".join(["%02x" % byte for byte in digest[:4]])
+    model.review, model.decline = review, decline
+    model.signature = bytes(words[_BODY + body >> 1 :])
+    _sections(model, sections, _BODY + body >> 1)
 
-    def _sections(self, count: int, end: int) -> None:
-        found = {}
-        at = _SECTIONS >> 1
-        last = 0
-        for _ in range(count):
-            if at + 4 > end:
-                raise ModelError("sections", "cut off")
-            kind, zero, size = unpack_from("<HHI", self.words, at * 2)
-            at += 4
-            if zero or size & 1 or size > (end - at) * 2 or kind <= last:
-                raise ModelError("sections", "section %d is misplaced" % kind)
-            if _BY_RULE < kind < 16:
-                raise ModelError("sections", "unknown section %d" % kind)
-            found[kind] = (at, at + (size >> 1))
-            at += size >> 1
-            last = kind
-        if at != end:
-            raise ModelError("sections", "data behind the last one")
-        self._found = found
-        facts = self.n_features + len(FACTS)
-        self.n_inputs = self.n_features
-        if _RULES in found:
-            self.rules_forest, n = self._forest(found[_RULES], self.n_features, facts)
-            if self.words[self.rules_forest + 1] != 4 or self.words[self.rules_forest + 2] != 1:
-                raise ModelError("rules", "no forest of rules")
-            self.n_inputs = max(self.n_inputs, self.words[self.rules_forest + 3])
-            self.rules = self._codes(_BY_RULE, n)
-        if _FOREST not in found:
-            raise ModelError("sections", "no forest")
-        self.forest, self.n_trees = self._forest(found[_FOREST], self.n_features, self.n_features)
-        self.n_outputs = self.words[self.forest + 1]
-        self.vote = bool(self.words[self.forest + 2] & 255)
-        self.layout = self.words[self.forest + 2] >> 8
-        if _BY_TREE in found:
-            if self.vote or self.n_outputs > 1:
-                raise ModelError("reasons", "of trees, but the forest is no plain sum")
-            self.reasons = self._codes(_BY_TREE, self.n_trees)
-            return
-        self.reasons = self._codes(_BY_FEATURE, self.n_features)
-        at, end = found.get(_TYPICAL, (0, 0))
-        if end - at != self.n_features:
-            raise ModelError("sections", "no typical row of %d features" % self.n_features)
-        self.typical = array("h", bytes(memoryview(self.words)[at:end]))
 
-    def of_schema(self, schema_id: int):
-        """This model; ModelError if it was made for other features than those of `schema_id` (0: any)."""
-        if schema_id and schema_id != self.schema_id:
-            raise ModelError("schema", "made for features %08x, not %08x" % (self.schema_id, schema_id))
-        return self
+def _sections(model, count: int, end: int) -> None:
+    found = {}
+    at = _SECTIONS >> 1
+    last = 0
+    for _ in range(count):
+        if at + 4 > end:
+            raise ModelError("sections", "cut off")
+        kind, zero, size = unpack_from("<HHI", model.words, at * 2)
+        at += 4
+        if zero or size & 1 or size > (end - at) * 2 or kind <= last:
+            raise ModelError("sections", "section %d is misplaced" % kind)
+        if _BY_RULE < kind < 16:
+            raise ModelError("sections", "unknown section %d" % kind)
+        found[kind] = (at, at + (size >> 1))
+        at += size >> 1
+        last = kind
+    if at != end:
+        raise ModelError("sections", "data behind the last one")
+    model._found = found
+    facts = model.n_features + len(FACTS)
+    model.n_inputs = model.n_features
+    if _RULES in found:
+        model.rules_forest, n = _forest(model, found[_RULES], model.n_features, facts)
+        if model.words[model.rules_forest + 1] != 4 or model.words[model.rules_forest + 2] != 1:
+            raise ModelError("rules", "no forest of rules")
+        model.n_inputs = max(model.n_inputs, model.words[model.rules_forest + 3])
+        model.rules = _codes(model, _BY_RULE, n)
+    if _FOREST not in found:
+        raise ModelError("sections", "no forest")
+    model.forest, model.n_trees = _forest(model, found[_FOREST], model.n_features, model.n_features)
+    model.n_outputs = model.words[model.forest + 1]
+    model.vote = bool(model.words[model.forest + 2] & 255)
+    model.layout = model.words[model.forest + 2] >> 8
+    if _BY_TREE in found:
+        if model.vote or model.n_outputs > 1:
+            raise ModelError("reasons", "of trees, but the forest is no plain sum")
+        model.reasons = _codes(model, _BY_TREE, model.n_trees)
+        return
+    model.reasons = _codes(model, _BY_FEATURE, model.n_features)
+    at, end = found.get(_TYPICAL, (0, 0))
+    if end - at != model.n_features:
+        raise ModelError("sections", "no typical row of %d features" % model.n_features)
+    model.typical = array("h", bytes(memoryview(model.words)[at:end]))
 
-    def text(self, i: int, rule: bool = False) -> str:
-        """Text for people of reason `i` (an index into `reasons`, or with `rule` into `rules`)."""
-        kind = _BY_RULE if rule else _BY_FEATURE if self.typical else _BY_TREE
-        codes = self.rules if rule else self.reasons
-        return str(list(self._table(kind, len(codes)))[i][1], "utf-8")
 
-    def _forest(self, span, least: int, most: int):
-        """Check the forest that fills `span`, a pair of word indices; return its place and number of trees."""
-        at, end = span
-        if end < at + 4:
-            raise ModelError("forest", "cut off")
-        words = self.words
-        trees, outs, layout, inputs = words[at], words[at + 1], words[at + 2] >> 8, words[at + 3]
-        if not 1 <= trees <= 16_383 or not 1 <= outs <= 255 or words[at + 2] & 255 > 1:
-            raise ModelError("forest", "bad header")
-        if layout > 1 and not 17 <= layout <= 24:
-            raise ModelError("forest", "unknown layout %d" % layout)
-        if not least <= inputs <= most:
-            raise ModelError("forest", "asks for %d inputs" % inputs)
-        if layout > 1:
-            fault = self._kernels.check_perfect(words, at, end)
-        else:
-            fault = self._kernels.check(words, at, end, array("H", bytes(256)))
-        if fault:
-            code = "tree" if fault & 7 in (1, 4, 5) else "node" if fault & 7 == 2 else "leaf"
-            raise ModelError(code, "tree %d %s" % (fault >> 3, _FAULTS[fault & 7]))
-        return at, trees
+def text(model, i: int, rule: bool = False) -> str:
+    """Text for people of reason `i` of a checked model (an index into `reasons`, or with `rule` into `rules`)."""
+    kind = _BY_RULE if rule else _BY_FEATURE if model.typical else _BY_TREE
+    codes = model.rules if rule else model.reasons
+    return str(list(_table(model, kind, len(codes)))[i][1], "utf-8")
 
-    def _codes(self, kind: int, count: int) -> tuple:
-        """Codes of a reason table that must have `count` entries."""
-        codes = []
-        for code, text in self._table(kind, count):
-            if not 1 <= len(code) <= 16:
-                raise ModelError("reasons", "a code of %d bytes" % len(code))
-            for c in code:
-                if not (48 <= c <= 57 or 65 <= c <= 90 or c == 95 or 97 <= c <= 122):
-                    raise ModelError("reasons", "a code with character %d" % c)
-            try:
-                str(text, "utf-8")
-            except UnicodeError:
-                raise ModelError("reasons", "a text that is not UTF-8")
-            codes.append(str(code, "utf-8"))
-        return tuple(codes)
 
-    def _table(self, kind: int, count: int):
-        """Pairs (code, text) of a reason table, as bytes."""
-        if kind not in self._found:
-            raise ModelError("reasons", "no section %d" % kind)
-        at, end = self._found[kind]
-        data = bytes(memoryview(self.words)[at:end])
-        at = 0
-        for _ in range(count):
-            if at + 2 > len(data) or at + 2 + data[at] + data[at + 1] > len(data):
-                raise ModelError("reasons", "table is cut off")
-            middle = at + 2 + data[at]
-            after = middle + data[at + 1]
-            yield data[at + 2 : middle], data[middle:after]
-            at = after
-        if len(data) - at > 1:
-            raise ModelError("reasons", "table is too long")
+def _forest(model, span, least: int, most: int):
+    """Check the forest that fills `span`, a pair of word indices; return its place and number of trees."""
+    at, end = span
+    if end < at + 4:
+        raise ModelError("forest", "cut off")
+    words = model.words
+    trees, outs, layout, inputs = words[at], words[at + 1], words[at + 2] >> 8, words[at + 3]
+    if not 1 <= trees <= 16_383 or not 1 <= outs <= 255 or words[at + 2] & 255 > 1:
+        raise ModelError("forest", "bad header")
+    if layout > 1 and not 17 <= layout <= 24:
+        raise ModelError("forest", "unknown layout %d" % layout)
+    if not least <= inputs <= most:
+        raise ModelError("forest", "asks for %d inputs" % inputs)
+    if layout > 1:
+        fault = model._kernels.check_perfect(words, at, end)
+    else:
+        fault = model._kernels.check(words, at, end, array("H", bytes(256)))
+    if fault:
+        code = "tree" if fault & 7 in (1, 4, 5) else "node" if fault & 7 == 2 else "leaf"
+        raise ModelError(code, "tree %d %s" % (fault >> 3, _FAULTS[fault & 7]))
+    return at, trees
+
+
+def _codes(model, kind: int, count: int) -> tuple:
+    """Codes of a reason table that must have `count` entries."""
+    codes = []
+    for code, text in _table(model, kind, count):
+        if not 1 <= len(code) <= 16:
+            raise ModelError("reasons", "a code of %d bytes" % len(code))
+        for c in code:
+            if not (48 <= c <= 57 or 65 <= c <= 90 or c == 95 or 97 <= c <= 122):
+                raise ModelError("reasons", "a code with character %d" % c)
+        try:
+            str(text, "utf-8")
+        except UnicodeError:
+            raise ModelError("reasons", "a text that is not UTF-8")
+        codes.append(str(code, "utf-8"))
+    return tuple(codes)
+
+
+def _table(model, kind: int, count: int):
+    """Pairs (code, text) of a reason table, as bytes."""
+    if kind not in model._found:
+        raise ModelError("reasons", "no section %d" % kind)
+    at, end = model._found[kind]
+    data = bytes(memoryview(model.words)[at:end])
+    at = 0
+    for _ in range(count):
+        if at + 2 > len(data) or at + 2 + data[at] + data[at + 1] > len(data):
+            raise ModelError("reasons", "table is cut off")
+        middle = at + 2 + data[at]
+        after = middle + data[at + 1]
+        yield data[at + 2 : middle], data[middle:after]
+        at = after
+    if len(data) - at > 1:
+        raise ModelError("reasons", "table is too long")

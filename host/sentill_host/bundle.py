@@ -122,29 +122,16 @@ def build(board: boards.Board, firmware: Firmware) -> Bundle:
             raise UsageError(f"{needed} is missing", "this installation is incomplete: install the package again")
     entries = list(_modules(board, firmware))
     entries += [Entry(f"/models/{model.name}", model.read_bytes()) for model in sorted(models.glob("*.stm"))]
-    pins = _board_module(board)
+    pins = board.pins.read_bytes()
     if firmware.mpy_version and _loads(code := compile_file("board.py", pins), firmware):
         entries.append(Entry("/board.mpy", code))
     else:
         entries.append(Entry("/board.py", pins))
+    # The health channels of board.toml, one per line, so that the board never holds them all as text.
+    channels = "".join(json.dumps(channel, separators=(",", ":")) + "\n" for channel in board.data.get("channels", []))
+    entries.append(Entry("/channels.jsonl", channels.encode()))
     entries.append(Entry("/main.py", main.read_bytes()))
     return Bundle(__version__, board.id, tuple(entries), board.data.get("min_firmware", "1.24.0"))
-
-
-def _board_module(board: boards.Board) -> bytes:
-    """The pin file with the health channels of board.toml as CHANNELS: strings and integers, written as Python.
-
-    They are made each time they are asked for: kept in the module they would take 8 KB of heap, to be read once.
-    """
-    channels = "".join(f"            {channel!r},\n" for channel in board.data.get("channels", []))
-    if not channels:
-        return board.pins.read_bytes()
-    code = (
-        "\n\ndef __getattr__(name):\n"
-        f'    if name == "CHANNELS":\n        return (\n{channels}        )\n'
-        "    raise AttributeError(name)\n"
-    )
-    return board.pins.read_bytes() + code.encode()
 
 
 def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:

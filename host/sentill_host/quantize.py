@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from sentill import features as device_features
-from sentill.tree import FACTS
+from sentill.tree_file import FACTS
 from sentill_host import modelfile, timing
 from sentill_host.modelfile import (
     BY_FEATURE,
@@ -52,7 +52,7 @@ Reasons: TypeAlias = Mapping[str, tuple[str, str]]
 @dataclass(frozen=True)
 class Overlay:
     """Hard rules evaluated before the forest: the first tree with a leaf other than 0 decides (1 approve, 2 review,
-    3 decline). Their inputs are the features and behind them sentill.tree.FACTS."""
+    3 decline). Their inputs are the features and behind them sentill.tree_file.FACTS."""
 
     trees: Sequence[Tree]
     reasons: Sequence[tuple[str, str]]

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentill import features
-from sentill.tree import FACTS
+from sentill.tree_file import FACTS
 from sentill_host import modelfile
 from sentill_host.errors import SentillHostError
 from sentill_host.modelfile import BY_RULE, RULES, Tree

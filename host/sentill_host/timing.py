@@ -1,8 +1,8 @@
 """Estimated time of one score per board: a call, plus so much per tree and per comparison.
 
 RP2040: fitted to measurements of the wide and perfect layouts on stock firmware at 125 MHz (one tree of depth 8, ten of
-them, fifty of depth 6), kernel alone, good to about 15 %. ESP32: the same cycles at 240 MHz, not measured. Unix port: measured by
-tools/bench/tree.py on a desktop computer.
+them, fifty of depth 6), kernel alone, good to about 15 %. ESP32: the same cycles at 240 MHz, not measured. Unix port:
+measured by tools/bench/tree.py on a desktop computer.
 """
 
 from dataclasses import dataclass

@@ -5,6 +5,7 @@ from struct import unpack_from
 
 from sentill.errors import ModelError
 from sentill.tree import Model
+from sentill.tree_file import check  # noqa: F401  (stays loaded: it is borrowed for every file)
 
 
 def judge(files, rows):

@@ -4,6 +4,7 @@ from array import array
 
 from sentill.errors import ModelError
 from sentill.tree import Model
+from sentill.tree_file import check  # noqa: F401  (stays loaded: it is borrowed for every file)
 
 
 def ask(data, rows):

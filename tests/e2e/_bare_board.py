@@ -19,12 +19,6 @@ class Board:
     ID = "SIM"
     PORT = "sim"
     UART = None
-    CHANNELS = (
-        {"name": "steady", "source": "adc:1", "unit": "mV", "hi_warn": 60000, "hi_fail": 64000},
-        {"name": "heap", "source": "vital:heap_free", "unit": "B", "max": 1 << 20},
-        {"name": "card", "source": "count:card_errors", "per_s": 3600},
-        {"name": "absent", "source": "adc:9"},
-    )
 
 
 class HAL(base.HAL):

@@ -1,5 +1,6 @@
 """The node on the bare Unix port, without a virtual board: fast to start, and its heap can be looked at."""
 
+import json
 import os
 import select
 import signal
@@ -15,6 +16,14 @@ from sentill_host.telemetry import Decoder, Frame, Text
 from tests.interpreters import DEVICE, unix_command
 
 _SCRIPT = Path(__file__).with_name("_bare_board.py")
+
+
+CHANNELS = (
+    {"name": "steady", "source": "adc:1", "unit": "mV", "hi_warn": 60000, "hi_fail": 64000},
+    {"name": "heap", "source": "vital:heap_free", "unit": "B", "max": 1 << 20},
+    {"name": "card", "source": "count:card_errors", "per_s": 3600},
+    {"name": "absent", "source": "adc:9"},
+)
 
 
 class Line:
@@ -91,6 +100,7 @@ class BareNode:
         self._device = device
 
     def __enter__(self) -> Self:
+        (self._root / "channels.jsonl").write_text("".join(json.dumps(channel) + "\n" for channel in CHANNELS))
         mine, theirs = socket.socketpair()
         theirs.setblocking(False)
         arguments = ["-X", f"heapsize={self._heap}", "-i", str(_SCRIPT)]

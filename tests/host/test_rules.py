@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sentill.features import NAMES
-from sentill.tree import FACTS, Model
+from sentill.tree import Model
+from sentill.tree_file import FACTS
 from sentill_host import modelfile, quantize, rules
 from sentill_host.cli import model as command
 from sentill_host.errors import SentillHostError

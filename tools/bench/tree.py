@@ -148,8 +148,9 @@ def compare(folder: Path, name: str, made: dict[str, Any], rounds: int, out: Con
     table = Table("", "µs", "slower by", "heap bytes", title=f"{name}: {len(section)} bytes, {made['why']}")
     for layout in made["answers"]:
         results[f"{name}_{layout}_us"] = got[f"{layout}_us"]
-        table.add_row(layout, f"{got[f'{layout}_us']:.2f}", f"{got[f'{layout}_us'] / us:.1f}", "0, 32-bit 0"
-                      if results[f"{name}_alloc_bytes"] == results[f"{name}_alloc32_bytes"] == 0 else "allocates")  # fmt: skip
+        free = results[f"{name}_alloc_bytes"] == results[f"{name}_alloc32_bytes"] == 0
+        heap = "0, 32-bit 0" if free else "allocates"
+        table.add_row(layout, f"{got[f'{layout}_us']:.2f}", f"{got[f'{layout}_us'] / us:.1f}", heap)
     for key, kind in {"bytecode": f"{best}_plain", **{other: other for other in others}}.items():
         results[f"{name}_{key}_us"] = got[f"{kind}_us"]
         results[f"{name}_vs_{key}"] = got[f"{kind}_us"] / us

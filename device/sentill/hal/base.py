@@ -12,7 +12,6 @@ import machine
 import micropython
 
 from ..compat import const, ticks_diff, ticks_ms
-from .chips import open_chip
 from .stream import Stream
 
 _MAX_TIME = const(0x3FFFFFFF)
@@ -41,7 +40,7 @@ _REGISTERS = {
 
 
 class HAL:
-    """Hardware of `board`, a module or object with ID, PORT, UART and perhaps I2C and CHANNELS (see boards/).
+    """Hardware of `board`, a module or object with ID, PORT, UART and perhaps I2C (see boards/).
 
     `root` is the folder of the node's files, with its slash.
     """
@@ -175,6 +174,8 @@ class HAL:
             return self.chip_temp
         if kind == "i2c":
             return _register(self.i2c(), int(parts[1], 0), int(parts[2], 0), parts[3])
+        from .chips import open_chip  # for boards that have such chips
+
         return open_chip(kind, self.i2c(), int(parts[1], 0), parts[2])
 
     def adc(self, pin: int):

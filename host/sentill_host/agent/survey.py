@@ -68,10 +68,11 @@ def _survey():
         "inflate": inflate,
     }
     print(json.dumps(about))
+    ours = ("main.py", "board.py", "board.mpy", "channels.jsonl", "config.json", "manifest.json")
     for entry in os.ilistdir("/"):
         name = entry[0]
         plain = name[:-4] if name.endswith(".new") else name
-        if entry[1] != 0x4000 and plain in ("main.py", "board.py", "board.mpy", "config.json", "manifest.json"):
+        if entry[1] != 0x4000 and plain in ours:
             hash_file("/" + name)
     walk("/sentill")
     walk("/models")

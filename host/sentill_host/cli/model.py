@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.tree import Tree as Picture
 
-from sentill.tree import FACTS
+from sentill.tree_file import FACTS
 from sentill_host import modelfile, quantize, rules, timing
 from sentill_host.cli.output import out, print_json
 from sentill_host.errors import UsageError
