@@ -18,7 +18,7 @@ import serial
 from mpremote.transport import TransportError
 from mpremote.transport_serial import SerialTransport
 
-from sentill_host import ports
+from sentill_host import ports, portuse
 from sentill_host.errors import BoardError, LinkError, PortGone
 
 _RAW_PROMPT = b"raw REPL; CTRL-B to exit\r\n"
@@ -33,14 +33,17 @@ _RESTART_S = 10.0
 class Link:
     """An open port. Use as a context manager; closing leaves the board running what it runs.
 
-    `port` may be a stable link (`/dev/serial/by-id/...`): it is resolved at each opening, since the device behind it
-    can change over a reset. Raises LinkError when it cannot be opened, with the reason and a way out.
+    `port` may be a stable name (`serial:NUMBER`, `at:LOCATION`, see ports.py) or link (`/dev/serial/by-id/...`): it is
+    resolved at each opening, since the device behind it can change over a reset. Attaching does not reset the board
+    where the adapter allows that. Raises LinkError when it cannot be opened, with the reason and a way out.
     """
 
     def __init__(self, port: str, baudrate: int = 115_200):
         self.port = port
         self.baudrate = baudrate
-        self._lock = ports.lock(port)
+        self._address = ports.Address(port)
+        device = self._address.device()
+        self._lock = portuse.lock(self._address.spoken(device), self._address.key)
         try:
             self._transport = self._open()
         except BaseException:
@@ -214,12 +217,13 @@ class Link:
     # --- inside ------------------------------------------------------------------------------------------------
 
     def _open(self) -> SerialTransport:
-        path = os.path.realpath(self.port) if os.path.exists(self.port) else self.port
+        path = self._address.device()
         try:
             transport = SerialTransport(path, baudrate=self.baudrate, timeout=_SILENCE_S, exclusive=True)
         except (TransportError, OSError, serial.SerialException, ValueError) as error:
-            raise ports.diagnose(self.port, error) from error
+            raise portuse.diagnose(self._address.spoken(path), error) from error
         transport.serial.write_timeout = _SILENCE_S
+        _keep_lines(transport.serial)
         return transport
 
     def _close_transport(self) -> None:
@@ -273,6 +277,21 @@ class Link:
                 return False
             raise self._gone(error) from error
         return True
+
+
+def _keep_lines(port: serial.Serial) -> None:
+    """Have the driver leave DTR and RTS alone when the port closes: on most ESP32 boards they are the reset line."""
+    if os.name != "posix":
+        return
+    import termios
+
+    try:
+        settings = termios.tcgetattr(port.fd)
+        settings[2] &= ~termios.HUPCL
+        termios.tcsetattr(port.fd, termios.TCSANOW, settings)
+    except (termios.error, OSError, AttributeError, TypeError):
+        # A port without a line discipline (rfc2217:, socket:) has nothing to hang up.
+        return
 
 
 def _reason(error: Exception) -> str:

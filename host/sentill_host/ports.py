@@ -1,16 +1,20 @@
-"""Serial ports of this computer: what they are, who uses them, why one does not open, and one lock for each."""
+"""Serial ports of this computer: what they are, and the way back to a board whose port got another name.
 
-import errno
+A name like COM7 or /dev/ttyACM0 belongs to whatever was plugged in last. What stays is the USB serial number and the
+socket: `serial:E6605838834C2A34` and `at:1-1.4` name a board by them wherever a port is asked for.
+"""
+
 import os
-import socket
-import sys
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import serial.tools.list_ports
 
 from sentill_host import boards
-from sentill_host.errors import LinkError
+from sentill_host.errors import LinkError, UsageError
+
+_BY_SERIAL, _BY_SOCKET = "serial:", "at:"
 
 
 @dataclass(frozen=True)
@@ -22,97 +26,121 @@ class PortInfo:
     serial_number: str
     location: str
     boards: tuple[str, ...]
+    vid: int = 0
+    pid: int = 0
+
+    @property
+    def socket(self) -> str:
+        """The USB socket without the interface: "1-1.4" of "1-1.4:1.0"; "" where the driver hides it."""
+        return self.location.partition(":")[0]
+
+    @property
+    def stable(self) -> str:
+        """A name that survives a reset and another order of plugging in, as `resolve` takes it."""
+        if self.serial_number:
+            return _BY_SERIAL + self.serial_number
+        return _BY_SOCKET + self.location if self.location else self.device
 
 
 def found() -> list[PortInfo]:
-    """USB serial ports, sorted by name; ports without a USB identity (mainboard UARTs) are left out."""
+    """USB serial ports in the order a person counts; ports without a USB identity (mainboard UARTs) are left out."""
     result = []
-    for info in sorted(serial.tools.list_ports.comports()):
-        if info.vid is None:
+    for info in serial.tools.list_ports.comports():
+        # macOS names each port twice; opening tty.* waits for a carrier that no board gives.
+        if info.vid is None or "/tty." in info.device:
             continue
         ids = tuple(board.id for board in boards.guess(info.vid, info.pid))
-        result.append(PortInfo(info.device, info.description or "", info.serial_number or "", info.location or "", ids))
-    return result
+        description = info.description if info.description not in (None, "n/a") else info.product
+        result.append(
+            PortInfo(
+                info.device,
+                description or "",
+                info.serial_number or "",
+                info.location or "",
+                ids,
+                info.vid,
+                info.pid or 0,
+            )
+        )
+    return sorted(result, key=lambda port: _natural(port.device))
 
 
-class PortLock:
-    """Held while this program uses a port, also while the port itself is away during a reset."""
+def resolve(name: str, listing: list[PortInfo] | None = None) -> str:
+    """The device that `serial:NUMBER` or `at:LOCATION` names now; any other name is returned as it is.
 
-    def __init__(self, handle: socket.socket | None):
-        self._handle = handle
-
-    def close(self) -> None:
-        """Give the lock up. Closing twice is harmless."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-
-
-def lock(port: str) -> PortLock:
-    """Lock `port` against other Sentill commands. Raises LinkError naming the holder.
-
-    On Linux an abstract socket name is the lock: it leaves no file and dies with its process. Elsewhere, and against
-    other programs, the exclusive open of the port has to do.
+    `at:` takes a socket ("1-1.4") or one interface of it ("1-1.4:1.2"). Raises LinkError when nothing is there,
+    UsageError when several ports fit.
     """
-    if not sys.platform.startswith("linux"):
-        return PortLock(None)
-    handle = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    try:
-        handle.bind("\0sentill-port:" + os.path.realpath(port))
-    except OSError as error:
-        handle.close()
-        if error.errno == errno.EADDRINUSE:
-            raise _busy(port) from None
-        raise
-    return PortLock(handle)
+    if not name.startswith((_BY_SERIAL, _BY_SOCKET)):
+        return name
+    listing = found() if listing is None else listing
+    kind, _, wanted = name.partition(":")
+    wanted = wanted.strip().casefold()
+    if kind + ":" == _BY_SERIAL:
+        fitting = [port for port in listing if port.serial_number.casefold() == wanted]
+    else:
+        fitting = [port for port in listing if wanted in (port.location.casefold(), port.socket.casefold())]
+    if not wanted or not fitting:
+        raise LinkError(f"{name}: no such board is plugged in", "`sentill ports` lists what this computer sees")
+    if len(fitting) > 1:
+        devices = ", ".join(port.device for port in fitting)
+        raise UsageError(f"{name} fits several ports: {devices}", "name the port itself, or at:LOCATION of one of them")
+    return fitting[0].device
 
 
-def holders(port: str) -> list[str]:
-    """Processes that have the port open, as "name (pid)"; those of other users may be invisible. Linux only."""
-    target = os.path.realpath(port)
-    found_holders = []
-    for process in Path("/proc").glob("[0-9]*") if Path("/proc").is_dir() else []:
-        if process.name == str(os.getpid()):
-            continue
-        try:
-            if any(os.path.realpath(link) == target for link in (process / "fd").iterdir()):
-                found_holders.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
-        except OSError:
-            # The process ended meanwhile or belongs to someone else.
-            continue
-    return found_holders
+class Address:
+    """A port's name as given, followed through resets: the board may come back as another device.
 
+    What it is (serial number and socket) is learned when it is first seen. Afterwards only the same board in the same
+    socket is accepted: after two boards have been reset at once, a bare device name may mean the other one.
+    """
 
-def diagnose(port: str, error: Exception) -> LinkError:
-    """A LinkError that says why `port` did not open and what to do about it."""
-    if os.name == "posix" and not port.startswith(("socket:", "rfc2217:", "loop:")):
-        if not os.path.exists(port):
-            return LinkError(
-                f"{port}: no such port",
-                "plug the board in with a data cable; `sentill ports` lists what this computer sees",
+    def __init__(self, name: str, listing: Callable[[], list[PortInfo]] = found):
+        self.name = name
+        self._listing = listing
+        self._seen: PortInfo | None = None
+
+    def device(self) -> str:
+        """The device to open now. Raises LinkError while the board is away, UsageError when the name is ambiguous."""
+        listing = self._listing()
+        if self._seen is None:
+            device = resolve(self.name, listing)
+            real = _real(device)
+            self._seen = next((port for port in listing if real in (port.device, _real(port.device))), None)
+            return real
+        seen = self._seen
+        same = [port for port in listing if (port.socket, port.serial_number) == (seen.socket, seen.serial_number)]
+        if len(same) > 1:
+            same = [port for port in same if port.location == seen.location] or same
+        if len(same) == 1:
+            return same[0].device
+        if same:
+            raise UsageError(f"{self.name}: several ports look the same", "unplug the others")
+        other = next((port for port in listing if seen.socket and port.socket == seen.socket), None)
+        if other is not None:
+            raise LinkError(
+                f"{self.name}: another board is in its socket now ({other.serial_number or other.device})",
+                "plug the right one in and run this again",
             )
-        if not os.access(port, os.R_OK | os.W_OK):
-            group = _group_of(port)
-            return LinkError(
-                f"{port}: no permission",
-                f"sudo usermod -aG {group} $USER, then log in again" if group else "ask the owner of the port",
-            )
-        if holders(port):
-            return _busy(port)
-    return LinkError(f"{port}: cannot be opened ({error})", "`sentill ports` lists the ports this computer sees")
+        raise LinkError(f"{self.name}: no such port", "the board is off the bus; check cable and power")
+
+    def spoken(self, device: str) -> str:
+        """How to name `device` to people: as they did, unless they named the board."""
+        return device if self.name.startswith((_BY_SERIAL, _BY_SOCKET)) else self.name
+
+    @property
+    def key(self) -> str:
+        """What the lock of this port is bound to: the socket where there is one, else the device; after device()."""
+        seen = self._seen
+        if seen is not None and seen.location:
+            return f"usb:{seen.location}"
+        return seen.device if seen is not None else _real(self.name)
 
 
-def _busy(port: str) -> LinkError:
-    users = holders(port)
-    return LinkError(
-        f"{port}: in use by {', '.join(users) if users else 'another program'}", "close that program or wait for it"
-    )
+def _real(device: str) -> str:
+    return os.path.realpath(device) if os.path.exists(device) else device
 
 
-def _group_of(port: str) -> str:
-    try:
-        import grp
-
-        return grp.getgrgid(os.stat(port).st_gid).gr_name
-    except (ImportError, KeyError, OSError):
-        return ""
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sorts COM9 before COM10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

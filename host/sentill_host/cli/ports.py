@@ -7,23 +7,28 @@ import typer
 from rich.table import Table
 
 from sentill_host import ports as serial_ports
+from sentill_host import portuse
 from sentill_host.cli.output import err, out, print_json
 
 
 def ports(
     json: Annotated[bool, typer.Option("--json", help="One JSON object per port on stdout.")] = False,
 ) -> None:
-    """List USB serial ports with the boards they may be, and who uses them."""
+    """List USB serial ports with the boards they may be, and who uses them.
+
+    Every command takes the stable name in place of the port: it stays when the port gets another number.
+    """
     found = serial_ports.found()
     if json:
         for info in found:
-            print_json({**dataclasses.asdict(info), "used_by": serial_ports.holders(info.device)})
+            print_json({**dataclasses.asdict(info), "stable": info.stable, "used_by": portuse.holders(info.device)})
         return
     if not found:
         err.print("no USB serial port found; `sentill virtual up` starts a board that needs none")
         return
-    table = Table("port", "may be", "description", "serial number", "used by", box=None)
+    table = Table("port", "may be", "description", "stable name", "socket", "used by", box=None)
     for info in found:
-        users = ", ".join(serial_ports.holders(info.device))
-        table.add_row(info.device, " ".join(info.boards) or "-", info.description, info.serial_number, users)
+        users = ", ".join(portuse.holders(info.device))
+        guesses = " ".join(info.boards) or "-"
+        table.add_row(info.device, guesses, info.description, info.stable, info.socket or "-", users)
     out.print(table)

@@ -1,0 +1,147 @@
+"""Who uses a serial port: one lock for each among Sentill's own commands, who else holds it, why it does not open."""
+
+import errno
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import filelock
+
+from sentill_host.errors import LinkError
+
+_LSOF_S = 5.0
+
+
+class PortLock:
+    """Held while this program uses a port, also while the port itself is away during a reset."""
+
+    def __init__(self, handle: socket.socket | filelock.BaseFileLock | None):
+        self._handle = handle
+
+    def close(self) -> None:
+        """Give the lock up. Closing twice is harmless."""
+        handle, self._handle = self._handle, None
+        if isinstance(handle, filelock.BaseFileLock):
+            handle.release()
+        elif handle is not None:
+            handle.close()
+
+
+def lock(port: str, key: str = "", platform: str = sys.platform) -> PortLock:
+    """Lock `port` against other Sentill commands under `key` (`ports.Address.key`). Raises LinkError naming the holder.
+
+    On Linux an abstract socket name is the lock: it leaves no file and dies with its process. Elsewhere a locked file
+    in the temporary folder, which the system frees with its process as well.
+    """
+    key = key or os.path.realpath(port)
+    if platform.startswith("linux"):
+        handle = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            handle.bind("\0sentill-port:" + key)
+        except OSError as error:
+            handle.close()
+            if error.errno == errno.EADDRINUSE:
+                raise _busy(port) from None
+            raise
+        return PortLock(handle)
+    name = "".join(c if c.isalnum() else "-" for c in key).strip("-")
+    held = filelock.FileLock(Path(tempfile.gettempdir()) / f"sentill-port-{name}.lock")
+    try:
+        held.acquire(timeout=0)
+    except filelock.Timeout:
+        raise _busy(port) from None
+    return PortLock(held)
+
+
+def holders(port: str, platform: str = sys.platform) -> list[str]:
+    """Processes that have the port open, as "name (pid)"; those of other users may be invisible. Not on Windows."""
+    if platform == "darwin":
+        return _lsof_holders(port)
+    target = os.path.realpath(port)
+    found_holders = []
+    for process in Path("/proc").glob("[0-9]*") if Path("/proc").is_dir() else []:
+        if process.name == str(os.getpid()):
+            continue
+        try:
+            if any(os.path.realpath(link) == target for link in (process / "fd").iterdir()):
+                found_holders.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
+        except OSError:
+            # The process ended meanwhile or belongs to someone else.
+            continue
+    return found_holders
+
+
+def _lsof_holders(port: str) -> list[str]:
+    # A call-out device (cu.*) and its call-in twin (tty.*) are one line.
+    twins = [port, port.replace("/cu.", "/tty.")]
+    try:
+        done = subprocess.run(["lsof", "-F", "pc", *dict.fromkeys(twins)], capture_output=True, timeout=_LSOF_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return parse_lsof(done.stdout.decode("utf-8", "replace"))
+
+
+def parse_lsof(text: str) -> list[str]:
+    """ "name (pid)" of each process in the output of `lsof -F pc`, without this one."""
+    users, pid = [], ""
+    for line in text.splitlines():
+        if line.startswith("p"):
+            pid = line[1:]
+        elif line.startswith("c") and pid != str(os.getpid()):
+            users.append(f"{line[1:]} (pid {pid})")
+    return list(dict.fromkeys(users))
+
+
+def diagnose(port: str, error: Exception, platform: str = sys.platform) -> LinkError:
+    """A LinkError that says why `port` did not open and what to do about it."""
+    absent = LinkError(
+        f"{port}: no such port", "plug the board in with a data cable; `sentill ports` lists what this computer sees"
+    )
+    if platform == "win32":
+        # pyserial wraps the Windows error into the text of its own.
+        text = str(error)
+        if "FileNotFoundError" in text:
+            return absent
+        if "PermissionError" in text or "Access is denied" in text:
+            return _busy(port)
+        if "A device attached to the system is not functioning" in text or "semaphore timeout" in text.lower():
+            return LinkError(f"{port}: the driver does not answer", "unplug the board, wait a second, plug it in again")
+    elif not port.startswith(("socket:", "rfc2217:", "loop:")):
+        if port.startswith("/") and not os.path.exists(port):
+            return absent
+        if os.path.exists(port) and not os.access(port, os.R_OK | os.W_OK):
+            group = group_of(port)
+            return LinkError(
+                f"{port}: no permission",
+                f"sudo usermod -aG {group} $USER, then log in again; `sentill doctor` prints a udev rule"
+                if group
+                else "ask the owner of the port",
+            )
+        if _code(error) == errno.EBUSY or "busy" in str(error).lower() or holders(port, platform):
+            return _busy(port)
+    return LinkError(f"{port}: cannot be opened ({error})", "`sentill ports` lists the ports this computer sees")
+
+
+def _code(error: Exception) -> int | None:
+    code = getattr(error, "errno", None)
+    return code if isinstance(code, int) else None
+
+
+def _busy(port: str) -> LinkError:
+    users = holders(port)
+    return LinkError(
+        f"{port}: in use by {', '.join(users) if users else 'another program'}", "close that program or wait for it"
+    )
+
+
+def group_of(port: str) -> str:
+    """Name of the group that owns the port, "" where there are no groups."""
+    try:
+        import grp
+
+        return grp.getgrgid(os.stat(port).st_gid).gr_name
+    except (ImportError, KeyError, OSError):
+        return ""

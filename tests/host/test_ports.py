@@ -1,0 +1,231 @@
+"""Ports by serial number and socket, on listings of Linux, Windows and macOS.
+
+The listings (tests/vectors/ports) follow what pyserial makes on each system; none was taken from a real computer.
+"""
+
+import errno
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import serial.tools.list_ports
+from serial.tools.list_ports_common import ListPortInfo
+
+from sentill_host import ports, portuse
+from sentill_host.errors import LinkError, UsageError
+from sentill_host.link import Link
+
+LISTINGS = Path(__file__).parents[1] / "vectors" / "ports"
+
+
+def recorded(system: str) -> list[ListPortInfo]:
+    listing = []
+    for row in json.loads((LISTINGS / f"{system}.json").read_text()):
+        info = ListPortInfo(row["device"], skip_link_detection=True)
+        for name, value in row.items():
+            setattr(info, name, value)
+        listing.append(info)
+    return listing
+
+
+@pytest.fixture
+def plugged(monkeypatch):
+    """Make this computer's listing be another's: plugged("windows") or plugged(list of PortInfo)."""
+
+    def plug(what) -> None:
+        listing = recorded(what) if isinstance(what, str) else what
+        monkeypatch.setattr(serial.tools.list_ports, "comports", lambda: listing)
+
+    return plug
+
+
+@pytest.mark.parametrize(
+    ("system", "devices"),
+    [
+        ("linux", ["/dev/ttyACM9", "/dev/ttyACM10", "/dev/ttyUSB0", "/dev/ttyUSB1"]),
+        ("windows", ["COM5", "COM7", "COM12"]),
+        ("macos", ["/dev/cu.usbmodem1101", "/dev/cu.usbserial-0001"]),
+    ],
+)
+def test_usb_ports_are_listed_in_the_order_a_person_counts(plugged, system, devices):
+    plugged(system)
+    assert [port.device for port in ports.found()] == devices
+
+
+@pytest.mark.parametrize(
+    ("system", "name", "device"),
+    [
+        ("linux", "serial:e6605838834c2a34", "/dev/ttyACM10"),
+        ("linux", "at:1-1.3", "/dev/ttyACM9"),
+        ("linux", "at:1-2.2:1.0", "/dev/ttyUSB1"),
+        ("windows", "serial:E6605838834C2A34", "COM12"),
+        ("windows", "at:1-2", "COM7"),
+        ("windows", "COM3", "COM3"),
+        ("macos", "serial:E6605838834C2A34", "/dev/cu.usbmodem1101"),
+        ("macos", "at:20-1.2", "/dev/cu.usbserial-0001"),
+    ],
+)
+def test_a_stable_name_finds_the_port(plugged, system, name, device):
+    plugged(system)
+    assert ports.resolve(name) == device
+
+
+def test_every_stable_name_leads_back_or_is_refused_as_ambiguous(plugged):
+    for system in ("linux", "windows", "macos"):
+        plugged(system)
+        for port in ports.found():
+            if port.serial_number == "0001" and system == "linux":
+                with pytest.raises(UsageError, match="fits several ports: /dev/ttyUSB0, /dev/ttyUSB1"):
+                    ports.resolve(port.stable)
+            else:
+                assert ports.resolve(port.stable) == port.device
+
+
+@pytest.mark.parametrize("name", ["serial:nothing", "serial:", "at:9-9", "at:"])
+def test_a_stable_name_of_nothing_is_an_error_with_a_way_out(plugged, name):
+    plugged("linux")
+    with pytest.raises(LinkError, match="no such board") as caught:
+        ports.resolve(name)
+    assert "sentill ports" in caught.value.hint
+
+
+def moved(device: str, new: str, system: str = "linux") -> list[ListPortInfo]:
+    listing = recorded(system)
+    for info in listing:
+        if info.device == device:
+            info.device = new
+    return listing
+
+
+@pytest.mark.parametrize(
+    ("system", "name", "new"), [("linux", "/dev/ttyACM10", "/dev/ttyACM11"), ("windows", "COM12", "COM13")]
+)
+def test_a_board_is_followed_to_its_new_name_after_a_reset(plugged, system, name, new):
+    plugged(system)
+    address = ports.Address(name)
+    assert address.device() == name
+    key = address.key
+    plugged(moved(name, new, system))
+    assert (address.device(), address.key) == (new, key)
+
+
+def test_two_boards_that_swap_names_are_told_apart(plugged):
+    plugged("linux")
+    address = ports.Address("/dev/ttyACM9")
+    address.device()
+    listing = recorded("linux")
+    swap = {"/dev/ttyACM9": "/dev/ttyACM10", "/dev/ttyACM10": "/dev/ttyACM9"}
+    for info in listing:
+        info.device = swap.get(info.device, info.device)
+    plugged(listing)
+    assert address.device() == "/dev/ttyACM10"
+
+
+def test_boards_with_the_same_serial_number_are_told_apart_by_their_socket(plugged):
+    plugged("linux")
+    address = ports.Address("/dev/ttyUSB1")
+    address.device()
+    plugged([info for info in recorded("linux") if info.device != "/dev/ttyUSB1"])
+    with pytest.raises(LinkError, match="no such port"):
+        address.device()
+
+
+def test_another_board_in_the_socket_is_not_taken_for_the_first(plugged):
+    plugged("linux")
+    address = ports.Address("/dev/ttyACM9")
+    address.device()
+    listing = recorded("linux")
+    for info in listing:
+        if info.device == "/dev/ttyACM9":
+            info.serial_number = "SOMEONE-ELSE"
+    plugged(listing)
+    with pytest.raises(LinkError, match="another board is in its socket now \\(SOMEONE-ELSE\\)"):
+        address.device()
+
+
+def test_a_port_without_usb_identity_is_opened_by_its_name(plugged, tmp_path):
+    plugged("linux")
+    link = tmp_path / "board"
+    link.symlink_to("/dev/null")
+    address = ports.Address(str(link))
+    assert address.device() == "/dev/null"
+    link.unlink()
+    link.symlink_to("/dev/zero")
+    assert address.device() == "/dev/zero"
+
+
+@pytest.mark.parametrize(
+    ("platform", "error", "words"),
+    [
+        ("win32", "could not open port 'COM9': FileNotFoundError(2, 'not found', None, 2)", "no such"),
+        ("win32", "could not open port 'COM9': PermissionError(13, 'Access is denied.', None, 5)", "in use by another"),
+        ("win32", "OSError(22, 'A device attached to the system is not functioning')", "driver"),
+        ("win32", "could not open port 'COM9': OSError(22, 'The semaphore timeout period has expired.')", "driver"),
+        ("win32", "something new", "cannot be opened"),
+    ],
+)  # fmt: skip
+def test_what_windows_says_is_told_in_plain_words(platform, error, words):
+    told = portuse.diagnose("COM9", serial.SerialException(error), platform)
+    assert words in str(told)
+    assert told.hint
+
+
+def test_a_busy_port_on_macos_names_its_user(monkeypatch, tmp_path):
+    # Output of `lsof -F pc`; a stand-in plays the program, which this system lacks.
+    (tmp_path / "lsof").write_text('#!/bin/sh\nprintf "p812\\ncscreen\\nf3\\np813\\ncThonny\\n"\n')
+    (tmp_path / "lsof").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert portuse.holders("/dev/cu.usbmodem1101", "darwin") == ["screen (pid 812)", "Thonny (pid 813)"]
+
+
+def test_a_busy_error_is_known_by_its_number():
+    master, slave = pty.openpty()
+    told = portuse.diagnose(os.ttyname(slave), OSError(errno.EBUSY, "Resource busy"), "darwin")
+    os.close(master)
+    os.close(slave)
+    assert "in use by" in str(told)
+
+
+LOCKER = """
+import sys
+from sentill_host import portuse
+held = portuse.lock("/dev/null", "usb:1-1.4", sys.argv[1])
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
+def test_one_process_at_a_time_has_a_port_and_its_death_frees_it(platform):
+    child = subprocess.Popen(
+        [sys.executable, "-c", LOCKER, platform], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout.readline() == "held\n"
+    with pytest.raises(LinkError, match="in use"):
+        portuse.lock("/dev/null", "usb:1-1.4", platform)
+    portuse.lock("/dev/null", "usb:1-1.5", platform).close()
+    child.kill()
+    child.wait(20)
+    held = portuse.lock("/dev/null", "usb:1-1.4", platform)
+    held.close()
+    held.close()
+    child.stdin.close()
+    child.stdout.close()
+
+
+def test_a_link_opens_a_board_by_its_serial_number(plugged):
+    master, slave = pty.openpty()
+    info = ListPortInfo(os.ttyname(slave), skip_link_detection=True)
+    info.vid, info.pid, info.serial_number, info.location = 0x2E8A, 5, "ABC123", "1-7:1.0"
+    plugged([info])
+    with Link("serial:abc123") as link:
+        os.write(master, b"hello")
+        assert link.read(5.0) == b"hello"
+        with pytest.raises(LinkError, match="in use"):
+            portuse.lock("/dev/whatever", "usb:1-7:1.0")
+    os.close(master)
+    os.close(slave)
