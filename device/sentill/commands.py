@@ -66,7 +66,7 @@ def _count(node, port, fields):
 def _maintenance(node, port, fields):
     # Written first: without the flag the reset would lead back into the watchdog.
     try:
-        node.store.save(MAINTENANCE, b"1")
+        node.store.save(MAINTENANCE, lambda write: write(b"1"))
     except OSError:
         raise SentillError("storage", "the flag file cannot be written")
     node.after = "maintenance"

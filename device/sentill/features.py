@@ -32,7 +32,7 @@ nothing here allocates on a 32-bit board except `save`, `restore` and the constr
 from array import array
 from struct import pack_into, unpack_from
 
-from .compat import const, crc32
+from .compat import const
 from .errors import StorageError
 from .features_pending import Pending
 from .features_profile import Profile, explained, ratio_q6  # noqa: F401  (Profile: one import for the trainer)
@@ -83,8 +83,7 @@ _DUPLICATES = const(13)
 _UNKNOWN = const(14)
 _SCALARS = const(15)
 
-# Saved image: magic, u16 pending, the scalars as i32, 3 x 30 u16 day totals, the pending transactions; a CRC-32 of all
-# before it closes the image.
+# Saved image: magic, u16 pending, the scalars as i32, 3 x 30 u16 day totals, the pending transactions.
 _MAGIC = b"STH1"
 _HEADER = const(6)
 _FIXED = const(6 + 4 * 15 + 6 * 30)
@@ -314,9 +313,9 @@ class History:
             day -= 1
             steps -= 1
 
-    def save(self) -> bytes:
-        """The whole state as bytes: 250 and 9 per pending transaction, closed by a CRC-32."""
-        image = bytearray(_FIXED + self._pending.size() + 4)
+    def save(self, write) -> None:
+        """Hand the whole state to `write(bytes)` in pieces: 246 bytes and 9 per pending transaction."""
+        image = bytearray(_FIXED)
         image[:4] = _MAGIC
         pack_into("<H", image, 4, self._pending.count)
         at = _HEADER
@@ -327,24 +326,23 @@ class History:
             for v in days:
                 pack_into("<H", image, at, v)
                 at += 2
-        self._pending.save(image, at)
-        at = len(image) - 4
-        pack_into("<I", image, at, crc32(memoryview(image)[:at]))
-        return bytes(image)
+        write(image)
+        self._pending.save(write)
 
-    def restore(self, image) -> None:
-        """Take over the state `save` gave. Into a smaller ring the oldest transactions are resolved early, and counted.
+    def restore(self, readinto, size: int) -> None:
+        """Take over what `save` gave, `size` bytes that `readinto` fills buffers with (see store.Store).
 
-        Raises StorageError, leaving this history as it was, when the image is damaged or of another version.
+        Into a smaller ring the oldest transactions are resolved early, and counted. Raises StorageError, leaving this
+        history as it was, when the image is of another version or length.
         """
-        size = len(image)
-        if size < _FIXED + 4 or bytes(image[:4]) != _MAGIC:
+        image = bytearray(_FIXED)
+        if size >= _FIXED:
+            readinto(image)
+        if image[:4] != _MAGIC:
             raise StorageError("history", "not a saved history")
         count = unpack_from("<H", image, 4)[0]
-        if size != _FIXED + _RECORD * count + 4:
+        if size != _FIXED + _RECORD * count:
             raise StorageError("history", "saved history has the wrong length")
-        if crc32(memoryview(image)[: size - 4]) != unpack_from("<I", image, size - 4)[0]:
-            raise StorageError("history", "saved history fails its checksum")
         self._clear()
         s = self._s
         at = _HEADER
@@ -361,6 +359,6 @@ class History:
                 self._bump(_OVERFLOWS)
                 self._window(p.times[p.head] // _DAY_S)
                 self._resolve()
-            at = p.restore(image, at)
+            p.restore(readinto)
             count -= 1
         s[_DUE] = 0  # found anew by the next `advance`

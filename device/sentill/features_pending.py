@@ -90,22 +90,19 @@ class Pending:
         self.count -= 1
         return slot - 1
 
-    def size(self) -> int:
-        """Bytes `save` writes."""
-        return _RECORD * self.count
-
-    def save(self, image: bytearray, at: int) -> None:
-        """Write the transactions into `image` from `at` on, oldest first: u32 ref, u32 t, u8 flags each."""
+    def save(self, write) -> None:
+        """Hand the transactions to `write(bytes)`, oldest first, 9 bytes each: u32 ref, u32 t, u8 flags."""
+        image = bytearray(_RECORD)
         slot = self.head
         for _ in range(self.count):
-            pack_into("<HHi", image, at, self._low[slot], self._high[slot], self.times[slot])
-            image[at + 8] = self.flags[slot]
-            at += _RECORD
+            pack_into("<HHiB", image, 0, self._low[slot], self._high[slot], self.times[slot], self.flags[slot])
+            write(image)
             slot = slot + 1 if slot + 1 < self.capacity else 0
 
-    def restore(self, image: bytes, at: int) -> int:
-        """Append the transaction that `save` wrote at `at` and return where the next one begins. Needs room."""
-        low, high, t = unpack_from("<HHi", image, at)
+    def restore(self, readinto) -> None:
+        """Append the next transaction that `save` wrote. Needs room."""
+        image = bytearray(_RECORD)
+        readinto(image)
+        low, high, t, flags = unpack_from("<HHiB", image, 0)
         pack_into("<HH", self._ref, 0, low, high)
-        self.push(t, image[at + 8])
-        return at + _RECORD
+        self.push(t, flags)

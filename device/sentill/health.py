@@ -92,31 +92,33 @@ class Monitor:
             row.append(("adv", c.advice + _within(left_s)))
         return row
 
-    def save(self) -> bytes:
-        """The state of all channels: magic, then 4 bytes of identity and 256 of state per channel, then a CRC-32."""
-        out = bytearray(_MAGIC)
+    def save(self, write) -> None:
+        """Hand the state of all channels to `write(bytes)`: magic, then 4 bytes of identity and 256 of state each."""
+        write(_MAGIC)
         for c in self.channels:
-            out += _identity(c)
-            out += bytes(c.s)
-        out += crc32(out).to_bytes(4, "little")
-        return bytes(out)
+            write(_identity(c))
+            write(c.s)
 
-    def restore(self, data) -> int:
+    def restore(self, readinto, size: int) -> int:
         """Take over the states saved for channels that still exist unchanged; returns how many.
 
-        Raises StorageError when `data` is damaged; the channels are then untouched.
+        `readinto` fills buffers with the `size` bytes of a save (see store.Store). Raises StorageError when they are no
+        such state; the channels are then untouched.
         """
-        n = len(data) - 8
-        if n < 0 or n % _BLOCK or data[:4] != _MAGIC or crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
-            raise StorageError("health", "saved health state is damaged")
+        magic = bytearray(4)
+        if size >= 4:
+            readinto(magic)
+        if magic != _MAGIC or (size - 4) % _BLOCK:
+            raise StorageError("health", "no saved health state")
         taken = 0
-        for c in self.channels:
-            wanted = _identity(c)
-            for at in range(4, n + 4, _BLOCK):
-                if data[at : at + 4] == wanted:
-                    c.s = array("i", data[at + 4 : at + _BLOCK])
-                    taken += 1
-                    break
+        identities = [_identity(c) for c in self.channels]
+        block = bytearray(_BLOCK)
+        for _ in range((size - 4) // _BLOCK):
+            readinto(block)
+            identity = bytes(block[:4])
+            if identity in identities:
+                self.channels[identities.index(identity)].s = array("i", block[4:])
+                taken += 1
         return taken
 
 

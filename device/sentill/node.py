@@ -386,22 +386,24 @@ class Node:
             self._keep_file(_HISTORY, self.assessor.save)
         if len(self.vitals.sources) and not self._sampling:
             self._keep_file(_HEALTH, self.monitor.save)
-        self._keep_file(_WEAR, lambda: self.store.erases.to_bytes(4, "little"))
+        self._keep_file(_WEAR, lambda write: write(self.store.erases.to_bytes(4, "little")))
 
-    def _keep_file(self, name, function):
+    def _keep_file(self, name, save):
         try:
-            self.store.save(name, function())
+            self.store.save(name, save)
         except (OSError, MemoryError, SentillError) as error:
             self.event("save", [("file", name), ("err", self._tell(error))])
 
     def _restore(self):
-        wear = self.store.load(_WEAR)
-        if wear:
-            self.store.erases = int.from_bytes(wear[:4], "little")
+        self.attempt("state", self.store.load, _WEAR, self._restore_wear)
         for name, owner in ((_HISTORY, self.assessor), (_HEALTH, self.monitor)):
-            data = self.store.load(name)
-            if data and owner:
-                self.attempt("state", owner.restore, data)
+            if owner:
+                self.attempt("state", self.store.load, name, owner.restore)
+
+    def _restore_wear(self, readinto, size):
+        wear = bytearray(4)
+        readinto(wear)
+        self.store.erases = int.from_bytes(wear, "little")
 
 
 def _say(hal, text):

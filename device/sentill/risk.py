@@ -113,13 +113,13 @@ class Assessor:
         """Note that transaction `ref` was a fraud; False when it is not pending (unknown, or older than 7 days)."""
         return self.history.feedback(ref)
 
-    def save(self) -> bytes:
-        """What has to survive a reboot: the history, unresolved transactions and feedback included."""
-        return self.history.save()
+    def save(self, write) -> None:
+        """Hand to `write(bytes)` what has to survive a reboot: the history, unresolved ones and feedback included."""
+        self.history.save(write)
 
-    def restore(self, image) -> None:
-        """Take over what `save` gave. Raises StorageError, changing nothing, when it is damaged."""
-        self.history.restore(image)
+    def restore(self, readinto, size: int) -> None:
+        """Take over what `save` gave. Raises StorageError, changing nothing, when it is of another version."""
+        self.history.restore(readinto, size)
 
 
 class _Judge:

@@ -1,6 +1,14 @@
-"""Small files of the node, replaced whole: after a power cut there is the old file or the new one."""
+"""Small files of the node, replaced whole: after a power cut there is the old file or the new one.
+
+They go through in pieces, so that a heap in pieces can hold them; a CRC-32 (4 bytes, little-endian) closes each.
+"""
 
 import os
+
+from .compat import const, crc32
+from .errors import StorageError
+
+_PIECE = const(256)
 
 
 class Store:
@@ -17,19 +25,51 @@ class Store:
         """Where the file `name` lies."""
         return self._root + name
 
-    def load(self, name: str):
-        """The bytes of a file, None when it is not there or cannot be read."""
-        try:
-            with open(self._root + name, "rb") as file:
-                return file.read()
-        except OSError:
-            return None
+    def load(self, name: str, restore) -> bool:
+        """Give a saved file back: `restore(readinto, size)` fills byte buffers of `size` in all by `readinto(buffer)`.
 
-    def save(self, name: str, data) -> None:
-        """Write a file; raises OSError. The new content is closed under another name before it takes the place."""
+        False when there is no such file. StorageError "damaged" before `restore` is called when the checksum is wrong.
+        """
+        try:
+            file = open(self._root + name, "rb")
+        except OSError:
+            return False
+        with file:
+            size = self._check(file)
+
+            def readinto(buffer):
+                if file.readinto(buffer) != len(buffer):
+                    raise StorageError("damaged", "saved state ends early")
+
+            file.seek(0)
+            restore(readinto, size)
+        return True
+
+    def _check(self, file) -> int:
+        # The size without the checksum, which must be right.
+        size = file.seek(0, 2) - 4
+        file.seek(0)
+        piece = memoryview(bytearray(_PIECE))
+        crc = 0
+        left = size
+        while left > 0:
+            n = file.readinto(piece[: min(left, _PIECE)])
+            if not n:
+                break
+            crc = crc32(piece[:n], crc)
+            left -= n
+        if left or file.read(5) != crc.to_bytes(4, "little"):
+            raise StorageError("damaged", "saved state fails its checksum")
+        return size
+
+    def save(self, name: str, save) -> None:
+        """Write a file of the pieces that `save(write)` hands to `write(bytes)`; raises OSError.
+
+        The new content is closed under another name before it takes the place of the old.
+        """
         path = self._root + name
         with open(path + ".new", "wb") as file:
-            file.write(data)
+            _write(file, save)
         os.rename(path + ".new", path)
         self.erases += 1
 
@@ -40,3 +80,15 @@ class Store:
         except OSError:
             return False
         return True
+
+
+def _write(file, save):
+    crc = 0
+
+    def write(piece):
+        nonlocal crc
+        crc = crc32(piece, crc)
+        file.write(piece)
+
+    save(write)
+    file.write(crc.to_bytes(4, "little"))

@@ -3,6 +3,7 @@
 from array import array
 
 from sentill.features import History, N, Profile
+from support import saved
 
 
 def history(capacity, steps):
@@ -18,7 +19,7 @@ def history(capacity, steps):
             row.append(h.feedback(fraud))
         row += [h.now, h.pending, h.backwards, h.overflows, h.duplicates, h.unknown]
         seen.append(row)
-    return seen, h.save()
+    return seen, saved(h)
 
 
 def profile(purchases):

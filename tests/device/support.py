@@ -1,6 +1,7 @@
 """What device tests share. Runs on every interpreter of the tests, so it uses only what MicroPython has."""
 
 import sys
+from io import BytesIO
 
 MICROPYTHON = sys.implementation.name == "micropython"
 
@@ -32,6 +33,23 @@ def vector_path(name: str) -> str:
 def scratch_path(name: str) -> str:
     """Path for a file a test wants to write: in a private folder, removed after the test session."""
     return _folders["scratch"] + "/" + name
+
+
+def saved(owner) -> bytes:
+    """All that `owner.save` hands out."""
+    image = bytearray()
+    owner.save(image.extend)
+    return bytes(image)
+
+
+def restored(owner, image):
+    """What `owner.restore` says to the bytes `image`, given as a file would give them."""
+    file = BytesIO(image)
+
+    def readinto(buffer):
+        assert file.readinto(buffer) == len(buffer), "reads past the end"
+
+    return owner.restore(readinto, len(image))
 
 
 def raises(kind, function, *args):

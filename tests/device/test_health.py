@@ -1,5 +1,6 @@
 """Channels and the monitor: states, hysteresis, hold, gaps, failing sensors, rows, saving."""
 
+import support
 from sentill.errors import ConfigError, StorageError
 from sentill.health import FAIL, OK, WARN, WATCH, Monitor
 from support import no_alloc, raises
@@ -154,13 +155,13 @@ def test_worst_and_threshold_are_on_the_scale_of_the_value():
 def test_state_survives_a_reboot():
     m = _with(trend_s=60, step_s=10)
     _feed(m, [5000 - k // 8 for k in range(1500)])
-    saved = m.save()
+    saved = support.saved(m)
     fresh = _with(trend_s=60, step_s=10)
-    assert fresh.restore(saved) == 1
+    assert support.restored(fresh, saved) == 1
     assert fresh.row(0) == m.row(0), (fresh.row(0), m.row(0))
-    assert _with(max=9000).restore(saved) == 0, "another scale is another channel"
-    for bad in (b"", saved[:-1], saved[:9] + b"?" + saved[10:]):
-        error = raises(StorageError, fresh.restore, bad)
+    assert support.restored(_with(max=9000), saved) == 0, "another scale is another channel"
+    for bad in (b"", saved[:-1], b"?" + saved[1:], saved + bytes(4)):
+        error = raises(StorageError, support.restored, fresh, bad)
         assert error.code == "health", error
     assert fresh.row(0) == m.row(0), "a damaged save changes nothing"
 

@@ -1,6 +1,7 @@
 """The features against their definitions, computed the slow way from the list of all transactions."""
 
 from array import array
+from io import BytesIO
 from typing import NamedTuple
 
 from hypothesis import given, settings
@@ -107,7 +108,10 @@ def test_features_are_what_they_are_defined_to_be(start: int, capacity: int, run
         for i in known:
             pending[i] = pending[i]._replace(fraud=True)
         other = History(capacity)
-        other.restore(history.save())
+        image = BytesIO()
+        history.save(image.write)
+        image.seek(0)
+        other.restore(image.readinto, len(image.getvalue()))
         if t % 3 == 0:
             history = other  # power was cut here
         t = now

@@ -10,13 +10,12 @@ from struct import pack
 
 import vfs
 from flash_model import Nor
-from sentill import journal
+from sentill import journal, store
 from sentill.flash import Region
 from sentill.journal import Journal
 from sentill.journal_files import FileStore
 from sentill.journal_raw import RawStore
 from sentill.keystore import KeyStore
-from sentill.store import Store
 
 DEVICE = b"sweep-01"
 ROOT = b"root key of the swept device...."
@@ -77,13 +76,13 @@ class UnflushedStore(FileStore):
         self._tails[-1] = (first, size + len(chunk))
 
 
-class HastyStore(Store):
+class HastyStore(store.Store):
     """Seeded bug: renames the new file before it is closed."""
 
-    def save(self, name, data):
+    def save(self, name, save):
         path = self.path(name)
         with open(path + ".new", "wb") as file:
-            file.write(data)
+            store._write(file, save)
             os.rename(path + ".new", path)
 
 
@@ -110,7 +109,7 @@ class Machine:
             tail = min(4 * o.prog, 448)
             kind = UnflushedStore if o.bug == "flush" else FileStore
             self.store = kind(self.fs, keep=KEEP, tail_bytes=tail)
-            self.files = (HastyStore if o.bug == "rename" else Store)("/x/")
+            self.files = (HastyStore if o.bug == "rename" else store.Store)("/x/")
         self.journal = Journal(self.store, self.keys, DEVICE, o.window)
         if journal.key_place(self.keys):
             self.journal.open()
@@ -181,7 +180,7 @@ def record(options):
         if i % 25 == 24 and not options.raw:
             for name in ("config.json", "state.bin", "model.stm")[: 3 if i % 100 == 99 else 2]:
                 run.tried.append((len(run.log), name, version))
-                machine.files.save(name, content(name, version))
+                machine.files.save(name, lambda write: write(content(name, version)))
                 run.acked.append((len(run.log), name, version))
             version += 1
     run.tried.append((len(run.log), "next", log.next + 1))

@@ -24,6 +24,17 @@ class Fault(Exception):
     """Something acknowledged is lost, or something is there that should not be."""
 
 
+def loaded(files, name):
+    """The bytes of a saved file, None when there is none."""
+    data = bytearray()
+
+    def restore(readinto, size):
+        data.extend(bytes(size))
+        readinto(data)
+
+    return bytes(data) if files.load(name, restore) else None
+
+
 def torn(image, entry, mode, seed):
     """Do part of an operation."""
     at, data = entry
@@ -116,7 +127,7 @@ def look(run, machine, facts, thorough):
     check(sequence == store.next, "records end at", sequence, "not", store.next)
     if not run.options.raw:
         for name in ("config.json", "state.bin", "model.stm"):
-            data = machine.files.load(name)
+            data = loaded(machine.files, name)
             wanted = [scenario.content(name, facts[name]) for facts in (acked, tried) if name in facts]
             if name not in acked:
                 wanted.append(None)
