@@ -6,6 +6,17 @@ MicroPython takes larger ones from the heap.
 """
 
 
+def scorer(job, see, run):
+    """Model.score as a function of x; the arguments are those of tree_viper.scorer."""
+
+    def score(x):
+        if x is not job[0]:
+            see(x)
+        return run(job[1], x, job[2])
+
+    return score
+
+
 def score_wide(m, x, t: int) -> int:
     """Sum of the leaves of a one-output sum forest in the wide layout."""
     n = m[t]

@@ -13,13 +13,21 @@ import micropython
 NATIVE = True
 
 
-@micropython.native
-def score(self, x) -> int:
-    """Model.score, which says what it does: on a slow chip its bytecode takes as long as a tree."""
-    seen, run, words, at = self._job
-    if x is not seen:
-        self._see(x)
-    return run(words, x, at)
+def scorer(job, see, run):
+    """Model.score as a function of x that holds all it needs: what a method looks up costs more than a tree.
+
+    `job` is a list of the x seen last, the words of the file, and the index of the forest; `see(x)` checks another x
+    and puts it into `job`, or raises; `run` is one of the kernels below.
+    """
+
+    @micropython.viper
+    def score(x):
+        seen, words, at = job
+        if x is not seen:
+            see(x)
+        return run(words, x, at)
+
+    return score
 
 
 @micropython.viper

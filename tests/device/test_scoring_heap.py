@@ -32,7 +32,7 @@ def _section(kind, data):
     return pack("<HHI", kind, 0, len(data)) + data
 
 
-def model(kernels=None, kind=Model):
+def model(kernels=None):
     """A small model with every part: two equal trees, reasons of the features, one hard rule.
 
     A tree gives -32768 to amounts below 100.00; else 900, but 32767 after a fraud. The rule declines from 5,000.00 on.
@@ -47,7 +47,7 @@ def model(kernels=None, kind=Model):
     body = pack("<I", len(body) + 4) + body
     rest = sha256(body).digest() + body
     data = pack("<4sHHII", b"STM1", 1, 0, len(rest) + 16, crc32(rest)) + rest
-    return kind(array("H", data), kernels)
+    return Model(array("H", data), kernels)
 
 
 def kernel_sets():
@@ -104,16 +104,17 @@ def test_a_verdict_needs_no_heap():
         no_alloc(decide, frames)
 
 
-class Leaky(Model):
+def leaky():
     """A model that makes one small list per score."""
-
-    def score(self, x):
-        return len([super().score(x)])
+    m = model()
+    score = m.score
+    m.score = lambda x: len([score(x)])
+    return m
 
 
 def test_a_planted_allocation_on_the_path_is_seen():
     if not MICROPYTHON:
         raise SkipTest("no heap lock on CPython")
-    a = Assessor(History(4), model(), model(kind=Leaky))
+    a = Assessor(History(4), model(), leaky())
     no_alloc(lambda: a.assess(1, T0, 100, 4_000, 9, 0), 4_000)
     raises(MemoryError, no_alloc, lambda: a.assess(1, T0, 100, 0, 0, 0))

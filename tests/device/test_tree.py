@@ -170,7 +170,7 @@ def test_native_and_plain_kernels_agree():
         raise SkipTest("no emitter for native code, or it was left out")
     names = [name for name in dir(tree_plain) if name[0] != "_"]
     for name in dir(kernels):
-        assert name in names or name in ("micropython", "NATIVE", "score") or name[0] == "_", name
+        assert name in names or name in ("micropython", "NATIVE") or name[0] == "_", name
     state = 1
     for name in NAMES:
         fast, plain = _models(name)
@@ -196,6 +196,13 @@ def test_foreign_inputs_are_refused():
                 error = raises(ModelError, use, x)
                 assert error.code == "input", (error.code, x)
         model.score(array("h", bytes(10)))
+
+
+def test_a_file_is_an_array_of_words():
+    words = read_words(_path("wide"))
+    for foreign in (bytes(words), memoryview(words), list(words), array("h", bytes(words)), array("B", bytes(words))):
+        for kernels in (None, tree_plain):
+            assert raises(ModelError, Model, foreign, kernels).code == "input", foreign
 
 
 def test_another_array_is_checked_again():

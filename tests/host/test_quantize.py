@@ -308,13 +308,16 @@ def test_twenty_thousand_hostile_files_are_refused_or_answer_as_the_reference():
 
 @pytest.mark.parametrize("name", ["unix", "unix-mpy"])
 def test_hostile_files_on_the_unix_port(interpreters, name):
-    """The native validator and kernels: refused for the same reason, or the reference's scores, and no crash."""
+    """The native validator and kernels: refused for the same reason, or the reference's scores, and no crash.
+
+    Few files per request: the child reads a request as one line, and a board's heap has no large room for it.
+    """
     child = interpreters[name]
     rows = rows_for(2)
     packed = struct.pack(f"<{3 * 259}h", *[value for row in rows for value in row])
     accepted = 0
-    for seed in range(50):
-        batch = mutants(30, seed)
+    for seed in range(500):
+        batch = mutants(8, seed)
         data = b"".join(struct.pack("<H", len(file)) + file for file in batch)
         answers = child.call("_drive_models:judge", data, packed)
         for file, answer in zip(batch, answers, strict=True):
@@ -329,7 +332,7 @@ def test_hostile_files_on_the_unix_port(interpreters, name):
                 assert answer == reference(file, rows), file.hex()
             except ModelFileError as error:
                 assert "notes" in str(error), error
-    assert accepted > 50, accepted
+    assert accepted > 200, accepted
 
 
 @pytest.mark.parametrize("name", ["wide", "short", "perfect"])
