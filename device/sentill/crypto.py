@@ -16,6 +16,7 @@ class MAC:
     def __init__(self, key=b""):
         self._inner = bytearray(_BLOCK)
         self._outer = bytearray(_BLOCK)
+        self._length = _BLOCK  # bytes that are not padding yet
         self.rekey(key)
 
     def rekey(self, key) -> None:
@@ -29,14 +30,16 @@ class MAC:
             k = key[i]
             inner[i] = k ^ 0x36
             outer[i] = k ^ 0x5C
-        for i in range(n, _BLOCK):
+        for i in range(n, self._length):
             inner[i] = 0x36
             outer[i] = 0x5C
+        self._length = n
 
     def wipe(self) -> None:
         """Overwrite the key; tags made from now on are worthless."""
         for i in range(_BLOCK):
             self._inner[i] = self._outer[i] = 0
+        self._length = _BLOCK
 
     def tag(self, first, second=b"", third=b"") -> bytes:
         """The 32-byte HMAC-SHA256 of the concatenated arguments."""

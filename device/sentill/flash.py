@@ -44,10 +44,15 @@ class Region:
 
     def is_blank(self, block: int) -> bool:
         """Whether all bits of a block are set."""
+        return not self.used(block)
+
+    def used(self, block: int) -> int:
+        """Length of what a block holds before nothing but set bits: a multiple of 256."""
         buffer = bytearray(256)
         blank = b"\xff" * len(buffer)
-        for address in range(block * self.block_size, (block + 1) * self.block_size, len(buffer)):
-            self.read(address, buffer)
+        base = block * self.block_size
+        for end in range(self.block_size, 0, -len(buffer)):
+            self.read(base + end - len(buffer), buffer)
             if buffer != blank:
-                return False
-        return True
+                return end
+        return 0

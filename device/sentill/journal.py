@@ -119,6 +119,7 @@ class Journal:
         self._key = bytearray(32)
         self._key_at = 0  # sequence of the key on flash
         self._buf = bytearray(window * 64 + MAX)
+        self._view = memoryview(self._buf)
         self._used = 0
 
     def open(self) -> None:
@@ -175,7 +176,7 @@ class Journal:
         buf = self._buf
         pack_into("<HBII", buf, at, HEAD + n + TAG, kind, self.next, time)
         buf[at + HEAD : body] = payload
-        tag = self._mac.tag(self.tag, memoryview(buf)[at:body])[:TAG]
+        tag = self._mac.tag(self.tag, self._view[at:body])[:TAG]
         buf[body : body + TAG] = tag
         self._used = body + TAG
         self._advance(tag)
@@ -189,7 +190,7 @@ class Journal:
     def commit(self) -> None:
         """Keep all pending records. Raises what the store raises; they then stay pending."""
         if self._used:
-            self._store.append(memoryview(self._buf)[: self._used], self.kept)
+            self._store.append(self._view[: self._used], self.kept)
             self._used = 0
             self.kept = self.next
             self.commits += 1

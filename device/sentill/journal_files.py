@@ -170,7 +170,8 @@ class FileStore:
         except OSError as error:
             if error.args[0] != 28:  # ENOSPC
                 raise
-            self._fs.remove(self._block(first))
+            if first in [int(name, 16) for name, _ in _names(self._fs, self._folder)]:
+                self._fs.remove(self._block(first))
             self._make_room()
             return True
         self._blocks.append(first)
@@ -253,14 +254,22 @@ class FileStore:
 
 
 def _names(fs, folder):
-    # Sorted (name, size) of the files of a folder, which is made when it is not there.
+    # Sorted (name, size) of the journal's files in a folder, which is made when it is not there.
     try:
-        return sorted([(entry[0], entry[3]) for entry in fs.ilistdir(folder) if entry[1] == 0x8000])
+        return sorted([(e[0], e[3]) for e in fs.ilistdir(folder) if e[1] == 0x8000 and _is_number(e[0])])
     except OSError as error:
         if error.args[0] != 2:  # ENOENT
             raise
     fs.mkdir(folder)
     return []
+
+
+def _is_number(name):
+    # Whether it is a name this store gives; people may leave other files in the folder.
+    for c in name:
+        if c not in "0123456789abcdef":
+            return False
+    return len(name) == 8
 
 
 def _read(f):

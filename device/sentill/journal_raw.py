@@ -1,9 +1,13 @@
 """The journal's store on a raw flash partition: a ring of blocks of 64-byte slots.
 
-Slot 0 of a block holds the FILE_HEAD, the sequence of its first record (u32) and the CRC-32 of both; a block with a
-damaged head holds nothing. A record starts at a slot and takes as many as it needs, all in one block. A slot whose
-length is 0 was left by a power cut, overwritten and skipped. A block is made void, by zeros over its head, before it is
-erased, so that an erase that was cut short cannot leave half a block that looks whole.
+Slot 0 of a block holds the FILE_HEAD, the sequence of its first record (u32) and the CRC-32 of both; it is programmed
+together with the first records. A block with a damaged head holds nothing. A record starts at a slot and takes as many
+as it needs, all in one block. A slot whose length is 0 was left by a power cut, overwritten and skipped. A block is
+made void, by zeros over its head, before it is erased, so that an erase that was cut short cannot leave half a block
+that looks whole.
+
+What is appended at once is one program, unless no block holds it. Where flash is programmed by pages of 256 bytes that
+is what saves it: four records share a page.
 """
 
 from struct import pack, unpack_from
@@ -61,22 +65,29 @@ class RawStore:
     def append(self, records, sequence: int) -> None:
         """Put whole records, the first of them numbered `sequence`, on flash. Raises OSError."""
         at = 0
-        chunk = bytearray()  # what fits the block, in one program
-        while at < len(records):
-            size = records[at] | records[at + 1] << 8
-            record = records[at : at + size]
-            at += size
+        while sequence < self.next and at < len(records):  # kept by an attempt that failed later
+            at += records[at] | records[at + 1] << 8
             sequence += 1
-            if sequence <= self.next:  # kept by an attempt that failed later
-                continue
-            full = self._end + len(chunk) + _slots(size) > self._region.block_size
-            if self._block < 0 or full or (not chunk and sequence - 1 != self.next):
-                self._program(chunk)
-                chunk = bytearray()
-                self._open_block(sequence - 1)
-            chunk.extend(record)
-            chunk.extend(b"\xff" * (_slots(size) - size))
-        self._program(chunk)
+        if at == len(records):
+            return
+        size = self._region.block_size
+        block = self._block
+        end = self._end
+        chunk = bytearray()  # what is programmed at once
+        # A batch that a fresh block holds whole is not torn in two: half a page costs more than a few empty slots.
+        needs = _needs(records, at)
+        if block < 0 or sequence != self.next or size - end < needs <= size - _SLOT:
+            block, end, chunk = self._fresh(sequence)
+        while at < len(records):
+            length = records[at] | records[at + 1] << 8
+            if end + len(chunk) + _slots(length) > size:
+                self._program(block, end, chunk)
+                block, end, chunk = self._fresh(sequence)
+            chunk.extend(records[at : at + length])
+            chunk.extend(b"\xff" * (_slots(length) - length))
+            at += length
+            sequence += 1
+        self._program(block, end, chunk)
 
     def records(self, sequence: int):
         """Yield the records from `sequence` on, oldest first."""
@@ -133,8 +144,11 @@ class RawStore:
         slot = self._slot
         base = block * region.block_size
         follow = self._firsts[block]
+        # A program that failed may have left records that a later block holds as well.
+        later = [first for first in self._firsts if first > follow]
+        end = min(later) if later else -1
         offset = _SLOT
-        while offset < region.block_size:
+        while offset < region.block_size and follow != end:
             region.read(base + offset, slot)
             size = slot[0] | slot[1] << 8
             if not size:
@@ -150,14 +164,19 @@ class RawStore:
             follow += 1
             offset += _slots(size)
 
-    def _program(self, chunk):
+    def _program(self, block, offset, chunk):
         if not chunk:
             return
-        offset = self._end
-        # Used whatever becomes of the program: flash that is half written cannot be written again.
-        self._end += len(chunk)
-        self._region.program(self._block * self._region.block_size + offset, chunk)
-        at = 0
+        # Until it has worked: what a program that failed left behind is not written again.
+        self._end = self._region.block_size
+        self._region.program(block * self._region.block_size + offset, chunk)
+        self._block = block
+        self._end = offset + len(chunk)
+        if not offset:
+            self._firsts[block] = unpack_from("<I", chunk, FILE_HEAD)[0]
+            self._find_first()
+            offset = _SLOT
+        at = len(chunk) - self._end + offset
         while at < len(chunk):
             size = chunk[at] | chunk[at + 1] << 8
             self._note(memoryview(chunk)[at : at + size])
@@ -176,21 +195,18 @@ class RawStore:
         crc = unpack_from("<I", head, _HEAD - 4)[0]
         return head if crc == crc32(memoryview(head)[: _HEAD - 4]) and head[4:12] == self._device else None
 
-    def _open_block(self, sequence):
+    def _fresh(self, sequence):
+        # (block, 0, what its first slot holds): the next block of the ring, erased, from the record `sequence` on.
         region = self._region
         block = (self._block + 1) % region.count
-        base = block * region.block_size
         if not region.is_blank(block):
-            region.program(base, bytes(_HEAD))
+            region.program(block * region.block_size, bytes(_HEAD))
             region.erase(block)
             self.erases += 1
         self._firsts[block] = -1
-        head = file_head(self._device, self._generation, self._start, self._tag) + pack("<I", sequence)
-        region.program(base, head + pack("<I", crc32(head)))
-        self._firsts[block] = sequence
-        self._block = block
-        self._end = _SLOT
         self._find_first()
+        head = file_head(self._device, self._generation, self._start, self._tag) + pack("<I", sequence)
+        return block, 0, bytearray(head + pack("<I", crc32(head)) + b"\xff" * (_SLOT - _HEAD))
 
     def _find_first(self):
         held = [first for first in self._firsts if first >= 0]
@@ -210,6 +226,16 @@ class RawStore:
                 region.program(base + offset - _SLOT, bytes(_SLOT))
                 end = offset
         self._end = end
+
+
+def _needs(records, at):
+    # Bytes of the slots that the records from `at` on take.
+    total = 0
+    while at < len(records):
+        size = records[at] | records[at + 1] << 8
+        total += _slots(size)
+        at += size
+    return total
 
 
 def _slots(size):

@@ -7,8 +7,9 @@ Two or more blocks of a `flash.Region`; one holds all entries, the others are bl
 
 `put` programs the new entry, reads it back, then programs zeros over the old one: whenever the power fails, the newest
 whole entry counts, and `open` overwrites whatever else is left. When a block is full the live entries move to the next
-one and the block is erased. `wipe` first writes a mark, then overwrites every other entry; `open` completes a wipe that
-was cut short. CRC-32 is against torn writes, not against attackers: whoever can write this flash can read it too.
+one, are overwritten here, and the block is erased. `wipe` first writes a mark, then overwrites every other entry; the
+next `open` completes a wipe that was cut short. CRC-32 is against torn writes, not against attackers: whoever can write
+this flash can read it too.
 """
 
 from struct import pack_into, unpack_from
@@ -68,9 +69,7 @@ class KeyStore:
                 raise StorageError("keys", "no block of the key store is whole")
         self._version = max(newest.values()) if newest else 0
         self.wiped = _WIPED in self._entries
-        for block in range(region.count):
-            if block != self._block and not region.is_blank(block):
-                self._erase(block)
+        self._clear_others()
         if self.wiped:
             self._overwrite(_WIPED)
         else:
@@ -109,19 +108,20 @@ class KeyStore:
 
     def wipe(self) -> None:
         """Overwrite every entry. Only `format` makes the store usable again."""
-        if not self.wiped:
-            if self._end + _STEP > self._region.block_size:  # a torn mark took the last place
-                self._move()
-            self._write(_WIPED, b"", self._version + 1)
+        try:
+            if not self.wiped:
+                if self._end + _STEP > self._region.block_size:  # a torn mark took the last place
+                    self._move()
+                self._write(_WIPED, b"", self._version + 1)
+        finally:  # flash that does not keep the mark must not keep the keys
             self.wiped = True
-        self._overwrite(_WIPED)
+            self._overwrite(_WIPED)
+            self._clear_others()
 
     def format(self) -> None:
         """Overwrite and erase everything, the mark of a wipe included."""
         self._overwrite(0)
-        for block in range(self._region.count):
-            if block != self._block and not self._region.is_blank(block):
-                self._erase(block)
+        self._clear_others()
         self._erase(self._block)
         self._entries = {}
         self._end = 0
@@ -162,7 +162,8 @@ class KeyStore:
         dead = bytes(_STEP)
         entries = {}
         end = offset = 0
-        while offset < region.block_size:
+        limit = region.used(block)
+        while offset < limit:
             region.read(base + offset, place)
             offset += _STEP
             if place == blank:
@@ -223,7 +224,15 @@ class KeyStore:
             self._write(name, payload, unpack_from("<I", head, 4)[0])
             for i in range(length):
                 payload[i] = 0
+        # Before the erase: one that is cut short may leave entries that read well today and not tomorrow.
+        for address, length in was.values():
+            self._zero(address, _room(length))
         self._erase(old)
+
+    def _clear_others(self):
+        for block in range(self._region.count):
+            if block != self._block and not self._region.is_blank(block):
+                self._erase(block)
 
     def _erase(self, block):
         self._region.erase(block)

@@ -17,6 +17,7 @@ class Nor:
         self.set = 0  # bytes programmed that are not 0xFF, which leaves a cell as it is
         self.erased = 0
         self.log = None
+        self.fails = 0  # 1: the next program does half of its work and raises
         self._blank = b"\xff" * block_size
 
     def readblocks(self, block, buffer, offset=0):
@@ -30,6 +31,11 @@ class Nor:
         self.set += len(data) - bytes(data).count(b"\xff")
         if self.log is not None:
             self.log.append((at, bytes(data)))
+        if self.fails:
+            self.fails -= 1
+            if not self.fails:
+                program(self.data, at, data[: len(data) // 2])
+                raise OSError(5)
         program(self.data, at, data)
         if end > (block + 1) * self.block_size:
             raise AssertionError("a program across blocks")
@@ -66,6 +72,7 @@ class Tree:
         self.files = {}
         self.folders = {}
         self.room = None  # bytes the files may hold together
+        self.names = None  # how many there may be
 
     def open(self, path, mode):
         return _File(self, path, mode)
@@ -105,6 +112,8 @@ class _File:
         self._old = old
         self._stream = BytesIO(old)
         if self._writes and path not in tree.files:
+            if tree.names is not None and len(tree.files) >= tree.names:
+                raise OSError(28)
             tree.files[path] = b""
 
     def __enter__(self):

@@ -249,6 +249,33 @@ def test_full_file_system_gives_up_the_oldest():
     assert board.verified()[-1][1] == kept
 
 
+def test_files_of_others_are_left_alone():
+    board = Board(False)
+    fill(board, 60)
+    for path in ("/journal/notes.txt", "/journal/t/README", "/journal/t/0000002g"):
+        board.tree.files[path] = b"not a journal"
+    log = board.restart()
+    assert (log.next, log.lost) == (61, 0), log.next
+    fill(board, 10)
+    assert len(board.verified()) == 71
+    assert "/journal/notes.txt" in board.tree.files
+
+
+def test_a_full_file_system_without_room_for_a_name():
+    board = Board(False, keep=10000)
+    fill(board, 60)
+    while board.store.tidy():
+        pass
+    fill(board, 25)
+    first = board.store.first
+    board.tree.names = len(board.tree.files)
+    while board.store.tidy():
+        pass
+    assert board.store.first > first, board.store.first
+    found = board.verified()
+    assert [f[1] for f in found] == list(range(board.store.first, 86)), found
+
+
 def test_program_sizes():
     for prog in (4, 32, 256):
         for board in each(prog=prog, window=4):
@@ -257,6 +284,33 @@ def test_program_sizes():
             fill(board, 100)
             board.journal.commit()
             assert board.verified()[-1][1] >= 295
+
+
+def test_flash_that_fails_once_loses_nothing():
+    # Each program of the ring in turn does half its work and reports it; the journal goes on, then the power fails.
+    for fails in range(1, 40):
+        for window in (1, 9):
+            board = Board(True, window=window)
+            board.ring.fails = fails
+            for i in range(70):
+                try:
+                    board.journal.append(journal.VERDICT, i, PAYLOAD)
+                except OSError:
+                    board.journal.commit()
+            assert not board.ring.fails or window > 1, fails
+            kept = board.journal.kept
+            log = board.restart()
+            assert (log.next, log.lost) == (kept, 0), (fails, window, log.next, kept)
+            held = [f[1] for f in board.verified()]  # without a gap
+            assert held[-1] + 1 == kept and len(held) >= 36, (fails, window, held)
+
+
+def test_a_batch_is_one_program():
+    board = Board(True, window=7, prog=256)
+    fill(board, 6)
+    board.ring.programmed = 0
+    fill(board, 7)
+    assert board.ring.programmed == 512, board.ring.programmed  # 7 slots behind 8 of 16
 
 
 def test_parse_refuses_lengths():

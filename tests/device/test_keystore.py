@@ -80,6 +80,17 @@ def test_wipe_and_format():
     assert keys.get(1) == b"new" and not keys.wiped
 
 
+def test_a_wipe_on_worn_flash_still_overwrites():
+    flash = Nor(2, BLOCK)
+    keys = opened(flash)
+    for i in range(5):
+        keys.put(1, secret(1, i))
+    flash.fails = 1  # the mark
+    assert isinstance(raises(OSError, keys.wipe), OSError)
+    assert keys.wiped and keys.get(1) is None
+    assert bytes(flash.data).find(b"-secret-") < 0
+
+
 def torn(image, entry, mode, noise):
     """`image` after a power cut in a program or erase: none, a half, or some bytes of it done."""
     at, data = entry
