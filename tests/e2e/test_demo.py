@@ -61,7 +61,9 @@ def test_the_demo_succeeds_and_says_why(clean, tmp_path):
     assert told["quiet_false_alarms"] < 0.05 * told["quiet"]
     # The fault is reported, and nothing that is not broken.
     assert {event["name"] for event in told["health_events"]} == {"supply"}
-    assert "<svg" in picture.read_text()
+    drawing = picture.read_text()
+    assert "<svg" in drawing and "the&#160;demo&#160;succeeded" in drawing
+    assert "url(" not in drawing.replace("url(#", ""), "the picture needs nothing from the network"
     print(f"demo: {told['seconds_in_all']} s, caught {told['caught']} of {told['frauds']}, {told['latency']}")
 
 

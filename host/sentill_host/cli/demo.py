@@ -1,6 +1,7 @@
 """`sentill demo`: the node at work on a virtual board."""
 
 import io
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -58,7 +59,9 @@ def demo(
     if svg is not None:
         picture = Console(record=True, width=_WIDTH, file=io.StringIO())
         picture.print(_summary(result))
-        svg.write_text(picture.export_svg(title="sentill demo"), encoding="utf-8")
+        drawing = picture.export_svg(title="sentill demo")
+        # Without the fonts it would load from the network: the picture stands on its own.
+        svg.write_text(re.sub(r"@font-face \{[^}]*\}\s*", "", drawing), encoding="utf-8")
     if not result.ok:
         raise typer.Exit(1)
 
