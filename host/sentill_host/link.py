@@ -193,9 +193,13 @@ class Link:
 
     def reset(self) -> None:
         """Reset the board from the raw REPL as a power-on would; the port may disappear for a moment (`reopen`)."""
+        self.start("import machine\nmachine.reset()")
+
+    def start(self, code: str) -> None:
+        """Start `code` that ends the raw REPL: a reset, the boot loader. The port may disappear (`reopen`)."""
         try:
             self._transport.serial.timeout = _SILENCE_S
-            self._transport.exec_raw_no_follow("import machine\nmachine.reset()")
+            self._transport.exec_raw_no_follow(code)
         except (TransportError, OSError, serial.SerialException):
             # A board that resets before it has acknowledged the command has done what was asked.
             pass

@@ -15,6 +15,7 @@ from sentill import __version__
 from sentill_host.cli import (
     demo,
     deploy,
+    flash,
     health,
     model,
     monitor,
@@ -53,6 +54,7 @@ def root(
 # One line per verb.
 app.command()(demo.demo)
 app.command()(deploy.deploy)
+app.command()(flash.flash)
 app.command()(monitor.monitor)
 app.command()(replay.replay)
 app.command()(ports.ports)
