@@ -55,6 +55,10 @@ def _set_rate(node, port, fields):
     return [("hz", node.rate_hz)]
 
 
+def _audit(node, port, fields):
+    return node.audit.pull(port, argument(fields, "from", 0, protocol.MAX_INT) if "from" in fields else 0)
+
+
 def _count(node, port, fields):
     name = fields.get("name")
     n = argument(fields, "n", 1, 10_000) if "n" in fields else 1
@@ -84,6 +88,7 @@ COMMANDS = {
     "status": (_status, True),
     "set-time": (_set_time, True),
     "set-rate": (_set_rate, False),
+    "audit": (_audit, False),
     "count": (_count, True),
     "maintenance": (_maintenance, False),
     "reboot": (_reboot, False),

@@ -22,6 +22,7 @@ SCHEMA: dict = {
     "watchdog": (bool, 0, 1, True),
     "watchdog_ms": (int, 3000, 8300, 8000),  # the RP2040 counts to 8388
     "history": (int, 16, 2048, 512),  # transactions of the last 7 days the node can hold
+    "journal_ms": (int, 100, 60_000, 1000),  # that a record may wait to be kept together with others
     "save_s": (int, 30, 86_400, 600),  # between two saves of the history
     "model_profile": (str, 1, 48, "models/profile.stm"),  # for requests with a card profile
     "model_local": (str, 1, 48, "models/local.stm"),  # for requests without

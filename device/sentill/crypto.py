@@ -4,6 +4,8 @@ from hashlib import sha256
 
 from .compat import const
 
+LAB_ROOT = bytes(32)  # stands for the root key of a board that has been given none
+
 _BLOCK = const(64)
 
 

@@ -150,11 +150,14 @@ class Verdict:
             at += 1
         self._at = self._copy(self.buf, at, code, n)
 
-    def end(self, us: int) -> int:
-        """Close the frame with the latency `us`, microseconds; returns its length."""
+    def end(self, us: int, record: int = -1) -> int:
+        """Close the frame with the latency `us`, microseconds, and its `record` (-1: none); returns its length."""
         buf = self.buf
         at = self._copy(buf, self._at, b'","us":', 7)
         at = self._int(buf, at, us)
+        if record >= 0:
+            at = self._copy(buf, at, b',"j":', 5)
+            at = self._int(buf, at, record)
         buf[at] = 125
         buf[at + 1] = 42
         at = self._hex(buf, at + 2, crc32(self.view[1 : at + 1]))

@@ -8,6 +8,10 @@ The tag before the first record is the first half of SHA-256("sentill journal" +
 through generations of keys; a record of kind GENERATION carries the new generation (u16) and is the first one made
 with that generation's first key, so `first_key` of the root key and a generation lets the host verify all of it.
 
+The payload of a VERDICT is VERDICT_FORMAT: ref, amount (cents), score, verdict (0 approve, 1 review, 2 decline), id of
+the model, token of the card; then the reason codes as in the verdict frame, left out when approved. All other payloads
+are ASCII text, `key=value` separated by spaces.
+
 A record counts as kept when `append` or `commit` says so: it is then on flash and survives a power cut. The key on
 flash moves on after every `key_every` records, and at once after a record of a kind in `sealing`; the former key is
 overwritten there and in RAM. Who takes the board can therefore forge at most the last `key_every` - 1 records.
@@ -48,6 +52,8 @@ SEALING = (BOOT, CONFIG, MODEL, SOFTWARE, TAMPER, ACCESS, GENERATION, RECOVERY)
 
 FILE_MAGIC = b"SJL1"
 FILE_HEAD = 34  # magic, device id (8), generation u16, its first sequence u32, tag before the first record (16)
+
+VERDICT_FORMAT = "<IIiB4s8s"
 
 _KEY_ENTRY = const(1)  # name in the key store
 _KEY_FORMAT = "<HII"
@@ -186,6 +192,10 @@ class Journal:
                 self._keep_key()
             return True
         return False
+
+    def room(self) -> int:
+        """Bytes of records that can still wait without being kept first."""
+        return len(self._buf) - self._used
 
     def commit(self) -> None:
         """Keep all pending records. Raises what the store raises; they then stay pending."""

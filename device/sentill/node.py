@@ -11,8 +11,10 @@ import asyncio
 import gc
 from time import sleep_ms
 
-from . import __version__, commands, protocol
+from . import __version__, commands, journal, protocol
+from .audit import Audit
 from .compat import borrow, const, present, ticks_add, ticks_diff, ticks_ms, ticks_us
+from .crypto import LAB_ROOT, MAC, hkdf
 from .errors import SentillError
 from .pan import looks_like_pan
 from .port import Port
@@ -34,6 +36,7 @@ _FIRST_BACKOFF_MS = const(100)
 _LAST_BACKOFF_MS = const(10_000)
 _CALM_MS = const(60_000)  # a task that ran this long starts anew with the first backoff
 _FLUSH_MS = const(500)
+_PULL_MS = const(100)
 _CHURN_BYTES = const(8192)
 _HISTORY = "history.bin"
 _HEALTH = "health.bin"
@@ -93,6 +96,7 @@ class Node:
         self.after = ""  # "reboot" or "maintenance" once the replies are out
         self.crashes = 0
         self.refused = 0
+        self.audit = Audit(self)
         self._sampling = False  # inside the monitor: an interrupt now leaves it half changed
         self._wake = asyncio.Event()
         self.console = Port("usb", hal.usb, _USB_ROOM, False, self._wake.set)
@@ -110,8 +114,13 @@ class Node:
             self.terminal_port = Port("uart", uart, _UART_ROOM, True, self._wake.set)
             self.ports.append(self.terminal_port)
         self.assessor, self._model_ids = setup.make_assessor(self)
-        self.terminal = Terminal(self.assessor, self.guard)
+        setup = None
+        gc.collect()
+        self.attempt("journal", self.audit.open)
+        self.terminal = Terminal(self.assessor, self.guard, self.audit, MAC(hkdf(LAB_ROOT, b"sentill token")).tag)
         self._restore()
+        facts = [("sw", __version__), ("cfg", self.config_id)] + self._model_ids
+        borrow("audit_open").note_start(self.audit, facts, self.faults)
         gc.collect()
         self._row = 0
         self._loops = [
@@ -120,6 +129,7 @@ class Node:
             Loop("sampler", self._sampler, bool),
             Loop("telemetry", self._telemetry, bool),
             Loop("saver", self._saver, bool),
+            Loop("journal", self._journal, bool),
             Loop("warden", self._warden, bool),
         ]
         port = self.terminal_port
@@ -140,9 +150,15 @@ class Node:
             self.faults.append(part)
         self.event("fault", [("part", part), ("err", self._tell(error))])
 
-    def event(self, name: str, pairs) -> None:
-        """Send an E frame."""
+    def event(self, name: str, pairs, kind: int = 0) -> None:
+        """Send an E frame, and record it in the journal as `kind` unless that is 0."""
         self.console.send("E", [("t", self.hal.now_s()), ("ev", name)] + pairs)
+        if kind:
+            self.audit.note(kind, [("ev", name)] + pairs)
+
+    def report(self, part: str, error) -> None:
+        """Send an E frame that tells of an error."""
+        self.event(part, [("err", self._tell(error))])
 
     def send_identity(self, port) -> None:
         """Send an I frame on `port`."""
@@ -210,7 +226,7 @@ class Node:
                 error = caught
                 self._sampling = self.terminal.busy = False
             self.crashes += 1
-            self.event("task_crash", [("task", loop.name), ("err", self._tell(error))])
+            self.event("task_crash", [("task", loop.name), ("err", self._tell(error))], journal.ERROR)
             if ticks_diff(ticks_ms(), began) > _CALM_MS:
                 backoff = _FIRST_BACKOFF_MS
             await self._sleep(loop, backoff)
@@ -326,7 +342,7 @@ class Node:
                 changed = self.monitor.sample(i, raw, now)
                 self._sampling = False
                 if changed:
-                    self.event("channel", self.monitor.row(i))
+                    self.event("channel", self.monitor.row(i), journal.HEALTH)
             if gc.mem_alloc() - churn > _CHURN_BYTES and not (
                 self.terminal_port and self.terminal_port.reader.waiting()
             ):
@@ -356,6 +372,16 @@ class Node:
             await self._sleep(loop, self.config["save_s"] * 1000)
             self._save()
 
+    async def _journal(self, loop):
+        while True:
+            self.audit.commit()
+            for _ in range(self.config["journal_ms"] // _PULL_MS):
+                loop.beat()
+                while self.audit.pump():
+                    loop.beat()
+                    await asyncio.sleep_ms(5)
+                await asyncio.sleep_ms(_PULL_MS)
+
     async def _warden(self, loop):
         silent = None
         while True:
@@ -364,7 +390,7 @@ class Node:
             if not hung:
                 self.hal.wdt_feed()
             elif hung != silent:
-                self.event("hang", [("task", ",".join(hung))])
+                self.event("hang", [("task", ",".join(hung))], journal.ERROR)
             silent = hung
             if self.after:
                 await self._leave(loop)
@@ -386,7 +412,8 @@ class Node:
             self._keep_file(_HISTORY, self.assessor.save)
         if len(self.vitals.sources) and not self._sampling:
             self._keep_file(_HEALTH, self.monitor.save)
-        self._keep_file(_WEAR, lambda write: write(self.store.erases.to_bytes(4, "little")))
+        self._keep_file(_WEAR, lambda write: write((self.store.erases + self.audit.erases()).to_bytes(4, "little")))
+        self.audit.commit()
 
     def _keep_file(self, name, save):
         try:

@@ -1,6 +1,9 @@
 """The terminal's side of the node: requests in, verdicts out; feedback in."""
 
-from . import protocol, wire
+from binascii import unhexlify
+from struct import pack
+
+from . import journal, protocol, wire
 from .compat import const, ticks_diff, ticks_us
 from .errors import FrameError, SentillError
 from .exchange import Request, Verdict, is_int
@@ -14,12 +17,15 @@ _MAX_COUNT = const(0x3FFFFFFF)
 class Terminal:
     """Judges requests with `assessor` (risk.Assessor), which may be None: then every verdict is review.
 
-    `guard(bytes)` tells whether bytes look like a card number. Counters: `verdicts` by code, `refused` requests and
+    Verdicts go to `audit`, with the first 8 bytes of `token(card)` for the card. `guard(bytes)` tells whether bytes
+    look like a card number. Counters: `verdicts` by code, `refused` requests and
     feedback.
     """
 
-    def __init__(self, assessor, guard):
+    def __init__(self, assessor, guard, audit, token):
         self.assessor = assessor
+        self.audit = audit
+        self.token = token
         self.guard = guard
         self.verdicts = [0, 0, 0]
         self.frauds = 0
@@ -51,7 +57,9 @@ class Terminal:
             )
             raise
         verdict = self._verdict
-        port.put(verdict.view, verdict.end(ticks_diff(ticks_us(), started_us)))
+        record = self.audit.next()
+        port.put(verdict.view, verdict.end(ticks_diff(ticks_us(), started_us), record))
+        self._record(fields, code)
         count = self.verdicts
         if count[code] < _MAX_COUNT:
             count[code] += 1
@@ -77,6 +85,20 @@ class Terminal:
             i += 1
         return code
 
+    def _record(self, f, code):
+        # Behind the verdict, which does not wait for it.
+        assessor = self.assessor
+        token = self.token(self._request.token())[:8]
+        if assessor is None:
+            head = pack(journal.VERDICT_FORMAT, f[wire.REF], f[wire.AMT], 0, code, b"", token)
+            self.audit.record(journal.VERDICT, head + _NO_MODEL)
+            return
+        model = unhexlify(assessor.model)
+        head = pack(journal.VERDICT_FORMAT, f[wire.REF], f[wire.AMT], assessor.score, code, model, token)
+        if code:
+            head += b",".join(assessor.reasons[: assessor.n_reasons])
+        self.audit.record(journal.VERDICT, head[: journal.MAX_PAYLOAD])
+
     def feedback(self, port) -> None:
         """Answer the P frame that port.reader has found."""
         ref = 0
@@ -96,6 +118,7 @@ class Terminal:
             return
         if self.frauds < _MAX_COUNT:
             self.frauds += 1
+        self.audit.note(journal.FEEDBACK, [("ref", ref)])
         port.send("R", [("re", port.asked), ("ok", True)])
 
     def _refuse(self, port, q, error, ref):

@@ -50,7 +50,7 @@ class Vitals:
             self.jitter_ms = 0
             return worst
         if name == "flash_erases":
-            return node.store.erases
+            return node.store.erases + node.audit.erases()
         if name == "uptime_s":
             return node.hal.uptime_s()
         if name == "crashes":
@@ -67,6 +67,7 @@ class Vitals:
         """Pairs of the summary H frame: time, uptime, worst channel state, verdicts, faults counted, free heap."""
         node = self._node
         seen = node.terminal.verdicts
+        log = node.audit.journal
         return [
             ("t", node.hal.now_s()),
             ("up", node.hal.uptime_s()),
@@ -76,6 +77,8 @@ class Vitals:
             ("dc", seen[2]),
             ("fr", node.terminal.frauds),
             ("rej", node.terminal.refused + node.refused),
+            ("jn", log.next if log else 0),
+            ("jk", log.kept if log else 0),
             ("crc", self._vital("crc_errors")),
             ("bad", self._vital("bad_lines")),
             ("gap", sum([port.sequence.missed for port in node.ports])),

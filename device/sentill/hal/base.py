@@ -46,6 +46,7 @@ class HAL:
     """
 
     root = "/"
+    inline_bytes = 128  # longest file that littlefs keeps in its folder's block, see journal_files
     usb_chunk = 16  # what a USB or UART write takes at once without waiting, about a millisecond at 115200 baud
     uart_chunk = 240
 
@@ -89,6 +90,10 @@ class HAL:
     def urandom(self, n: int) -> bytes:
         """`n` random bytes of the chip."""
         return os.urandom(n)
+
+    def raw_flash(self):
+        """Flash that no file system uses: (block device, its 4096-byte blocks, least bytes of a program), or None."""
+        return None
 
     # Time
 

@@ -11,6 +11,11 @@ class HAL(base.HAL):
 
     uart_chunk = 64
 
+    def raw_flash(self):
+        """The partition labelled `sentill`, where the partition table has one."""
+        found = esp32.Partition.find(esp32.Partition.TYPE_DATA, label="sentill")
+        return (found[0], found[0].ioctl(4, 0), 16) if found else None
+
     def adc(self, pin: int):
         """The analogue input at `pin`, with the attenuation for the full 0..3.3 V or so."""
         return machine.ADC(machine.Pin(pin), atten=machine.ADC.ATTN_11DB)

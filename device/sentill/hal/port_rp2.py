@@ -14,6 +14,7 @@ class HAL(base.HAL):
     """An RP2040: stdin and stdout are USB; a write may wait for a host that does not read, so bytes go out singly."""
 
     usb_chunk = 1
+    inline_bytes = 448
 
     def chip_temp(self):
         """RP2040 data sheet 4.9.5: T = 27 - (V - 0.706) / 0.001721, here in hundredths of a degree."""

@@ -12,6 +12,12 @@ class HAL(base.HAL):
     """A virtual board: USB and UART are pseudo-terminals that take a whole frame when they take a byte."""
 
     usb_chunk = 240
+    inline_bytes = 448
+
+    def raw_flash(self):
+        """Blocks of the flash image behind the file system's."""
+        flash = machine.raw_flash
+        return (flash, flash.ioctl(4, 0), 256) if flash else None
 
     def wdt_release(self) -> None:
         """Stop the watchdog; the virtual one can be."""

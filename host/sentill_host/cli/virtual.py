@@ -27,6 +27,7 @@ def up(
     board: Annotated[str, typer.Option(help="Board id.")] = "SIM",
     heap: Annotated[str, typer.Option(help="Size of the heap.")] = "192K",
     flash: Annotated[str, typer.Option(help="Size of the flash file system.")] = api.FLASH,
+    raw: Annotated[str, typer.Option(help="Size of the flash beside it, for keys and journal; 0 for none.")] = api.RAW,
     scenario: Annotated[
         Path | None, typer.Option(help="TOML file of what happens to the hardware, and when.", show_default=False)
     ] = None,
@@ -39,7 +40,7 @@ def up(
 ) -> None:
     """Start boards in the background and show their ports. Flash images left in the directory are used again."""
     where = (directory or api.default_directory()).absolute()
-    settings = api.settings(n, board, heap, flash, usb, paced)
+    settings = api.settings(n, board, heap, flash, usb, paced, raw)
     text = api.read_scenario(scenario)
     process = api.launch(where, settings, text, detached=not foreground)
     try:

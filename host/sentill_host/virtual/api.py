@@ -27,6 +27,7 @@ from sentill_host.virtual.supervisor import RUNTIME, Config, process_start
 MOST_BOARDS = 512
 START_S = 60.0
 STOP_S = 30.0
+RAW = "344K"  # two blocks for keys, 84 for a journal of 5,000 records
 FLASH = "1408K"  # what MicroPython leaves for files on a Raspberry Pi Pico
 _LEAST_HEAP, _LEAST_FLASH = 32 << 10, 64 << 10
 _MAIN = "import sys; sys.path[:0] = [{!r}]; from sentill_host.virtual.supervisor import main; main()"
@@ -93,8 +94,8 @@ class VirtualBoards:
 
     A supervisor process runs them; it ends, and removes its files, when the context ends or this process dies, however
     that happens. Without `directory` everything is temporary; with one the flash images are kept in it and used again.
-    `heap` and `flash` are sizes ("192K"); `usb` is "uart_bridge" or "usb_cdc" (see board.Settings); `scenario` is the
-    path of a scenario file; `paced` makes the ports as slow as wires.
+    `heap`, `flash` (of the file system) and `raw` (beside it) are sizes ("192K"); `usb` is "uart_bridge" or "usb_cdc"
+    (see board.Settings); `scenario` is the path of a scenario file; `paced` makes the ports as slow as wires.
 
     Entering raises PlatformError where virtual boards cannot run, UsageError for wrong arguments or a directory in use.
     """
@@ -108,10 +109,11 @@ class VirtualBoards:
         scenario: str | Path | None = None,
         *,
         flash: str = FLASH,
+        raw: str = RAW,
         usb: str = "uart_bridge",
         paced: bool = False,
     ):
-        self._settings = settings(n, board, heap, flash, usb, paced)
+        self._settings = settings(n, board, heap, flash, usb, paced, raw)
         self._given = Path(dir).absolute() if dir is not None else None
         self._scenario = read_scenario(scenario)
         self._process: subprocess.Popen[bytes] | None = None
@@ -146,7 +148,7 @@ class VirtualBoards:
             shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def settings(n: int, board: str, heap: str, flash: str, usb: str, paced: bool) -> list[Settings]:
+def settings(n: int, board: str, heap: str, flash: str, usb: str, paced: bool, raw: str = RAW) -> list[Settings]:
     """Settings of boards sim0, sim1, ... Raises UsageError for what cannot be."""
     if not 1 <= n <= MOST_BOARDS:
         raise UsageError(f"cannot run {n} boards", f"1 to {MOST_BOARDS}")
@@ -156,9 +158,11 @@ def settings(n: int, board: str, heap: str, flash: str, usb: str, paced: bool) -
     if usb not in ("uart_bridge", "usb_cdc"):
         raise UsageError(f"unknown kind of USB port {usb!r}", "uart_bridge or usb_cdc")
     heap_bytes, flash_bytes = _size(heap, "heap", _LEAST_HEAP), _size(flash, "flash", _LEAST_FLASH)
-    if flash_bytes % BLOCK_BYTES:
-        raise UsageError(f"flash of {flash} is not a multiple of {BLOCK_BYTES} bytes")
-    return [Settings(f"sim{i}", heap_bytes, flash_bytes, usb, paced) for i in range(n)]
+    raw_bytes = _size(raw, "raw flash", 0)
+    for size in (flash_bytes, raw_bytes):
+        if size % BLOCK_BYTES:
+            raise UsageError(f"flash of {size} bytes is not a multiple of {BLOCK_BYTES}")
+    return [Settings(f"sim{i}", heap_bytes, flash_bytes, usb, paced, raw_bytes) for i in range(n)]
 
 
 def read_scenario(path: str | Path | None) -> str:

@@ -41,6 +41,7 @@ class Settings:
     flash_bytes: int
     usb: str = "uart_bridge"
     paced: bool = False
+    raw_bytes: int = 0  # of the flash region beside the file system
 
 
 class VirtualBoard:
@@ -65,11 +66,15 @@ class VirtualBoard:
         self.directory = directory
         directory.mkdir(exist_ok=True)
         self.image = directory / "flash.img"
-        blocks = settings.flash_bytes // BLOCK_BYTES
-        if not self.image.exists() or self.image.stat().st_size != blocks * BLOCK_BYTES:
+        size = settings.flash_bytes + settings.raw_bytes
+        if not self.image.exists() or self.image.stat().st_size != size:
             with open(self.image, "wb") as image:
-                image.truncate(blocks * BLOCK_BYTES)
-        self.hardware = Hardware(settings.name, blocks)
+                image.truncate(settings.flash_bytes)
+                image.seek(settings.flash_bytes)
+                image.write(b"\xff" * settings.raw_bytes)
+        self.hardware = Hardware(
+            settings.name, settings.flash_bytes // BLOCK_BYTES, settings.raw_bytes // BLOCK_BYTES
+        )
         self.usb = Port(loop, openings, directory / "usb", self._from_usb, self._usb_room)
         self.uart = Port(loop, openings, directory / "uart", self._from_uart, self._uart_room)
         self.state = "off"

@@ -19,11 +19,12 @@ TORN = ("none", "half", "random")
 class Hardware:
     """One board's page."""
 
-    def __init__(self, name: str, flash_blocks: int):
+    def __init__(self, name: str, flash_blocks: int, raw_blocks: int = 0):
         self.fd = make_page()
         self._page = mmap.mmap(self.fd, page.SIZE)
         self._put("I", page.MAGIC, page.MAGIC_VALUE)
         self._put("I", page.FLASH_BLOCKS, flash_blocks)
+        self._put("I", page.RAW_BLOCKS, raw_blocks)
         self._put("I", page.CUT_LEFT, page.CUT_OFF)
         self._page[page.UID : page.UID + 8] = hashlib.sha256(name.encode()).digest()[:8]
         self.power_up()

@@ -44,7 +44,9 @@ def _sentill_boot():
 
     for name in ("bridge", "nor", "page"):
         del sys.modules[name]
-    flash = nor.Flash()
+    size = bridge.u32(page.FLASH_BLOCKS)
+    flash = nor.Flash(0, size)
+    machine.raw_flash = nor.Raw(size, bridge.u32(page.RAW_BLOCKS))
     sizes = {"readsize": 32, "progsize": nor.PROGRAM, "lookahead": 32}
     try:
         volume = vfs.VfsLfs2(flash, **sizes)
@@ -59,7 +61,7 @@ def _sentill_boot():
     sys.path[:] = ["", ".frozen", "/lib"]
     sys.argv[:] = []
     skip_main = bridge.u32(page.BOOT_FLAGS) & page.SKIP_MAIN
-    del Onboard, machine, volume, flash, nor, sizes, name
+    del Onboard, machine, volume, flash, nor, size, sizes, name
     gc.collect()
     bridge.tell("ready")
     for path in ("boot.py",) if skip_main else ("boot.py", "main.py"):

@@ -14,6 +14,9 @@ WDT_RESET = page.WDT_RESET
 DEEPSLEEP_RESET = page.DEEPSLEEP_RESET
 SOFT_RESET = page.SOFT_RESET
 
+raw_flash = None
+"""A block device over the flash blocks beside the file system, as `esp32.Partition` is; set at power-on."""
+
 _frequency_hz = 125_000_000
 
 

@@ -11,16 +11,17 @@ PROGRAM = 256
 
 
 class Flash:
-    """Block device with the extended interface littlefs wants."""
+    """Block device with the extended interface littlefs wants: `blocks` blocks of the image from block `first`."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: int, blocks: int) -> None:
         self._file = open(page.FD_FLASH, "r+b")
-        self._blocks = bridge.u32(page.FLASH_BLOCKS)
+        self._first = first
+        self._blocks = blocks
         self._erased = b"\xff" * 512
 
     def readblocks(self, block: int, buffer, offset: int = 0) -> None:
         """Fill `buffer` from `offset` bytes into `block`."""
-        self._file.seek(block * BLOCK + offset)
+        self._file.seek((self._first + block) * BLOCK + offset)
         self._file.readinto(buffer)
 
     def writeblocks(self, block: int, buffer, offset=None) -> None:
@@ -30,9 +31,9 @@ class Flash:
             offset = 0
         length = len(buffer)
         if not bridge.u32(page.CUT_LEFT):
-            self._write(block * BLOCK + offset, buffer, _torn(length))
+            self._write(block, offset, buffer, _torn(length))
             bridge.perish("cut")
-        self._write(block * BLOCK + offset, buffer, length)
+        self._write(block, offset, buffer, length)
         bridge.add_u32(page.PROGRAMS, 1)
         bridge.add_u32(page.PROGRAMMED, length)
         _spend()
@@ -46,7 +47,7 @@ class Flash:
         if operation == 6:
             cut = not bridge.u32(page.CUT_LEFT)
             left = _torn(BLOCK) if cut else BLOCK
-            self._file.seek(argument * BLOCK)
+            self._file.seek((self._first + argument) * BLOCK)
             while left > 0:
                 left -= self._file.write(self._erased if left >= 512 else self._erased[:left])
             if cut:
@@ -55,9 +56,19 @@ class Flash:
             _spend()
         return 0
 
-    def _write(self, position: int, buffer, length: int) -> None:
-        self._file.seek(position)
+    def _write(self, block: int, offset: int, buffer, length: int) -> None:
+        self._file.seek((self._first + block) * BLOCK + offset)
         self._file.write(memoryview(buffer)[:length])
+
+
+class Raw(Flash):
+    """Flash that no file system uses. As on the chip, programming only clears bits: 0xff leaves what is there."""
+
+    def _write(self, block: int, offset: int, buffer, length: int) -> None:
+        there = bytearray(len(buffer))
+        self.readblocks(block, there, offset)
+        both = int.from_bytes(there, "little") & int.from_bytes(buffer, "little")
+        super()._write(block, offset, both.to_bytes(len(there), "little"), length)
 
 
 def _spend() -> None:

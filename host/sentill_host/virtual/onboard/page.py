@@ -6,8 +6,9 @@ numbers are little-endian and aligned. The supervisor zeroes nothing at a reset,
     0     u32  MAGIC
     4     u32  RESET_CAUSE   cause of the last reset, as machine.reset_cause() returns it
     8     u32  BOOT_FLAGS    bit 0: main.py is skipped (soft reset from the raw REPL)
-    12    u32  FLASH_BLOCKS  size of the flash in blocks of 4096 bytes
+    12    u32  FLASH_BLOCKS  size of the file system's flash in blocks of 4096 bytes
     16    8 B  UID           machine.unique_id()
+    24    u32  RAW_BLOCKS    flash blocks behind it that the file system does not use
     32    u32  CUT_LEFT      programs and erases the flash still completes before the power fails; CUT_OFF: no cut
     36    u32  CUT_TORN      what the failing write leaves: 0 nothing, 1 its first half, 2 a random part
     40    u32  CUT_SEED      seed of the random part
@@ -31,6 +32,7 @@ RESET_CAUSE = 4
 BOOT_FLAGS = 8
 FLASH_BLOCKS = 12
 UID = 16
+RAW_BLOCKS = 24
 CUT_LEFT = 32
 CUT_TORN = 36
 CUT_SEED = 40
