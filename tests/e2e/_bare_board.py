@@ -21,6 +21,31 @@ class Board:
     UART = None
 
 
+class Raw:
+    # Flash beside the file system: a file whose bits are only cleared by programming, until they are erased.
+    def __init__(self, path, blocks):
+        self.file = open(path, "r+b")
+        self.blocks = blocks
+
+    def readblocks(self, block, buffer, offset=0):
+        self.file.seek(block * 4096 + offset)
+        self.file.readinto(buffer)
+
+    def writeblocks(self, block, data, offset=0):
+        there = bytearray(len(data))
+        self.readblocks(block, there, offset)
+        both = int.from_bytes(there, "little") & int.from_bytes(data, "little")
+        self.file.seek(block * 4096 + offset)
+        self.file.write(both.to_bytes(len(data), "little"))
+
+    def ioctl(self, operation, argument):
+        if operation == 6:
+            self.file.seek(argument * 4096)
+            for _ in range(16):
+                self.file.write(b"\xff" * 256)
+        return self.blocks if operation == 4 else 0
+
+
 class HAL(base.HAL):
     root = root
     usb_chunk = 240
@@ -29,6 +54,10 @@ class HAL(base.HAL):
     def open_uart(self, baud):
         port = open(int(line), "r+b")
         return stream.Stream(port, port, 240, True)
+
+    def raw_flash(self):
+        blocks = os.stat(root + "raw.img")[6] // 4096
+        return Raw(root + "raw.img", blocks), blocks, 256
 
     def uid(self):
         return "0123456789abcdef"

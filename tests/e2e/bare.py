@@ -15,6 +15,7 @@ from sentill import protocol
 from sentill_host.telemetry import Decoder, Frame, Text
 from tests.interpreters import DEVICE, unix_command
 
+RAW_BLOCKS = 8  # two for keys, six for the journal
 _SCRIPT = Path(__file__).with_name("_bare_board.py")
 
 
@@ -91,9 +92,12 @@ class Line:
 
 
 class BareNode:
-    """A context manager that runs the node; `usb` and `uart` are its lines. `first` is Python to run on it before."""
+    """A context manager that runs the node; `usb` and `uart` are its lines. `first` is Python to run on it before.
 
-    def __init__(self, root: Path, heap: str = "192K", first: str = "", device: Path = DEVICE):
+    Compiling the sources on the node takes more heap than the 192 KB that do for the deployed bytecode.
+    """
+
+    def __init__(self, root: Path, heap: str = "256K", first: str = "", device: Path = DEVICE):
         self._root = root
         self._heap = heap
         self._first = first
@@ -103,6 +107,9 @@ class BareNode:
         (self._root / "channels.jsonl").write_text("".join(json.dumps(channel) + "\n" for channel in CHANNELS))
         mine, theirs = socket.socketpair()
         theirs.setblocking(False)
+        raw = self._root / "raw.img"
+        if not raw.exists():
+            raw.write_bytes(b"\xff" * 4096 * RAW_BLOCKS)
         arguments = ["-X", f"heapsize={self._heap}", "-i", str(_SCRIPT)]
         arguments += [str(self._device), f"{self._root}/", str(theirs.fileno())]
         self.process = subprocess.Popen(

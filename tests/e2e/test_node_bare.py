@@ -42,7 +42,7 @@ def test_it_says_who_it_is(node: BareNode) -> None:
 
 def test_verdict(node: BareNode) -> None:
     fields = node.uart.verdict(1, t=1000, amt=1500, pm=1200, pn=20, ph=0)
-    assert list(fields) == ["q", "ref", "v", "s", "tr", "td", "m", "why", "us"]
+    assert list(fields) == ["q", "ref", "v", "s", "tr", "td", "m", "why", "us", "j"]
     assert fields["v"] in ("approve", "review", "decline") and fields["tr"] <= fields["td"] and fields["us"] > 0
     other = node.uart.verdict(2, t=1001, amt=1500)
     assert other["m"] != fields["m"], "a request without a profile is judged by the other model"
