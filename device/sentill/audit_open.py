@@ -66,17 +66,23 @@ def note_start(audit, facts, faults) -> None:
     for part in faults:
         audit.note(journal.ERROR, [("fault", part)])
     known = " ".join(["%s=%s" % fact for fact in facts]).encode()
-    was = node.store.load(_KNOWN)
+    was = bytearray()
+
+    def restore(readinto, size):
+        was.extend(bytes(min(size, journal.MAX_PAYLOAD)))
+        readinto(was)
+
+    node.attempt("state", node.store.load, _KNOWN, restore)
     if was == known:
         return
-    before = was.split(b" ") if was else []
+    before = bytes(was).split(b" ")
     for fact in known.split(b" "):
         if fact not in before:
             name = fact[:2]
             kind = journal.SOFTWARE if name == b"sw" else journal.CONFIG if name == b"cf" else journal.MODEL
             audit.record(kind, fact)
     try:
-        node.store.save(_KNOWN, known)
+        node.store.save(_KNOWN, lambda write: write(known))
     except OSError as error:
         node.report("journal", error)
 
