@@ -156,7 +156,9 @@ def load(path: str) -> tuple:
     """
     try:
         with open(path, "rb") as file:
-            data = file.read(_MAX_BYTES + 1)
+            size = file.seek(0, 2)  # read() would take a buffer of all it may read
+            file.seek(0)
+            data = file.read(min(size, _MAX_BYTES + 1))
     except OSError:
         raise ConfigError("missing", "no configuration in " + path)
     return parse(data), "%08x" % crc32(data)
