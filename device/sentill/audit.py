@@ -8,7 +8,7 @@ from . import journal
 from .compat import borrow
 from .errors import SentillError, StorageError
 
-WINDOW = 8  # records that may wait to be kept together
+WINDOW = 4  # records that may wait to be kept together: a page of raw flash, mostly
 _ERRORS = (OSError, MemoryError, SentillError)
 
 
