@@ -20,7 +20,7 @@ BASE = {"compat", "crypto", "errors", "files", "flash"}
 FAMILIES = {
     **dict.fromkeys(("channel", "detector", "rul"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
-    **dict.fromkeys(("audit", "commands", "port", "setup", "store", "terminal", "vitals"), "node"),
+    **dict.fromkeys(("audit", "blink", "commands", "port", "setup", "store", "terminal", "vitals"), "node"),
 }
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic
 HARDWARE = {"machine", "esp", "esp32", "rp2", "network", "neopixel", "onewire", "bluetooth"}

@@ -4,3 +4,4 @@ ID = "SIM"
 PORT = "sim"
 UART = {"id": 1}
 I2C = {"id": 0}
+LIGHT = 25

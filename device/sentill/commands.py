@@ -82,6 +82,13 @@ def _reboot(node, port, fields):
     return []
 
 
+def _blink(node, port, fields):
+    from .blink import start
+
+    start(node.hal, argument(fields, "n", 1, 60) if "n" in fields else 10)
+    return []
+
+
 # Name: function, whether the terminal may ask too.
 COMMANDS = {
     "identify": (_identify, True),
@@ -89,6 +96,7 @@ COMMANDS = {
     "set-time": (_set_time, True),
     "set-rate": (_set_rate, False),
     "audit": (_audit, False),
+    "blink": (_blink, False),
     "count": (_count, True),
     "maintenance": (_maintenance, False),
     "reboot": (_reboot, False),

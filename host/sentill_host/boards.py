@@ -3,6 +3,7 @@
 In a checkout the folders lie at the root of the repository; in an installed wheel under `sentill_host/_data`.
 """
 
+import runpy
 import tomllib
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -30,6 +31,12 @@ class Board:
     def pins(self) -> Path:
         """The board's pin file, copied to `/board.py`."""
         return self.directory / "board.py"
+
+    @property
+    def light(self) -> int | str | None:
+        """Pin of the board's own light, as machine.Pin takes it; None when it has none."""
+        pin: int | str | None = runpy.run_path(str(self.pins)).get("LIGHT")
+        return pin
 
     @property
     def usb_ids(self) -> list[tuple[int, int]]:

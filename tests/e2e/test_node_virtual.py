@@ -13,6 +13,7 @@ import pytest
 from sentill import protocol
 from sentill_host.client import NodeClient, await_identity
 from sentill_host.deploy import deploy_one
+from sentill_host.errors import LinkError
 from sentill_host.link import Link
 from sentill_host.telemetry import Frame
 from sentill_host.virtual import VirtualBoards
@@ -72,6 +73,23 @@ def test_identity_after_deployment(board: Board) -> None:
     with Link(board.usb) as link:
         fields = identity(NodeClient(link))
     assert fields["board"] == "SIM" and fields["rst"] != "unknown" and "faults" not in fields, fields
+
+
+def test_the_light_blinks_beside_the_work(board: Board) -> None:
+    with Link(board.usb) as link, Link(board.uart) as line:
+        client = NodeClient(link)
+        identity(client)
+        client.command("blink", n=3)
+        seen = set()
+
+        def both() -> bool:
+            seen.add(board.control("get", names=["pin.25"])["values"]["pin.25"])
+            return seen >= {0, 1}
+
+        until(both)
+        assert verdict(NodeClient(line), 41)["ref"] == 41
+        with pytest.raises(LinkError, match="refuses 'blink'"):
+            client.command("blink", n=1000)
 
 
 def test_mpremote_takes_over_while_frames_flow(board: Board, tmp_path: Path) -> None:

@@ -75,6 +75,11 @@ class HAL:
         """The arguments of machine.UART for the board's `wiring` {"id": n, "tx": pin, "rx": pin}."""
         return {key: value if key == "id" else machine.Pin(value) for key, value in wiring.items()}
 
+    def light(self):
+        """The board's own light as a pin, None when it has none."""
+        pin = getattr(self.board, "LIGHT", None)
+        return None if pin is None else machine.Pin(pin, machine.Pin.OUT)
+
     def uid(self) -> str:
         """The chip's unique id in hex."""
         return hexlify(machine.unique_id()).decode()
