@@ -35,15 +35,18 @@ class Request:
         self._buf = b""
         self._scan = (native("wire_viper") or wire).scan_request
 
+    def scan(self, reader) -> bool:
+        """Read the frame that `reader` has found, if it is a plain request; otherwise `parse` tells what it is."""
+        self._buf = reader.buf
+        return self._scan(reader.buf, reader.start, reader.end, self.fields) == 1
+
     def parse(self, reader, guard) -> None:
         """Read the frame that `reader` has found. `guard(bytes)` tells whether bytes hold what may not enter.
 
         Raises FrameError: "pan", "json", "field" (missing or of the wrong type), "amount" or "range" (out of range),
         "card".
         """
-        if self._scan(reader.buf, reader.start, reader.end, self.fields):
-            self._buf = reader.buf
-        else:
+        if not self.scan(reader):
             self._judge(reader.object(), guard)
 
     def _judge(self, data, guard):
@@ -99,68 +102,60 @@ def is_token(text: str) -> bool:
     return True
 
 
+# The beginning of a verdict by its code, and its end: see wire.fill.
+_HEAD = '#T {"q":\x01,"ref":\x0a,"v":"%s","s":\x03,"tr":\x04,"td":\x05,"m":"\0'
+_HEADS = [(_HEAD % word).encode() for word in ("approve", "review", "decline")]
+_END = b'","us":\x06}*\0'
+_END_RECORD = b'","us":\x06,"j":\x07}*\0'
+
+
 class Verdict:
-    """Writes verdict frames into `buf`; `view[:n]` of the last one is what goes out."""
+    """Writes verdict frames into `buf`; `view[:n]` of the last one is what goes out.
+
+    The methods are cut so that a frame stays within eleven locals and stack slots: MicroPython takes larger ones from
+    the heap.
+    """
 
     def __init__(self):
         self.buf = bytearray(MAX)
         self.view = memoryview(self.buf)
         self.put = 0
         kernels = native("wire_viper") or wire
-        self._int = kernels.put_int
+        self._fill = kernels.fill
         self._copy = kernels.put
         self._hex = kernels.put_hex
-        self._thresholds = b""
+        self._numbers = kernels.numbers(7)
         self._at = 0
-        self._copy(self.buf, 0, b'#T {"q":', 8)
 
-    def begin(self, q: int, ref: int, word: bytes, score: int) -> None:
-        """Start a verdict: the frame count, the request's ref, b"approve", b"review" or b"decline", and the score."""
-        buf = self.buf
-        copy = self._copy
-        at = self._int(buf, 8, q)
-        at = copy(buf, at, b',"ref":', 7)
-        at = self._int(buf, at, ref)
-        at = copy(buf, at, b',"v":"', 6)
-        at = copy(buf, at, word, len(word))
-        at = copy(buf, at, b'","s":', 6)
-        self._at = self._int(buf, at, score)
+    def begin(self, q: int, ref: int, score: int, review: int, decline: int) -> None:
+        """Start a verdict: the frame count, the request's ref, the score and the thresholds used."""
+        numbers = self._numbers
+        numbers[0] = q
+        numbers[1] = ref
+        numbers[2] = score
+        numbers[3] = review
+        numbers[4] = decline
 
-    def model(self, review: int, decline: int, model_id: bytes) -> None:
-        """Add the thresholds used and the model's id (ASCII, up to 16 bytes)."""
-        buf = self.buf
-        copy = self._copy
-        at = copy(buf, self._at, b',"tr":', 6)
-        at = self._int(buf, at, review)
-        at = copy(buf, at, b',"td":', 6)
-        at = self._int(buf, at, decline)
-        at = copy(buf, at, b',"m":"', 6)
-        at = copy(buf, at, model_id, len(model_id))
-        self._at = copy(buf, at, b'","why":"', 9)
-        self.put = self._at
+    def model(self, code: int, model_id: bytes) -> None:
+        """Add the verdict (0 approve, 1 review, 2 decline) and the model's id (ASCII, up to 16 bytes)."""
+        self._at = self._fill(self.buf, 0, _HEADS[code], self._numbers)
+        self._at = self._copy(self.buf, self._at, model_id, len(model_id))
+        self._at = self.put = self._copy(self.buf, self._at, b'","why":"', 9)
 
     def reason(self, code: bytes) -> None:
         """Add a reason code (ASCII); one that has no room is left out."""
         at = self._at
-        n = len(code)
-        if at + n - self.put > _WHY_MAX:
+        if at + len(code) - self.put > _WHY_MAX:
             return
         if at > self.put:
             self.buf[at] = 44
             at += 1
-        self._at = self._copy(self.buf, at, code, n)
+        self._at = self._copy(self.buf, at, code, len(code))
 
     def end(self, us: int, record: int = -1) -> int:
         """Close the frame with the latency `us`, microseconds, and its `record` (-1: none); returns its length."""
-        buf = self.buf
-        at = self._copy(buf, self._at, b'","us":', 7)
-        at = self._int(buf, at, us)
-        if record >= 0:
-            at = self._copy(buf, at, b',"j":', 5)
-            at = self._int(buf, at, record)
-        buf[at] = 125
-        buf[at + 1] = 42
-        at = self._hex(buf, at + 2, crc32(self.view[1 : at + 1]))
-        buf[at] = 13
-        buf[at + 1] = 10
-        return at + 2
+        self._numbers[5] = us
+        self._numbers[6] = record
+        us = self._fill(self.buf, self._at, _END if record < 0 else _END_RECORD, self._numbers)
+        record = crc32(self.view[1 : us - 1])
+        return self._hex(self.buf, us, record)

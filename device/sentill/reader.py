@@ -17,7 +17,6 @@ from .protocol import MAX
 _MAX = const(240)
 _TAIL = const(9)
 _SLACK = const(8)  # kernels may read this far past a frame
-_HASH = const(35)
 _STAR = const(42)
 _COUNT_MAX = const(0x3FFFFFFF)
 
@@ -43,6 +42,7 @@ class FrameReader:
         self.too_long = 0
         kernels = native("wire_viper") or wire
         self._find = kernels.find_byte
+        self._start = kernels.find_start
         self._same = kernels.same_hex
 
     def window(self):
@@ -100,22 +100,26 @@ class FrameReader:
             end -= 1
         if end == low:
             return 0
-        star = end - _TAIL
+        end -= _TAIL
         damaged = False
-        at = self._find(buf, low, end, _HASH)
-        while at >= 0 and star - at >= 5:
-            if buf[at + 2] == 32 and 65 <= buf[at + 1] <= 90 and buf[at + 3] == 123:
-                if buf[star] == _STAR and self._same(buf, star + 1, crc32(self._view[at + 1 : star])):
-                    self.start = at + 3
-                    self.end = star
-                    return buf[at + 1]
-                damaged = True
-            at = self._find(buf, at + 1, end, _HASH)
+        at = self._start(buf, low, end)
+        while at >= 0:
+            if buf[end] == _STAR and self._sound(at, end):
+                self.start = at + 3
+                self.end = end
+                return buf[at + 1]
+            damaged = True
+            at = self._start(buf, at + 1, end)
         if damaged:
             self.bad_crc = _more(self.bad_crc)
         else:
             self.garbage = _more(self.garbage)
         return 0
+
+    def _sound(self, at: int, star: int) -> int:
+        # Whether the checksum behind `star` is that of the frame from `at` on.
+        crc = crc32(self._view[at + 1 : star])
+        return self._same(self.buf, star + 1, crc)
 
     def object(self) -> bytes:
         """A copy of the object of the frame `next` found, for `protocol.parse_fields`."""

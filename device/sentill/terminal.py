@@ -3,12 +3,19 @@
 from binascii import unhexlify
 from struct import pack
 
-from . import journal, protocol, wire
+from . import journal, protocol
 from .compat import const, ticks_diff, ticks_us
 from .errors import FrameError, SentillError
 from .exchange import Request, Verdict, is_int
 
-_WORDS = (b"approve", b"review", b"decline")
+# Slots of a request, as in wire.py: a constant costs nothing where a look-up would.
+_Q = const(0)
+_REF = const(1)
+_T = const(2)
+_AMT = const(3)
+_PM = const(4)
+_PN = const(5)
+_PH = const(6)
 _REVIEW = const(1)
 _NO_MODEL = b"no_model"
 _MAX_COUNT = const(0x3FFFFFFF)
@@ -28,6 +35,7 @@ class Terminal:
         self.token = token
         self.guard = guard
         self.verdicts = [0, 0, 0]
+        self.code = 0  # of the latest verdict
         self.frauds = 0
         self.refused = 0
         self.busy = False  # inside the assessor: an interrupt now leaves its history half changed
@@ -39,62 +47,62 @@ class Terminal:
 
         Raises what the assessor raises, after an answer with the code "crash".
         """
-        request = self._request
-        fields = request.fields
-        try:
-            request.parse(port.reader, self.guard)
-        except FrameError as error:
-            # A PAN cannot be in here: integers of 32 bits have at most 10 digits.
-            self._refuse(port, fields[wire.Q], error, fields[wire.REF])
+        if not self._request.scan(port.reader) and not self._parse(port):
             return
-        port.sequence.seen(fields[wire.Q])
+        port.sequence.seen(self._request.fields[_Q])
         try:
-            code = self._assess(fields, port.next_q())
+            self._assess(port, self._request.fields)
         except Exception:
-            self.busy = False
-            self._refuse(
-                port, fields[wire.Q], SentillError("crash", "the request could not be judged"), fields[wire.REF]
-            )
+            self._crashed(port)
             raise
-        verdict = self._verdict
-        record = self.audit.next()
-        port.put(verdict.view, verdict.end(ticks_diff(ticks_us(), started_us), record))
-        self._record(fields, code)
-        count = self.verdicts
-        if count[code] < _MAX_COUNT:
-            count[code] += 1
+        self._send(port, started_us)
+        self._record(self._request.fields, self.code)
+        if self.verdicts[self.code] < _MAX_COUNT:
+            self.verdicts[self.code] += 1
 
-    def _assess(self, f, q):
+    # The way of a plain request is cut so that every frame stays within eleven locals, stack slots and exception
+    # blocks: MicroPython takes larger ones from the heap.
+
+    def _assess(self, port, f) -> None:
         # Assesses the request and writes all of the verdict but its end.
         assessor = self.assessor
-        verdict = self._verdict
         if assessor is None:
-            verdict.begin(q, f[wire.REF], _WORDS[_REVIEW], 0)
-            verdict.model(0, 0, b"")
-            verdict.reason(_NO_MODEL)
-            return _REVIEW
-        ref = f[wire.REF]
+            self._verdict.begin(port.next_q(), f[_REF], 0, 0, 0)
+            self._verdict.model(_REVIEW, b"")
+            self._verdict.reason(_NO_MODEL)
+            self.code = _REVIEW
+            return
         self.busy = True
-        code = assessor.assess(ref, f[wire.T], f[wire.AMT], f[wire.PM], f[wire.PN], f[wire.PH])
+        self.code = self._ask(f)
         self.busy = False
-        verdict.begin(q, ref, _WORDS[code], assessor.score)
-        verdict.model(assessor.review, assessor.decline, assessor.model)
+        self._verdict.begin(port.next_q(), f[_REF], assessor.score, assessor.review, assessor.decline)
+        self._verdict.model(self.code, assessor.model)
+        self._reasons(assessor.reasons, assessor.n_reasons)
+
+    def _reasons(self, codes, n: int) -> None:
         i = 0
-        while i < assessor.n_reasons:
-            verdict.reason(assessor.reasons[i])
+        while i < n:
+            self._verdict.reason(codes[i])
             i += 1
-        return code
+
+    def _ask(self, f) -> int:
+        return self.assessor.assess(f[_REF], f[_T], f[_AMT], f[_PM], f[_PN], f[_PH])
+
+    def _send(self, port, started_us) -> None:
+        # The latency goes into the frame, so its end comes last.
+        started_us = self._verdict.end(ticks_diff(ticks_us(), started_us), self.audit.next())
+        port.put(self._verdict.view, started_us)
 
     def _record(self, f, code):
         # Behind the verdict, which does not wait for it.
         assessor = self.assessor
         token = self.token(self._request.token())[:8]
         if assessor is None:
-            head = pack(journal.VERDICT_FORMAT, f[wire.REF], f[wire.AMT], 0, code, b"", token)
+            head = pack(journal.VERDICT_FORMAT, f[_REF], f[_AMT], 0, code, b"", token)
             self.audit.record(journal.VERDICT, head + _NO_MODEL)
             return
         model = unhexlify(assessor.model)
-        head = pack(journal.VERDICT_FORMAT, f[wire.REF], f[wire.AMT], assessor.score, code, model, token)
+        head = pack(journal.VERDICT_FORMAT, f[_REF], f[_AMT], assessor.score, code, model, token)
         if code:
             head += b",".join(assessor.reasons[: assessor.n_reasons])
         self.audit.record(journal.VERDICT, head[: journal.MAX_PAYLOAD])
@@ -120,6 +128,23 @@ class Terminal:
             self.frauds += 1
         self.audit.note(journal.FEEDBACK, [("ref", ref)])
         port.send("R", [("re", port.asked), ("ok", True)])
+
+    def _parse(self, port) -> bool:
+        # What is no plain request: right all the same, or refused.
+        try:
+            self._request.parse(port.reader, self.guard)
+        except FrameError as error:
+            # A PAN cannot be in here: integers of 32 bits have at most 10 digits.
+            self._refuse_request(port, error)
+            return False
+        return True
+
+    def _crashed(self, port) -> None:
+        self.busy = False
+        self._refuse_request(port, SentillError("crash", "the request could not be judged"))
+
+    def _refuse_request(self, port, error) -> None:
+        self._refuse(port, self._request.fields[_Q], error, self._request.fields[_REF])
 
     def _refuse(self, port, q, error, ref):
         if self.refused < _MAX_COUNT:

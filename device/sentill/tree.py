@@ -84,6 +84,9 @@ class Model:
         self._w = array("i", bytes(4 * (start + self.n_trees + 2)))
         self._leaf = memoryview(self._w)[start : start + self.n_trees]
         self._out = array("i", bytes(4 * self.n_outputs))
+        # After `explain`: () -> index of the reason that raised the score most, or -1 if none (left) did. Each call
+        # names the next one, for its weight becomes 0; of equal ones the first comes first.
+        self.next_reason = kernels.taker(self._w, len(self.reasons))
         if not self._by_tree:
             kernels.leaves(words, self.typical, self.forest, self._leaf)
             for i in range(n):
@@ -195,13 +198,6 @@ class Model:
     def weight(self, i: int) -> int:
         """What reason `i` (an index into `reasons`) added to the score, after `explain`; 0 once it has been named."""
         return self._w[i] if 0 <= i < len(self.reasons) else 0
-
-    def next_reason(self) -> int:
-        """After `explain`: index of the reason that raised the score most, or -1 if none (left) did.
-
-        Each call names the next one, for its weight is set to 0. Of equal ones the first comes first.
-        """
-        return self._kernels.take(self._w, len(self.reasons))
 
     def path(self, x, tree: int, out) -> int:
         """Write to `out` the features asked in `tree` (0..n_trees-1) from the root on; return how many there are.

@@ -346,14 +346,18 @@ def path(m, x, t: int, tree: int, out) -> int:
     return n
 
 
-def take(w, n: int) -> int:
-    """Index of the first of the largest positive values among the first `n` of `w`, which becomes 0; -1 without one."""
-    best = -1
-    most = 0
-    for i in range(n):
-        if w[i] > most:
-            most = w[i]
-            best = i
-    if best >= 0:
-        w[best] = 0
-    return best
+def taker(w, n: int):
+    """Model.next_reason; the arguments are those of tree_viper.taker."""
+
+    def next_reason() -> int:
+        best = -1
+        most = 0
+        for i in range(n):
+            if w[i] > most:
+                most = w[i]
+                best = i
+        if best >= 0:
+            w[best] = 0
+        return best
+
+    return next_reason

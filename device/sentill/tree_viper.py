@@ -298,18 +298,25 @@ def check_perfect(nd: ptr16, t: int, end: int) -> int:
     return 0 if t == end else (i << 3) + 5
 
 
-@micropython.viper
-def take(w: ptr32, n: int) -> int:
-    """Index of the first of the largest positive values among the first `n` of `w`, which becomes 0; -1 without one."""
-    best = -1
-    most = 0
-    i = 0
-    while i < n:
-        # 64-bit loads do not extend the sign, so bit 30 tells it: weights are within ±2^30.
-        if not w[i] >> 30 & 1 and w[i] > most:
-            most = w[i]
-            best = i
-        i += 1
-    if best >= 0:
-        w[best] = 0
-    return best
+def taker(w, n: int):
+    """Model.next_reason: a function that returns the index of the first of the largest positive values among the first
+    `n` of `w`, an array('i'), and makes it 0; -1 without one."""
+
+    @micropython.viper
+    def next_reason() -> int:
+        values = ptr32(w)
+        end = int(n)
+        best = -1
+        most = 0
+        i = 0
+        while i < end:
+            # 64-bit loads do not extend the sign, so bit 30 tells it: weights are within ±2^30.
+            if not values[i] >> 30 & 1 and values[i] > most:
+                most = values[i]
+                best = i
+            i += 1
+        if best >= 0:
+            values[best] = 0
+        return best
+
+    return next_reason

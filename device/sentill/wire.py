@@ -8,6 +8,15 @@ and positions they have checked: a native kernel trusts its caller.
 Q, REF, T, AMT, PM, PN, PH, CARD, CARD_LEN, SLOTS = range(10)
 
 
+def find_start(buf, pos: int, star: int) -> int:
+    """First position from `pos` on where the frame before the asterisk at `star` may begin: `#A {`. -1 without one."""
+    while star - pos >= 5:
+        if buf[pos] == 35 and buf[pos + 2] == 32 and 65 <= buf[pos + 1] <= 90 and buf[pos + 3] == 123:
+            return pos
+        pos += 1
+    return -1
+
+
 def find_byte(buf, pos: int, end: int, byte: int) -> int:
     """Position of the first `byte` in buf[pos:end], or -1."""
     while pos < end:
@@ -23,17 +32,33 @@ def put(buf, pos: int, src, n: int) -> int:
     return pos + n
 
 
-def put_int(buf, pos: int, value: int) -> int:
-    """Write `value` (-2^30..2^32-1) in decimal to buf[pos:], up to 11 bytes; returns the position after it."""
-    text = b"%d" % value
-    buf[pos : pos + len(text)] = text
-    return pos + len(text)
+def numbers(n: int):
+    """Room for `n` integers that `fill` writes."""
+    return [0] * n
+
+
+def fill(buf, pos: int, form: bytes, values) -> int:
+    """Copy `form` up to its zero byte to buf[pos:]; returns the position after it. Bytes 1..15 stand for integers.
+
+    1..7 is `values[k - 1]`, from -2^30 on; 9..15 is `values[k - 9]`, 0..2^32-1; in decimal. `values` is from `numbers`.
+    """
+    for c in form:
+        if not c:
+            return pos
+        if c < 16:
+            text = b"%d" % values[(c & 7) - 1]
+            buf[pos : pos + len(text)] = text
+            pos += len(text)
+        else:
+            buf[pos] = c
+            pos += 1
+    return pos
 
 
 def put_hex(buf, pos: int, value: int) -> int:
-    """Write `value` (0..2^32-1) as 8 lower-case hex digits to buf[pos:]; returns the position after them."""
-    buf[pos : pos + 8] = b"%08x" % value
-    return pos + 8
+    """Write `value` (0..2^32-1) as 8 lower-case hex digits, CR and LF to buf[pos:]; returns the position after them."""
+    buf[pos : pos + 10] = b"%08x\r\n" % value
+    return pos + 10
 
 
 def same_hex(buf, pos: int, value: int) -> int:

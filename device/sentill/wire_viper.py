@@ -3,7 +3,18 @@
 Kept apart because native code is compiled per architecture. Arguments are trusted: positions lie within the buffers.
 """
 
+from array import array
+
 import micropython
+
+
+@micropython.viper
+def find_start(buf: ptr8, pos: int, star: int) -> int:
+    while star - pos >= 5:
+        if buf[pos] == 35 and buf[pos + 2] == 32 and buf[pos + 3] == 123 and buf[pos + 1] >= 65 and buf[pos + 1] <= 90:
+            return pos
+        pos += 1
+    return -1
 
 
 @micropython.viper
@@ -25,37 +36,50 @@ def put(buf: ptr8, pos: int, src: ptr8, n: int) -> int:
     return pos
 
 
+def numbers(n: int):
+    return array("i", bytes(4 * n))  # a value from 2^31 on is kept as its 32 bits
+
+
 @micropython.viper
-def put_int(buf: ptr8, pos: int, value: int) -> int:
-    # On 32 bits a value from 2^31 on arrives negative; what is meant to be negative is never below -2^30.
-    half = 1  # the constant 1 << 30 would be an object on 32 bits
-    half <<= 30
-    if value < 0 and value >= 0 - half:
-        buf[pos] = 45
-        pos += 1
-        value = 0 - value
-    start = pos
-    if value < 0 or value >= half:
-        # The last digit without an unsigned division.
-        tens = (value >> 1 & (half + (half - 1))) // 5
-        buf[pos] = 48 + value - tens * 10
-        pos += 1
-        value = tens
+def fill(buf: ptr8, pos: int, form: ptr8, values: ptr32) -> int:
+    most = 1  # 2^31-1, which as a constant would be an object on 32 bits
+    most = (most << 30) - 1 + (most << 30)
+    i = 0
     while True:
-        tens = value // 10
-        buf[pos] = 48 + value - tens * 10
-        pos += 1
-        value = tens
-        if value == 0:
-            break
-    end = pos - 1
-    while start < end:
-        c = buf[start]
-        buf[start] = buf[end]
-        buf[end] = c
-        start += 1
-        end -= 1
-    return pos
+        c = form[i]
+        i += 1
+        if c > 15:
+            buf[pos] = c
+            pos += 1
+            continue
+        if c == 0:
+            return pos
+        value = values[(c & 7) - 1]
+        if c < 8 and value >> 31 & 1:
+            buf[pos] = 45
+            pos += 1
+            value = 0 - value & most
+        start = pos
+        if value < 0:
+            # 32 bits take an integer from 2^31 on for negative; the last digit without an unsigned division.
+            tens = (value >> 1 & most) // 5
+            buf[pos] = 48 + value - tens * 10
+            pos += 1
+            value = tens
+        while True:
+            tens = value // 10
+            buf[pos] = 48 + value - tens * 10
+            pos += 1
+            value = tens
+            if value == 0:
+                break
+        end = pos - 1
+        while start < end:
+            c = buf[start]
+            buf[start] = buf[end]
+            buf[end] = c
+            start += 1
+            end -= 1
 
 
 @micropython.viper
@@ -66,7 +90,9 @@ def put_hex(buf: ptr8, pos: int, value: int) -> int:
         buf[pos] = c + 48 if c < 10 else c + 87
         pos += 1
         shift -= 4
-    return pos
+    buf[pos] = 13
+    buf[pos + 1] = 10
+    return pos + 2
 
 
 @micropython.viper

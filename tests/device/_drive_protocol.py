@@ -58,11 +58,11 @@ def _request(request, reader):
     return [list(request.fields)[:7], request.token()]
 
 
-def verdict(q, ref, word, score, review, decline, reasons, us):
+def verdict(q, ref, code, score, review, decline, reasons, us):
     """One verdict frame."""
     v = Verdict()
-    v.begin(q, ref, word.encode(), score)
-    v.model(review, decline, b"0123abcd")
+    v.begin(q, ref, score, review, decline)
+    v.model(code, b"0123abcd")
     for reason in reasons:
         v.reason(reason.encode())
     n = v.end(us)

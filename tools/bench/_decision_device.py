@@ -116,8 +116,8 @@ def main():
     scratch = array("h", bytes(32))
 
     def reply(i):
-        verdict.begin(port.next_q(), fields[1], b"approve", assessor.score)
-        verdict.model(assessor.review, assessor.decline, assessor.model)
+        verdict.begin(port.next_q(), fields[1], assessor.score, assessor.review, assessor.decline)
+        verdict.model(0, assessor.model)
         i = 0
         while i < assessor.n_reasons:
             verdict.reason(assessor.reasons[i])
