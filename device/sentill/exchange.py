@@ -96,8 +96,8 @@ def is_token(text: str) -> bool:
     """Whether `text` may stand for a card: 1..32 of `0-9A-Za-z_-`."""
     if not 0 < len(text) <= _TOKEN_MAX:
         return False
-    for c in text:
-        if not ("0" <= c <= "9" or "A" <= c <= "Z" or "a" <= c <= "z" or c == "_" or c == "-"):
+    for c in text.encode():  # see protocol.printable
+        if not (48 <= c <= 57 or 65 <= c <= 90 or c == 95 or c == 45 or 97 <= c <= 122):
             return False
     return True
 

@@ -100,12 +100,14 @@ def fit(kind: str, pairs) -> bytes:
 
 
 def printable(text: str, most: int = 80) -> str:
-    """`text` with everything but printable ASCII replaced by `?`, at most `most` characters."""
-    text = text[:most]
-    for c in text:
-        if not " " <= c <= "~":
-            text = text.replace(c, "?")
-    return text
+    """`text` with every byte of it that is no printable ASCII replaced by `?`, at most `most` characters."""
+    # As bytes: every character that a loop takes from a string is interned for good, and the table for that can grow
+    # only where the heap has a piece of many kilobytes left.
+    data = bytearray(text[:most].encode())
+    for i in range(len(data)):
+        if not 32 <= data[i] <= 126:
+            data[i] = 63
+    return str(data[:most], "utf-8")
 
 
 def decode(line) -> tuple:

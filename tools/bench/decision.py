@@ -27,6 +27,7 @@ PARTS = {
     "reasons": "what moved the score most",
     "reply": "the verdict as a frame, checksum included",
     "send": "to a stream that takes it",
+    "record": "made for the journal behind the verdict; not in the decision, and without flash",
 }
 
 
