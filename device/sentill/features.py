@@ -35,7 +35,7 @@ from struct import pack_into, unpack_from
 from .compat import const
 from .errors import StorageError
 from .features_pending import Pending
-from .features_profile import Profile, explained, ratio_q6  # noqa: F401  (Profile: one import for the trainer)
+from .features_ratio import explained, ratio_q6
 
 N = 12
 NAMES = (

@@ -2,36 +2,16 @@
 
 Robust mean: `m += (min(x, 5m // 2) - m) // (k + 1)` with `k = min(n, 32)`, the first amount taken up to 22000 cents, so
 that a burst of fraud barely moves it. A transaction is *high* when its ratio to the mean before it exceeds 144 (Q6)
-on a card with at least 5 transactions.
+on a card with at least 5 transactions. The node gets these numbers from outside; the trainer and the replay keep them.
 """
 
 from array import array
 
 from .compat import const
+from .features_ratio import BIG_CENTS, HIGH_Q6, MIN_COUNT, ratio_q6
 
 _WINDOW_S = const(604_800)
-_BIG_CENTS = const(22_000)
-_HIGH_Q6 = const(144)
-_MIN_COUNT = const(5)
 _MAX8 = const(255)
-
-
-def ratio_q6(amt: int, mean: int) -> int:
-    """`amt * 64 // (mean + 1)`, at most 32767, for 0 <= amt < 2^30 and 0 <= mean <= 65535; no step exceeds 2^30."""
-    mean += 1
-    if amt < 16_777_216:
-        ratio = (amt << 6) // mean
-        return ratio if ratio < 32_767 else 32_767
-    whole = amt // mean
-    if whole >= 512:
-        return 32_767
-    return (whole << 6) + ((amt - whole * mean) << 6) // mean
-
-
-def explained(amt: int, pm: int, pn: int) -> bool:
-    """Whether a fraud of `amt` cents is explained by its amount: large, or high for a card with this profile."""
-    # A ratio above 144 is at least 145/64 of the mean; both products stay far below 2^30.
-    return amt > _BIG_CENTS or (pn >= _MIN_COUNT and (pm + 1) * (_HIGH_Q6 + 1) <= amt << 6)
 
 
 class Profile:
@@ -58,10 +38,10 @@ class Profile:
         """Take in a transaction of `amt` cents (0..2^30-1) at `t` seconds. Times must not decrease."""
         m, n, high = self.at(t)
         if not n:
-            self.pm = amt if amt < _BIG_CENTS else _BIG_CENTS
+            self.pm = amt if amt < BIG_CENTS else BIG_CENTS
             self.pn = 1
             return
-        if n >= _MIN_COUNT and high < _MAX8 and ratio_q6(amt, m) > _HIGH_Q6:
+        if n >= MIN_COUNT and high < _MAX8 and ratio_q6(amt, m) > HIGH_Q6:
             self._times.append(t)
             self.ph = high + 1
         x = 5 * m // 2

@@ -11,7 +11,8 @@ Requests without a card profile (`pn` = 0) go to the second model, which knows o
 from array import array
 
 from .compat import const
-from .features import History, N, explained, ratio_q6
+from .features import History, N
+from .features_ratio import explained, ratio_q6
 
 APPROVE = 0
 REVIEW = 1

@@ -11,6 +11,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
 from sentill import features, protocol
+from sentill.features_profile import Profile
 from sentill_host.errors import UsageError
 
 DELAY_S = features.DELAY_S
@@ -134,14 +135,14 @@ def requests(data: Transactions, terminals: list[int], since: int = 0) -> dict[i
     """
     wanted = np.isin(data.terminal, terminals) & (data.time >= since)
     cards = np.isin(data.card, np.unique(data.card[wanted]))
-    profiles: dict[int, features.Profile] = {}
+    profiles: dict[int, Profile] = {}
     result: dict[int, list[Request]] = {terminal: [] for terminal in terminals}
     names: dict[int, str] = {}
     for ref in np.flatnonzero(cards).tolist():
         card, t, amt = int(data.card[ref]), int(data.time[ref]), int(data.amount[ref])
         profile = profiles.get(card)
         if profile is None:
-            profile = profiles[card] = features.Profile()
+            profile = profiles[card] = Profile()
         if wanted[ref]:
             pm, pn, ph = profile.at(t)
             name = names.setdefault(card, token(data.card_ids[card]))

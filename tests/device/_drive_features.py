@@ -2,7 +2,8 @@
 
 from array import array
 
-from sentill.features import History, N, Profile
+from sentill.features import History, N
+from sentill.features_profile import Profile
 from support import saved
 
 

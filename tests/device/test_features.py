@@ -6,8 +6,9 @@ from binascii import crc32
 import support
 from sentill import features
 from sentill.errors import StorageError
-from sentill.features import NAMES, SCHEMA_ID, History, N, Profile
-from sentill.features_profile import ratio_q6
+from sentill.features import NAMES, SCHEMA_ID, History, N
+from sentill.features_profile import Profile
+from sentill.features_ratio import ratio_q6
 
 DAY = 86_400
 HOUR = 3_600

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentill.features import NAMES, History, N, Profile
+from sentill.features import NAMES, History, N
+from sentill.features_profile import Profile
 
 DAY = 86_400
 DELAY = 7 * DAY

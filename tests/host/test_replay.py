@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from sentill import protocol
-from sentill.features import Profile
+from sentill.features_profile import Profile
 from sentill_host import replay, transactions
 from sentill_host.client import NodeClient
 from sentill_host.errors import LinkError, PortGone, UsageError

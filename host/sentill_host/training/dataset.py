@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from sentill.features import DELAY_S, History, N, Profile
+from sentill.features import DELAY_S, History, N
+from sentill.features_profile import Profile
 from sentill_host.transactions import Transactions
 
 # Groups (cards, terminals) per task: small enough for a smooth progress bar, large enough to hide the pickling.
