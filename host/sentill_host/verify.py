@@ -11,6 +11,8 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from statistics import mode
 
 from sentill import journal
 from sentill_host.errors import UsageError
@@ -23,8 +25,15 @@ KINDS = {
     )
 }
 
-# How far behind a record keys are tried to tell a forgery with a stolen key from a plain alteration.
+# A key stolen after the last record signs a forged one. How many keys beyond those of the records in the file, and how
+# many at most, are tried to tell that from a plain alteration; and of how many later generations.
+KEYS_BEYOND = 64
 LATER_KEYS = 5000
+LATER_GENERATIONS = 2
+# Records of one generation that are followed. What a head or a number says beyond that is not believed.
+MOST_KEYS = 1 << 24
+# Fewest bytes of a record.
+LEAST = journal.HEAD + journal.TAG
 
 
 class Fault(StrEnum):
@@ -97,20 +106,37 @@ class Report:
         return Checkpoint(self.records[-1].sequence, self.records[-1].tag) if self.records else None
 
 
-class _Keys:
-    """Journal keys of one device, by generation and distance from its beginning; computed once."""
+class _Chain:
+    """The keys of one generation. Every STRIDE-th is remembered, and all of the stretches in use."""
 
-    def __init__(self, root: bytes):
-        self._root = root
-        self._chains: dict[int, list[bytes]] = {}
+    STRIDE = 1024
+    STRETCHES = 16
 
-    def at(self, generation: int, distance: int) -> bytes:
-        chain = self._chains.setdefault(generation, [])
-        if not chain:
-            chain.append(journal.first_key(self._root, generation))
-        while len(chain) <= distance:
-            chain.append(hashlib.sha256(b"next" + chain[-1]).digest())
-        return chain[distance]
+    def __init__(self, first: bytes):
+        self._marks = [first]
+        self._stretches: dict[int, list[bytes]] = {}
+
+    def at(self, distance: int) -> bytes:
+        """The key of the record `distance` records after the generation's first."""
+        number, rest = divmod(distance, self.STRIDE)
+        while len(self._marks) <= number:
+            key = self._marks[-1]
+            for _ in range(self.STRIDE):
+                key = hashlib.sha256(b"next" + key).digest()
+            self._marks.append(key)
+        stretch = self._stretches.get(number)
+        if stretch is None:
+            if len(self._stretches) >= self.STRETCHES:
+                self._stretches.clear()
+            stretch = self._stretches[number] = [self._marks[number]]
+        while len(stretch) <= rest:
+            stretch.append(hashlib.sha256(b"next" + stretch[-1]).digest())
+        return stretch[rest]
+
+
+@lru_cache(maxsize=256)
+def _chain(root: bytes, generation: int) -> _Chain:
+    return _Chain(journal.first_key(root, generation))
 
 
 def tag(key: bytes, previous: bytes, body: bytes) -> bytes:
@@ -150,7 +176,7 @@ class _Verifier:
         self.head = head
         self.device = device
         self.roots = roots
-        self.keys = _Keys(roots[device])
+        self.root = roots[device]
         self.generation = head.generation
         self.start = head.start
         self.records: list[Record] = []
@@ -162,11 +188,12 @@ class _Verifier:
             return self._bad(0, journal.FILE_HEAD, Fault.WRONG_DEVICE, detail)
         at, previous = journal.FILE_HEAD, self.head.tag
         sequence = _sequence(data, at)
-        # The first sequence number is not known: the second record, if there is one, tells whether it was altered.
-        if sequence is not None and (after := _sequence(data, at + _length(data, at))) is not None:
-            proven = self._proves(at, previous, sequence)
-            if not proven and after - 1 != sequence and self._proves(at, previous, after - 1, repair=True):
-                return self._bad(after - 1, at, Fault.ALTERED, "its sequence number was altered")
+        if sequence is not None:
+            if previous == journal.first_tag(device):
+                sequence = 0
+            elif not self._proves(at, previous, sequence):
+                # The first number is not known and may be what was altered; those of the next records tell.
+                sequence = self._first_number(at)
         while at < len(data):
             if sequence is None:
                 return self._bad(self._next(), at, Fault.TRUNCATED, "less than a record is left")
@@ -179,26 +206,37 @@ class _Verifier:
             sequence = record.sequence + 1
         return self._against(checkpoints)
 
+    def _first_number(self, at: int) -> int:
+        """What the number of the first record, which is not right as it is, should be, going by those that follow."""
+        numbers: list[int] = []
+        place = at
+        while (number := _sequence(self.data, place)) is not None and (size := _length(self.data, place)):
+            numbers.append(number)
+            place += size
+        if not numbers:
+            return _sequence(self.data, at) or 0
+        likely = mode(max(0, number - i) for i, number in enumerate(numbers[:9]))
+        # Either this record's number was altered, or the record stands elsewhere.
+        if likely in numbers[1:] or self._proves(at, self.head.tag, likely, repair=True):
+            return likely
+        return numbers[0]
+
     def _next(self) -> int:
         return self.records[-1].sequence + 1 if self.records else 0
 
     def _take(self, record: Record) -> None:
         if record.kind == journal.GENERATION and len(record.payload) == 2:
-            generation = struct.unpack("<H", record.payload)[0]
-            if (generation, record.sequence) != (self.generation, self.start):
-                self.generation, self.start = generation, record.sequence
+            self.generation, self.start = struct.unpack("<H", record.payload)[0], record.sequence
         self.records.append(
             Record(record.sequence, record.kind, record.time, record.payload, record.tag, self.generation)
         )
 
     def _key(self, body: bytes, sequence: int) -> bytes | None:
-        # A generation's first record is made with its first key; its number must be above the one before.
-        if body[2] == journal.GENERATION and len(body) == journal.HEAD + 2:
-            generation = struct.unpack_from("<H", body, journal.HEAD)[0]
-            if generation > self.generation or not self.records:
-                return self.keys.at(generation, 0)
-        distance = sequence - self.start
-        return self.keys.at(self.generation, distance) if 0 <= distance < 1 << 24 else None
+        # The number of a new generation must be above the one before.
+        generation = _renewal(body)
+        if generation is not None and generation <= self.generation and self.records:
+            return None
+        return _signing_key(self.root, body, self.generation, self.start, sequence)
 
     def _proves(self, at: int, previous: bytes, sequence: int, repair: bool = False) -> bool:
         """Whether the record at `at` is whole, numbered `sequence`, and carries the right tag."""
@@ -237,7 +275,7 @@ class _Verifier:
             elif found.sequence < sequence and self._known(found):
                 return self._bad(sequence, at, Fault.REORDERED, f"record {found.sequence} comes again in its place")
         if (stolen := self._later_key(at, size, previous, sequence)) is not None:
-            return self._bad(sequence, at, Fault.FORGED, f"it is signed with the key of record {stolen}")
+            return self._bad(sequence, at, Fault.FORGED, f"it is signed with the key of {stolen}")
         if (other := self._other_device(at, size, previous, sequence)) is not None:
             return self._bad(sequence, at, Fault.WRONG_DEVICE, f"it is signed by device {other.hex()}")
         detail = "its sequence number was altered" if found.sequence != sequence else "its content or tag was altered"
@@ -272,27 +310,40 @@ class _Verifier:
     def _known(self, record: Record) -> bool:
         return any(old.sequence == record.sequence and old.tag == record.tag for old in self.records[-LATER_KEYS:])
 
-    def _later_key(self, at: int, size: int, previous: bytes, sequence: int) -> int | None:
+    def _later_key(self, at: int, size: int, previous: bytes, sequence: int) -> str | None:
+        """The later record whose key signed the record at `at`, in words."""
         body, want = self.data[at : at + size - journal.TAG], self.data[at + size - journal.TAG : at + size]
-        for ahead in range(1, LATER_KEYS + 1):
-            key = self.keys.at(self.generation, max(0, sequence - self.start) + ahead)
-            if tag(key, previous, body) == want:
-                return sequence + ahead
+        ahead = min(LATER_KEYS, (len(self.data) - at) // LEAST + KEYS_BEYOND)
+        distance = max(0, sequence - self.start)
+        for later in range(distance + 1, distance + ahead + 1):
+            if tag(_chain(self.root, self.generation).at(later), previous, body) == want:
+                return f"record {self.start + later}"
+        for generation in range(self.generation + 1, self.generation + 1 + LATER_GENERATIONS):
+            for later in range(ahead):
+                if tag(_chain(self.root, generation).at(later), previous, body) == want:
+                    return f"record {later} of generation {generation}"
         return None
 
     def _other_device(self, at: int, size: int, previous: bytes, sequence: int) -> bytes | None:
-        body, want = self.data[at : at + size - journal.TAG], self.data[at + size - journal.TAG : at + size]
-        found = _sequence(self.data, at)
+        """The device that signed the record at `at`, or the one behind it, which tells when this one's does not."""
+        data, end = self.data, at + size
+        own, want = data[at : end - journal.TAG], data[end - journal.TAG : end]
+        follower = data[end : end + _length(data, end)]
+        found = _sequence(data, at)
         for device, root in self.roots.items():
             if device == self.device:
                 continue
-            keys = _Keys(root)
-            for number in {sequence, found if found is not None else sequence}:
-                if 0 <= number - self.start < 1 << 24:
-                    key = keys.at(self.generation, number - self.start)
-                    for before in (previous, self.head.tag, journal.first_tag(device)):
-                        if tag(key, before, body) == want:
-                            return device
+            for number in {sequence, sequence if found is None else found}:
+                key = _signing_key(root, own, self.generation, self.start, number)
+                befores = (previous, self.head.tag, journal.first_tag(device))
+                if key and any(tag(key, before, own) == want for before in befores):
+                    return device
+                renewed = _renewal(own)
+                place = (self.generation, self.start) if renewed is None else (renewed, number)
+                body = follower[: -journal.TAG]
+                key = _signing_key(root, body, *place, number + 1) if follower else None
+                if key and tag(key, want, body) == follower[-journal.TAG :]:
+                    return device
         return None
 
     def _against(self, checkpoints: tuple[Checkpoint, ...]) -> Report:
@@ -311,6 +362,22 @@ class _Verifier:
                 detail = f"record {last} was seen before, and the journal begins at {self.records[0].sequence}"
                 return self._bad(last + 1, journal.FILE_HEAD, Fault.MISSING, detail)
         return Report(self.device, self.records, None)
+
+
+def _renewal(body: bytes) -> int | None:
+    """The generation of keys that the record `body` begins, None when it is another record."""
+    if len(body) == journal.HEAD + 2 and body[2] == journal.GENERATION:
+        return int(struct.unpack_from("<H", body, journal.HEAD)[0])
+    return None
+
+
+def _signing_key(root: bytes, body: bytes, generation: int, start: int, sequence: int) -> bytes | None:
+    """Key of the record `body`, number `sequence`, in a generation from `start` on; None when it cannot be of it."""
+    renewed = _renewal(body)
+    if renewed is not None:
+        return _chain(root, renewed).at(0)
+    distance = sequence - start
+    return _chain(root, generation).at(distance) if 0 <= distance < MOST_KEYS else None
 
 
 def _length(data: bytes, at: int) -> int:
