@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = ROOT / "device"
+LOADERS = {"native": ("",), "borrow": ("",), "kernels": ("", "_viper")}
 
 
 def modules() -> dict[str, Path]:
@@ -19,7 +20,7 @@ def modules() -> dict[str, Path]:
 def imports(name: str, path: Path, tree: ast.AST | None = None) -> set[str]:
     """Absolute names of all that the module `name` imports, at any depth; `from x import y` gives x and x.y.
 
-    Also what it has compat load by name: `native("x")` and `borrow("x")` give sentill.x.
+    Also what it has compat load by name: `native("x")` and `borrow("x")` give sentill.x, `kernels("x")` its twin too.
     """
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
     found = set()
@@ -33,8 +34,9 @@ def imports(name: str, path: Path, tree: ast.AST | None = None) -> set[str]:
                 base = ".".join([*parts[: len(parts) - node.level + 1], *([node.module] if node.module else [])])
                 found.add(base)
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("native", "borrow"):
-            found |= {f"sentill.{arg.value}" for arg in node.args if isinstance(arg, ast.Constant)}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LOADERS:
+            endings = LOADERS[node.func.id]
+            found |= {f"sentill.{a.value}{end}" for a in node.args if isinstance(a, ast.Constant) for end in endings}
     return found
 
 

@@ -48,6 +48,11 @@ def native(name: str):
         return None
 
 
+def kernels(name: str):
+    """The native kernels `sentill.NAME_viper`, or where they do not run their twin in bytecode, `sentill.NAME`."""
+    return native(name + "_viper") or getattr(__import__("sentill." + name), name)
+
+
 def borrow(name: str):
     """The module `sentill.NAME` for a single use: unless somebody has imported it, nothing keeps its code afterwards.
 

@@ -6,34 +6,36 @@ Both work in buffers made at the start. On a plain request nothing is put on the
 
 from array import array
 
-from . import wire
-from .compat import const, crc32, native
+from .compat import const, crc32, kernels
 from .errors import FrameError
 from .protocol import MAX, MAX_AMOUNT, MAX_TIME, parse_fields
 
 _TOKEN_MAX = const(32)
 _WHY_MAX = const(72)
 
+# Slots of a scanned request, an array("I") of SLOTS words.
+Q, REF, T, AMT, PM, PN, PH, CARD, CARD_LEN, SLOTS = range(10)
+
 # Key, slot, greatest value, required; in the order in which faults are reported.
 _FIELDS = (
-    ("q", wire.Q, 0x3FFFFFFF, True),
-    ("ref", wire.REF, 0xFFFFFFFF, True),
-    ("t", wire.T, MAX_TIME, True),
-    ("amt", wire.AMT, MAX_AMOUNT, True),
-    ("pm", wire.PM, 65535, False),
-    ("pn", wire.PN, 255, False),
-    ("ph", wire.PH, 255, False),
+    ("q", Q, 0x3FFFFFFF, True),
+    ("ref", REF, 0xFFFFFFFF, True),
+    ("t", T, MAX_TIME, True),
+    ("amt", AMT, MAX_AMOUNT, True),
+    ("pm", PM, 65535, False),
+    ("pn", PN, 255, False),
+    ("ph", PH, 255, False),
 )
 
 
 class Request:
-    """A transaction request; after `parse` its integers are in `fields`, at wire.Q, REF, T, AMT, PM, PN, PH."""
+    """A transaction request; after `parse` its integers are in `fields`, at Q, REF, T, AMT, PM, PN, PH."""
 
     def __init__(self):
-        self.fields = array("I", bytes(4 * wire.SLOTS))
+        self.fields = array("I", bytes(4 * SLOTS))
         self.card = None
         self._buf = b""
-        self._scan = (native("wire_viper") or wire).scan_request
+        self._scan = kernels("wire").scan_request
 
     def scan(self, reader) -> bool:
         """Read the frame that `reader` has found, if it is a plain request; otherwise `parse` tells what it is."""
@@ -52,7 +54,7 @@ class Request:
     def _judge(self, data, guard):
         # The slow path, apart so that the fast one needs no frame on the heap.
         f = self.fields
-        for slot in range(wire.SLOTS):
+        for slot in range(SLOTS):
             f[slot] = 0
         suspect = guard(data)
         given = parse_fields(data)
@@ -78,13 +80,13 @@ class Request:
         if not is_token(card):
             raise FrameError("card", "card must be 1..32 of 0-9 A-Z a-z _ -")
         self._buf = card.encode()
-        f[wire.CARD] = 0
-        f[wire.CARD_LEN] = len(card)
+        f[CARD] = 0
+        f[CARD_LEN] = len(card)
 
     def token(self) -> bytes:
         """A copy of the card token; valid until the reader's next window."""
-        start = self.fields[wire.CARD]
-        return bytes(self._buf[start : start + self.fields[wire.CARD_LEN]])
+        start = self.fields[CARD]
+        return bytes(self._buf[start : start + self.fields[CARD_LEN]])
 
 
 def is_int(value) -> bool:
@@ -120,11 +122,11 @@ class Verdict:
         self.buf = bytearray(MAX)
         self.view = memoryview(self.buf)
         self.put = 0
-        kernels = native("wire_viper") or wire
-        self._fill = kernels.fill
-        self._copy = kernels.put
-        self._hex = kernels.put_hex
-        self._numbers = kernels.numbers(7)
+        wire = kernels("wire")
+        self._fill = wire.fill
+        self._copy = wire.put
+        self._hex = wire.put_hex
+        self._numbers = wire.numbers(7)
         self._at = 0
 
     def begin(self, q: int, ref: int, score: int, review: int, decline: int) -> None:

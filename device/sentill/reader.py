@@ -10,8 +10,7 @@ What is no frame is counted, never kept: `garbage` lines, `bad_crc`, `too_long` 
 the wire, and a wrong checksum costs no more than a right one.
 """
 
-from . import wire
-from .compat import const, crc32, native
+from .compat import const, crc32, kernels
 from .protocol import MAX
 
 _MAX = const(240)
@@ -40,10 +39,10 @@ class FrameReader:
         self.garbage = 0
         self.bad_crc = 0
         self.too_long = 0
-        kernels = native("wire_viper") or wire
-        self._find = kernels.find_byte
-        self._start = kernels.find_start
-        self._same = kernels.same_hex
+        wire = kernels("wire")
+        self._find = wire.find_byte
+        self._start = wire.find_start
+        self._same = wire.same_hex
 
     def window(self):
         """The free part of the buffer, never empty. Frames found before are gone after this call."""

@@ -1,12 +1,8 @@
 """Byte work on frames where every microsecond of a decision counts, in plain bytecode.
 
 `wire_viper.py` has the same functions in native code. Only reader.py and exchange.py call either, with buffers they own
-and positions they have checked: a native kernel trusts its caller.
+and positions they have checked: a native kernel trusts its caller. The slots of a scanned request are exchange.py's.
 """
-
-# Slots of a scanned transaction request, an array("I") of SLOTS words.
-Q, REF, T, AMT, PM, PN, PH, CARD, CARD_LEN, SLOTS = range(10)
-
 
 def find_start(buf, pos: int, star: int) -> int:
     """First position from `pos` on where the frame before the asterisk at `star` may begin: `#A {`. -1 without one."""

@@ -143,7 +143,7 @@ def test_plain_requests_take_the_fast_path():
         wanted = dict(pairs)
         for scan in scans():
             _, reader = request(pairs)
-            out = array("I", [9] * wire.SLOTS)
+            out = array("I", [9] * exchange.SLOTS)
             assert scan(reader.buf, reader.start, reader.end, out) == 1, (scan, pairs)
             got = list(out[:7])
             assert got == [wanted.get(key, 0) for key in ("q", "ref", "t", "amt", "pm", "pn", "ph")], (pairs, got)
@@ -183,7 +183,7 @@ def test_requests_that_are_refused():
         assert "4111" not in error.message, error.message
         given = dict(pairs)
         if code != "pan" and 0 <= given.get("ref", 0) and given.get("ref") is not None:
-            assert r.fields[wire.REF] == given["ref"], (pairs, r.fields[wire.REF])
+            assert r.fields[exchange.REF] == given["ref"], (pairs, r.fields[exchange.REF])
 
 
 def test_slow_path_accepts_what_is_valid():
@@ -247,7 +247,7 @@ def test_fuzzed_objects_with_right_checksums():
     slow = exchange.Request()
     slow._scan = lambda *args: 0
     scanners = scans()
-    outs = [array("I", bytes(4 * wire.SLOTS)) for _ in scanners]
+    outs = [array("I", bytes(4 * exchange.SLOTS)) for _ in scanners]
     accepted = refused = 0
     for _ in range(LINES):
         text = mutate(noise, body)
