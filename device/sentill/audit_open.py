@@ -12,7 +12,7 @@ from binascii import unhexlify
 
 from . import journal
 from .audit import WINDOW
-from .compat import const
+from .compat import borrow, const
 from .crypto import LAB_ROOT
 from .errors import StorageError
 from .flash import Region
@@ -43,9 +43,10 @@ def open_journal(audit) -> None:
         store = FileStore(_files(), node.store.path("journal"), tail_bytes=node.hal.inline_bytes)
     audit.store = store
     device = device_id(node.hal.uid())
-    if not keys.wiped and journal.key_place(keys) is None:
+    start = borrow("journal_open")
+    if not keys.wiped and start.key_place(keys) is None:
         store.open(device)
-        journal.stage_key(keys, 0, store.next, journal.first_key(LAB_ROOT, 0))
+        start.stage_key(keys, 0, store.next, journal.first_key(LAB_ROOT, 0))
     log = journal.Journal(store, keys, device, WINDOW)
     log.open()
     audit.journal = log

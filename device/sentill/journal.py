@@ -25,7 +25,7 @@ from hashlib import sha256
 from struct import pack, pack_into, unpack, unpack_from
 
 from . import crypto
-from .compat import const
+from .compat import borrow, const
 from .errors import StorageError
 
 HEAD = 11
@@ -81,23 +81,6 @@ def file_head(device, generation: int, start: int, tag) -> bytes:
     return FILE_MAGIC + bytes(device) + pack("<HI", generation, start) + bytes(tag)
 
 
-def stage_key(keys, generation: int, sequence: int, key) -> None:
-    """Make `key` the first of `generation`, from record `sequence` on; the current key is overwritten."""
-    entry = bytearray(pack(_KEY_FORMAT, generation, sequence, sequence) + bytes(key))
-    keys.put(_KEY_ENTRY, entry)
-    crypto.wipe(entry)
-
-
-def key_place(keys):
-    """(generation, its first sequence, sequence of the key on flash) or None when there is no key."""
-    entry = keys.get(_KEY_ENTRY)
-    if entry is None:
-        return None
-    place = unpack_from(_KEY_FORMAT, entry, 0)
-    crypto.wipe(entry)
-    return place
-
-
 class Journal:
     """The chain of `device` (8 bytes) in `store`, its key in `keys` (a keystore.KeyStore). Call `open` first.
 
@@ -133,35 +116,7 @@ class Journal:
 
         Raises StorageError("keys") without a key, or what the store raises.
         """
-        store = self._store
-        store.open(self._device)
-        entry = self._keys.get(_KEY_ENTRY)
-        if entry is None:
-            raise StorageError("keys", "the journal has no key")
-        self.generation, self._start, at = unpack_from(_KEY_FORMAT, entry, 0)
-        self._key[:] = memoryview(entry)[10:42]
-        crypto.wipe(entry)
-        self._key_at = at
-        self.lost = max(0, at - store.next)
-        self.dropped = 0
-        self._mac.rekey(self._key)
-        self.tag = store.tag_before(min(at, store.next))
-        self.next = at
-        tail = store.records(at)
-        for record in tail:
-            body = len(record) - TAG
-            tag = self._mac.tag(self.tag, memoryview(record)[:body])[:TAG]
-            if unpack_from("<I", record, 3)[0] != self.next or not crypto.equal(tag, memoryview(record)[body:]):
-                break
-            self._advance(tag)
-        tail.close()  # an open file must not wait for the collector
-        if store.next > self.next:
-            self.dropped = store.next - self.next
-        if at <= store.next:
-            store.drop(self.next)
-        self.kept = self.next
-        self._used = 0
-        self._keep_key()
+        borrow("journal_open").recover(self)
 
     def append(self, kind: int, time: int, payload=b"") -> bool:
         """Add a record of `kind` (1..255) made at `time` (s since 2024); whether it, and all before it, is kept.
@@ -214,13 +169,7 @@ class Journal:
 
     def renew(self, generation: int, key, time: int) -> None:
         """Go on under the first key of a new `generation`, with a GENERATION record."""
-        self.commit()
-        stage_key(self._keys, generation, self.next, key)
-        self.generation = generation
-        self._start = self._key_at = self.next
-        self._key[:] = key
-        self._mac.rekey(self._key)
-        self.append(GENERATION, time, pack("<H", generation))
+        borrow("journal_open").renew(self, generation, key, time)
 
     def erase_keys(self) -> None:
         """Overwrite the key in RAM; the key store is wiped by its owner. Nothing can be appended that verifies."""

@@ -12,9 +12,9 @@ is what saves it: four records share a page.
 
 from struct import pack, unpack_from
 
-from .compat import const, crc32
+from .compat import borrow, const, crc32
 from .errors import StorageError
-from .journal import FILE_HEAD, GENERATION, HEAD, MAX, TAG, file_head, first_tag
+from .journal import FILE_HEAD, GENERATION, HEAD, TAG, file_head
 
 _SLOT = const(64)
 _HEAD = const(42)  # of a block
@@ -41,26 +41,7 @@ class RawStore:
 
     def open(self, device) -> None:
         """Find the records of `device` (8 bytes); unreadable slots behind the last record are made void."""
-        self._device = bytes(device)
-        self._block = -1
-        for block in range(self._region.count):
-            head = self._block_head(block)
-            self._firsts[block] = unpack_from("<I", head, FILE_HEAD)[0] if head else -1
-            if head and (self._block < 0 or self._firsts[block] > self._firsts[self._block]):
-                self._block = block
-        self.next = self._end = self._generation = self._start = 0
-        self._tag = first_tag(self._device)
-        if self._block >= 0:
-            head = self._block_head(self._block)
-            self._generation, self._start = unpack_from("<HI", head, 12)
-            self._tag = head[FILE_HEAD - TAG : FILE_HEAD]
-            self.next = self._firsts[self._block]
-            self._end = _SLOT
-            for offset, record in self._walk(self._block):
-                self._note(record)
-                self._end = offset + _slots(len(record))
-            self._void(self._end)
-        self._find_first()
+        borrow("journal_raw_read").open_store(self, device)
 
     def append(self, records, sequence: int) -> None:
         """Put whole records, the first of them numbered `sequence`, on flash. Raises OSError."""
@@ -80,89 +61,34 @@ class RawStore:
             block, end, chunk = self._fresh(sequence)
         while at < len(records):
             length = records[at] | records[at + 1] << 8
-            if end + len(chunk) + _slots(length) > size:
+            if end + len(chunk) + slots(length) > size:
                 self._program(block, end, chunk)
                 block, end, chunk = self._fresh(sequence)
             chunk.extend(records[at : at + length])
-            chunk.extend(b"\xff" * (_slots(length) - length))
+            chunk.extend(b"\xff" * (slots(length) - length))
             at += length
             sequence += 1
         self._program(block, end, chunk)
 
     def records(self, sequence: int):
-        """Yield the records from `sequence` on, oldest first."""
-        for record in self._scan(sequence):
-            if unpack_from("<I", record, 3)[0] >= sequence:
-                yield record
-
-    def _scan(self, sequence):
-        # Records from the beginning of the last block that starts at or before `sequence`.
-        order = sorted([(first, block) for block, first in enumerate(self._firsts) if first >= self.first])
-        for i, (_, block) in enumerate(order):
-            if i + 1 == len(order) or order[i + 1][0] > sequence:
-                for _, record in self._walk(block):
-                    yield record
+        """The records from `sequence` on, oldest first, as a generator."""
+        return borrow("journal_raw_read").records(self, sequence)
 
     def head(self) -> bytes:
         """The FILE_HEAD that makes a journal file of all records held."""
-        if self.first in self._firsts and self.first < self.next:
-            return bytes(self._block_head(self._firsts.index(self.first))[:FILE_HEAD])
-        return file_head(self._device, 0, 0, first_tag(self._device))
+        return borrow("journal_raw_read").head(self)
 
     def tag_before(self, sequence: int) -> bytes:
         """Tag of the record before `sequence`, empty when that is not held."""
-        if sequence == self.first:
-            return self.head()[-TAG:]
-        tag = b""
-        scan = self._scan(sequence - 1)
-        for record in scan:
-            if unpack_from("<I", record, 3)[0] >= sequence:
-                break
-            tag = bytes(record[-TAG:])
-        scan.close()
-        return tag
+        return borrow("journal_raw_read").tag_before(self, sequence)
 
     def drop(self, sequence: int) -> None:
         """Make the records from `sequence` on void."""
-        while self._block >= 0 and self.next > sequence:
-            if self._firsts[self._block] >= sequence:
-                self._region.program(self._block * self._region.block_size, bytes(_HEAD))
-            else:
-                for offset, record in self._walk(self._block):
-                    if unpack_from("<I", record, 3)[0] >= sequence:
-                        self._void(offset)
-                        break
-            self.open(self._device)
+        borrow("journal_raw_read").drop(self, sequence)
 
     def tidy(self) -> bool:
         """Nothing to do here."""
         return False
-
-    def _walk(self, block):
-        # (offset, record) of the records of a block, up to the first slot that holds none.
-        region = self._region
-        slot = self._slot
-        base = block * region.block_size
-        follow = self._firsts[block]
-        # A program that failed may have left records that a later block holds as well.
-        later = [first for first in self._firsts if first > follow]
-        end = min(later) if later else -1
-        offset = _SLOT
-        while offset < region.block_size and follow != end:
-            region.read(base + offset, slot)
-            size = slot[0] | slot[1] << 8
-            if not size:
-                offset += _SLOT
-                continue
-            if not HEAD + TAG <= size <= MAX or offset + _slots(size) > region.block_size:
-                return
-            if unpack_from("<I", slot, 3)[0] != follow:
-                return
-            record = bytearray(size)
-            region.read(base + offset, record)
-            yield offset, record
-            follow += 1
-            offset += _slots(size)
 
     def _program(self, block, offset, chunk):
         if not chunk:
@@ -180,7 +106,7 @@ class RawStore:
         while at < len(chunk):
             size = chunk[at] | chunk[at + 1] << 8
             self._note(memoryview(chunk)[at : at + size])
-            at += _slots(size)
+            at += slots(size)
 
     def _note(self, record):
         self._tag = bytes(record[-TAG:])
@@ -188,12 +114,6 @@ class RawStore:
         if record[2] == GENERATION:
             self._generation = unpack_from("<H", record, HEAD)[0]
             self._start = self.next - 1
-
-    def _block_head(self, block):
-        head = bytearray(_HEAD)
-        self._region.read(block * self._region.block_size, head)
-        crc = unpack_from("<I", head, _HEAD - 4)[0]
-        return head if crc == crc32(memoryview(head)[: _HEAD - 4]) and head[4:12] == self._device else None
 
     def _fresh(self, sequence):
         # (block, 0, what its first slot holds): the next block of the ring, erased, from the record `sequence` on.
@@ -212,31 +132,17 @@ class RawStore:
         held = [first for first in self._firsts if first >= 0]
         self.first = min(held) if held else self.next
 
-    def _void(self, offset):
-        # Zeros over every slot from `offset` of the current block on that is not blank.
-        region = self._region
-        slot = self._slot
-        base = self._block * region.block_size
-        blank = b"\xff" * _SLOT
-        end = offset
-        while offset < region.block_size:
-            region.read(base + offset, slot)
-            offset += _SLOT
-            if slot != blank:
-                region.program(base + offset - _SLOT, bytes(_SLOT))
-                end = offset
-        self._end = end
-
 
 def _needs(records, at):
     # Bytes of the slots that the records from `at` on take.
     total = 0
     while at < len(records):
         size = records[at] | records[at + 1] << 8
-        total += _slots(size)
+        total += slots(size)
         at += size
     return total
 
 
-def _slots(size):
+def slots(size: int) -> int:
+    """Bytes of the slots that a record of `size` bytes takes."""
     return (size + _SLOT - 1) // _SLOT * _SLOT

@@ -14,18 +14,20 @@ this flash can read it too.
 
 from struct import pack_into, unpack_from
 
-from .compat import const, crc32
+from .compat import borrow, const, crc32
 from .errors import StorageError
 
 _STEP = const(16)
 _MAGIC = const(0x5345)
 _HEAD = const(8)
 _EXTRA = const(12)  # bytes of an entry beside its payload
+_PIECE = const(256)
 _WIPED = const(251)
 MAX = 228  # longest payload
 
 
-def _room(payload_length: int) -> int:
+def room(payload_length: int) -> int:
+    """Bytes that an entry takes."""
     return (payload_length + _EXTRA + _STEP - 1) // _STEP * _STEP
 
 
@@ -45,35 +47,16 @@ class KeyStore:
 
     def open(self) -> None:
         """Find the entries, overwrite leftovers, complete what a power cut interrupted. Raises StorageError."""
-        region = self._region
-        found = []
-        for block in range(region.count):
-            entries, end = self._scan(block)
-            if end:
-                found.append((block, entries, end))
-        newest = {}
-        for _, entries, _ in found:
-            for name, (version, _, _) in entries.items():
-                newest[name] = max(version, newest.get(name, 0))
-        # Of several written blocks one is whole: a move copies all entries before it erases the old block.
-        self._entries = {}
-        self._block, self._end = (0, 0)
-        for block, entries, end in found:
-            if all(name in entries and entries[name][0] == version for name, version in newest.items()):
-                self._block, self._end = block, end
-                for name, (_, address, length) in entries.items():
-                    self._entries[name] = (address, length)
-                break
-        else:
-            if found:
-                raise StorageError("keys", "no block of the key store is whole")
-        self._version = max(newest.values()) if newest else 0
-        self.wiped = _WIPED in self._entries
+        borrow("keystore_open").open_store(self)
+
+    def format(self) -> None:
+        """Overwrite and erase everything, the mark of a wipe included."""
+        self._overwrite(0)
         self._clear_others()
-        if self.wiped:
-            self._overwrite(_WIPED)
-        else:
-            self._sweep()
+        self._erase(self._block)
+        self._entries = {}
+        self._end = 0
+        self.wiped = False
 
     def get(self, name: int):
         """The payload kept as `name`, a fresh bytearray the caller may overwrite, or None."""
@@ -94,9 +77,9 @@ class KeyStore:
         if not 0 < name < _WIPED or len(payload) > MAX:
             raise StorageError("size", "no such entry fits")
         # The last place of a block stays free for the mark of a wipe.
-        if self._end + _room(len(payload)) > self._region.block_size - _STEP:
+        if self._end + room(len(payload)) > self._region.block_size - _STEP:
             self._move()
-            if self._end + _room(len(payload)) > self._region.block_size - _STEP:
+            if self._end + room(len(payload)) > self._region.block_size - _STEP:
                 raise StorageError("size", "the key store is full")
         self._write(name, payload, self._version + 1)
 
@@ -104,7 +87,7 @@ class KeyStore:
         """Overwrite the entry `name`, if there is one."""
         old = self._entries.pop(name, None)
         if old:
-            self._zero(old[0], _room(old[1]))
+            self._zero(old[0], room(old[1]))
 
     def wipe(self) -> None:
         """Overwrite every entry. Only `format` makes the store usable again."""
@@ -118,15 +101,6 @@ class KeyStore:
             self._overwrite(_WIPED)
             self._clear_others()
 
-    def format(self) -> None:
-        """Overwrite and erase everything, the mark of a wipe included."""
-        self._overwrite(0)
-        self._clear_others()
-        self._erase(self._block)
-        self._entries = {}
-        self._end = 0
-        self.wiped = False
-
     def _write(self, name, payload, version):
         region = self._region
         length = len(payload)
@@ -136,7 +110,7 @@ class KeyStore:
         pack_into("<I", entry, _HEAD + length, crc32(memoryview(entry)[: _HEAD + length]))
         address = self._block * region.block_size + self._end
         # Whatever becomes of this program, the place is used.
-        self._end += _room(length)
+        self._end += room(length)
         region.program(address, entry)
         check = bytearray(len(entry))
         region.read(address, check)
@@ -148,63 +122,26 @@ class KeyStore:
         old = self._entries.get(name)
         self._entries[name] = (address, length)
         if old:
-            self._zero(old[0], _room(old[1]))
+            self._zero(old[0], room(old[1]))
 
     def _zero(self, address, length):
-        self._region.program(address, bytes(length))
-
-    def _scan(self, block):
-        # The valid entries of a block, {name: (version, address, length)}, and the offset behind the last written byte.
-        region = self._region
-        base = block * region.block_size
-        place = bytearray(_STEP)
-        blank = b"\xff" * _STEP
-        dead = bytes(_STEP)
-        entries = {}
-        end = offset = 0
-        limit = region.used(block)
-        while offset < limit:
-            region.read(base + offset, place)
-            offset += _STEP
-            if place == blank:
-                continue
-            end = offset
-            name, length, magic, version = unpack_from("<BBHI", place, 0)
-            room = _room(length)
-            if place == dead or magic != _MAGIC or not 0 < name <= _WIPED or offset - _STEP + room > region.block_size:
-                continue
-            entry = bytearray(length + _EXTRA)
-            region.read(base + offset - _STEP, entry)
-            crc = unpack_from("<I", entry, _HEAD + length)[0]
-            if crc != crc32(memoryview(entry)[: _HEAD + length]):
-                continue
-            if name not in entries or version > entries[name][0]:
-                entries[name] = (version, base + offset - _STEP, length)
-            offset += room - _STEP
-            end = offset
-        return entries, end
-
-    def _sweep(self, keep=None):
-        # Overwrite every place of the block that is neither free, nor dead, nor part of a live entry.
-        region = self._region
-        base = self._block * region.block_size
-        live = []
-        for name, (address, length) in self._entries.items():
-            if keep is None or name == keep:
-                live.append((address - base, address - base + _room(length)))
-        place = bytearray(_STEP)
-        dead = bytes(_STEP)
-        for offset in range(0, self._end, _STEP):
-            if any(a <= offset < b for a, b in live):
-                continue
-            region.read(base + offset, place)
-            if place != dead:
-                self._zero(base + offset, _STEP)
+        end = address + length
+        while address < end:
+            n = min(_PIECE - address % _PIECE, end - address)
+            self._region.program(address, bytes(n))
+            address += n
 
     def _overwrite(self, keep):
-        self._sweep(keep)
-        mark = self._entries.get(keep)
-        self._entries = {keep: mark} if mark else {}
+        # Zeros over all that was ever written in the block, but for the entry `keep`.
+        at = self._block * self._region.block_size
+        end = at + self._end
+        entry = self._entries.get(keep)
+        self._entries = {}
+        if entry:
+            self._entries[keep] = entry
+            self._zero(at, entry[0] - at)
+            at = entry[0] + room(entry[1])
+        self._zero(at, end - at)
 
     def _move(self):
         region = self._region
@@ -226,7 +163,7 @@ class KeyStore:
                 payload[i] = 0
         # Before the erase: one that is cut short may leave entries that read well today and not tomorrow.
         for address, length in was.values():
-            self._zero(address, _room(length))
+            self._zero(address, room(length))
         self._erase(old)
 
     def _clear_others(self):

@@ -10,7 +10,7 @@ from struct import pack
 
 import vfs
 from flash_model import Nor
-from sentill import journal, store
+from sentill import journal, journal_open, journal_raw_read, keystore_open, store  # noqa: F401  (kept loaded)
 from sentill.flash import Region
 from sentill.journal import Journal
 from sentill.journal_files import FileStore
@@ -111,7 +111,7 @@ class Machine:
             self.store = kind(self.fs, keep=KEEP, tail_bytes=tail)
             self.files = (HastyStore if o.bug == "rename" else store.Store)("/x/")
         self.journal = Journal(self.store, self.keys, DEVICE, o.window)
-        if journal.key_place(self.keys):
+        if journal_open.key_place(self.keys):
             self.journal.open()
         else:
             self.store.open(DEVICE)
@@ -160,7 +160,7 @@ def record(options):
     flash.log = run.log
     run.tried.append((0, "generation", 1))
     machine.boot()
-    journal.stage_key(machine.keys, 1, 0, journal.first_key(ROOT, 1))
+    journal_open.stage_key(machine.keys, 1, 0, journal.first_key(ROOT, 1))
     run.acked.append((len(run.log), "generation", 1))
     machine.journal.open()
     log = machine.journal

@@ -13,7 +13,7 @@ sys.path[:0] = sys.argv[1:3]
 
 import scenario
 from flash_model import Nor, program
-from sentill import journal
+from sentill import journal, journal_open
 from sentill.errors import SentillError
 
 MODES = ("none", "half", "random")
@@ -95,7 +95,7 @@ def look(run, machine, facts, thorough):
     keys = machine.keys
     held = memoryview(machine.flash.data)[run.options.blocks * BLOCK :]
     held = bytes(held)
-    place = journal.key_place(keys)
+    place = journal_open.key_place(keys)
     if keys.wiped:
         check("next" in acked, "wiped too early")
         for old in run.keys.values():

@@ -14,7 +14,7 @@ import micropython
 import vfs
 from flash_model import Nor
 from scenario import DEVICE, KEY_BLOCKS, ROOT, Part, payload
-from sentill import journal
+from sentill import journal, journal_open
 from sentill.compat import ticks_diff, ticks_us
 from sentill.flash import Region
 from sentill.journal import Journal
@@ -76,8 +76,8 @@ def main():
         else:
             vfs.mount(vfs.VfsLfs2(Part(flash, blocks), progsize=prog, readsize=prog), "/x")
             store = FileStore(Files, "/x/journal", keep, min(4 * prog, 448))
-        if not journal.key_place(keys):
-            journal.stage_key(keys, 1, 0, journal.first_key(ROOT, 1))
+        if not journal_open.key_place(keys):
+            journal_open.stage_key(keys, 1, 0, journal.first_key(ROOT, 1))
         log = Journal(store, keys, DEVICE, o["window"], o["key_every"], ())
         log.open()
         return log, store

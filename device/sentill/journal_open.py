@@ -1,0 +1,72 @@
+"""The start of a journal: its key on flash, the recovery after a power cut, the step to a new generation of keys."""
+
+from struct import pack, unpack_from
+
+from . import crypto
+from .compat import const
+from .errors import StorageError
+from .journal import GENERATION, TAG
+
+_KEY_ENTRY = const(1)
+_KEY_FORMAT = "<HII"
+
+
+def stage_key(keys, generation: int, sequence: int, key) -> None:
+    """Make `key` the first of `generation`, from record `sequence` on; the current key is overwritten."""
+    entry = bytearray(pack(_KEY_FORMAT, generation, sequence, sequence) + bytes(key))
+    keys.put(_KEY_ENTRY, entry)
+    crypto.wipe(entry)
+
+
+def key_place(keys):
+    """(generation, its first sequence, sequence of the key on flash) or None when there is no key."""
+    entry = keys.get(_KEY_ENTRY)
+    if entry is None:
+        return None
+    place = unpack_from(_KEY_FORMAT, entry, 0)
+    crypto.wipe(entry)
+    return place
+
+
+def recover(log) -> None:
+    """What Journal.open does."""
+    store = log._store
+    store.open(log._device)
+    entry = log._keys.get(_KEY_ENTRY)
+    if entry is None:
+        raise StorageError("keys", "the journal has no key")
+    log.generation, log._start, at = unpack_from(_KEY_FORMAT, entry, 0)
+    log._key[:] = memoryview(entry)[10:42]
+    crypto.wipe(entry)
+    log._key_at = at
+    log.lost = max(0, at - store.next)
+    log.dropped = 0
+    log._mac.rekey(log._key)
+    log.tag = store.tag_before(min(at, store.next))
+    log.next = at
+    tail = store.records(at)
+    for record in tail:
+        body = len(record) - TAG
+        tag = log._mac.tag(log.tag, memoryview(record)[:body])[:TAG]
+        if unpack_from("<I", record, 3)[0] != log.next or not crypto.equal(tag, memoryview(record)[body:]):
+            break
+        log._advance(tag)
+    tail.close()  # an open file must not wait for the collector
+    if store.next > log.next:
+        log.dropped = store.next - log.next
+    if at <= store.next:
+        store.drop(log.next)
+    log.kept = log.next
+    log._used = 0
+    log._keep_key()
+
+
+def renew(log, generation: int, key, time: int) -> None:
+    """What Journal.renew does."""
+    log.commit()
+    stage_key(log._keys, generation, log.next, key)
+    log.generation = generation
+    log._start = log._key_at = log.next
+    log._key[:] = key
+    log._mac.rekey(log._key)
+    log.append(GENERATION, time, pack("<H", generation))
