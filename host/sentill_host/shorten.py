@@ -1,0 +1,65 @@
+"""Fewer names for boards: MicroPython keeps every name it has seen for good, in pools that double as they fill.
+
+A node has room for 1,260; one more takes a pool of 14 KB in one piece, which a board in use does not have. So the names
+that only one module knows, those with a leading underscore that occur in no other file, are replaced by a few that all
+modules share: `_a`, `_b`, ... Modules whose classes inherit from each other get different ones.
+"""
+
+import ast
+import io
+import itertools
+import string
+import tokenize
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+# What tests put their own code in place of.
+AS_WRITTEN = {"sentill/node.py", "sentill/terminal.py"}
+
+
+def shorten(sources: Mapping[str, str]) -> dict[str, str]:
+    """The package's `sources` (by path, such as "sentill/node.py") with their private names replaced."""
+    used = {path: _private(source) for path, source in sources.items()}
+    files = Counter(name for names in used.values() for name in names)
+    taken: dict[str, set[str]] = {}
+    result = {}
+    for path, source in sources.items():
+        # The package a module is in stands for those that may inherit: all base classes are of the same one.
+        family = taken.setdefault(path.rpartition("/")[0] if path.count("/") > 1 else path, set())
+        own = [name for name in used[path] if files[name] == 1] if path not in AS_WRITTEN else []
+        fresh = (name for name in _names() if name not in family and name not in files)
+        names = dict(zip(sorted(own), fresh, strict=False))
+        family.update(names.values())
+        result[path] = _replace(source, names) if names else source
+    return result
+
+
+def _names() -> Iterator[str]:
+    for length in itertools.count(1):
+        for letters in itertools.product(string.ascii_lowercase, repeat=length):
+            yield "_" + "".join(letters)
+
+
+def _private(source: str) -> set[str]:
+    """Names of one leading underscore in a source. Constants of `const()` are no names in bytecode, and not counted."""
+    constants = {
+        target.id
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and ast.unparse(node.value.func) == "const"
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    names = {token.string for token in tokens if token.type == tokenize.NAME}
+    return {name for name in names - constants if len(name) > 1 and name[0] == "_" and name[1] != "_"}
+
+
+def _replace(source: str, names: Mapping[str, str]) -> str:
+    lines = source.splitlines(keepends=True)
+    # From the end of each line, so that the places of earlier ones stay right.
+    for token in reversed(list(tokenize.generate_tokens(io.StringIO(source).readline))):
+        if token.type == tokenize.NAME and token.string in names:
+            row, start = token.start
+            line = lines[row - 1]
+            lines[row - 1] = line[:start] + names[token.string] + line[start + len(token.string) :]
+    return "".join(lines)

@@ -1,0 +1,63 @@
+"""Names that only one module knows are shortened before they go on a board."""
+
+import ast
+from collections.abc import Mapping
+
+from sentill_host.shorten import shorten
+from tools.device_modules import DEVICE
+
+
+def inherits_across(sources: Mapping[str, str]) -> set[tuple[str, str]]:
+    """(path, base) of classes whose base is of another module, but not an error class."""
+    found = set()
+    for path, source in sources.items():
+        tree = ast.parse(source)
+        local = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                found |= {(path, ast.unparse(base)) for base in node.bases if ast.unparse(base) not in local}
+    return {(path, base) for path, base in found if not base.endswith(("Exception", "Error"))}
+
+
+def device() -> dict[str, str]:
+    return {
+        path.relative_to(DEVICE).as_posix(): path.read_text() for path in sorted((DEVICE / "sentill").rglob("*.py"))
+    }
+
+
+def test_what_only_one_module_knows_is_shortened() -> None:
+    short = shorten(
+        {
+            "sentill/a.py": "_N = const(3)\n\ndef _long_name(_x): return _x + _N  # _long_name\nS = '_long_name'\n",
+            "sentill/b.py": "class B:\n    def _other(self): return self._shared, self.__dict__, self._other\n",
+            "sentill/c.py": "def f(b): return b._shared\n",
+        }
+    )
+    assert short["sentill/a.py"] == "_N = const(3)\n\ndef _a(_b): return _b + _N  # _long_name\nS = '_long_name'\n"
+    assert short["sentill/b.py"] == "class B:\n    def _a(self): return self._shared, self.__dict__, self._a\n"
+    assert short["sentill/c.py"] == "def f(b): return b._shared\n"
+
+
+def test_a_short_name_in_use_is_not_given_away() -> None:
+    short = shorten({"sentill/a.py": "_a = _secret = 1\n", "sentill/b.py": "_a = 2\n"})
+    assert short == {"sentill/a.py": "_a = _b = 1\n", "sentill/b.py": "_a = 2\n"}
+
+
+def test_the_modules_of_a_package_get_different_names() -> None:
+    short = shorten({"sentill/hal/base.py": "_first = 1\n", "sentill/hal/port.py": "_second = 2\n"})
+    assert short == {"sentill/hal/base.py": "_a = 1\n", "sentill/hal/port.py": "_b = 2\n"}
+
+
+def test_classes_inherit_within_a_package_only() -> None:
+    """Else two modules could give the same short name to different attributes of one object."""
+    across = inherits_across(device())
+    assert across, "nothing to look at"
+    assert all(path.startswith("sentill/hal/") and base == "base.HAL" for path, base in across), across
+
+
+def test_the_program_stays_the_same_but_for_names() -> None:
+    sources = device()
+    for path, short in shorten(sources).items():
+        assert len(short) <= len(sources[path])
+        ours, theirs = list(ast.walk(ast.parse(sources[path]))), list(ast.walk(ast.parse(short)))
+        assert [type(node) for node in ours] == [type(node) for node in theirs], path
