@@ -380,12 +380,14 @@ def test_heap_does_not_grow(tmp_path: Path) -> None:
             if ref % 25 == 0:
                 node.uart.ask("P", ref=ref - 5, fraud=1)
             if ref % 1_000 == 0:
+                node.usb.wait(lambda f: f.kind == "H" and f.fields.get("jk", -1) == f.fields.get("jn"))
                 used.append(node.usb.ask("C", cmd="status")["used"])
                 node.uart.items.clear()
                 node.usb.items.clear()
         print("bytes in use after each 1,000 transactions:", used)
         # What grows once (interned names, a task's first run, whatever a task holds at that moment) shows in a step or
-        # two; a leak, of one block of 16 bytes in a hundred transactions even, in every step.
+        # two; a leak, of one block of 16 bytes in a hundred transactions even, in every step. What the journal's last
+        # record happens to take is up to two blocks of 32 bytes.
         steps = [after - before for before, after in pairwise(used)]
-        assert sum(step > 0 for step in steps) <= 3, used
+        assert sum(step > 64 for step in steps) <= 3, used
         assert used[-1] - used[0] <= 2048, used
