@@ -15,6 +15,7 @@ from sentill import __version__
 from sentill_host.cli import (
     demo,
     deploy,
+    doctor,
     flash,
     health,
     model,
@@ -58,6 +59,7 @@ app.command()(flash.flash)
 app.command()(monitor.monitor)
 app.command()(replay.replay)
 app.command()(ports.ports)
+app.command()(doctor.doctor)
 simulate.app.command()(simulate_faults.faults)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(model.app, name="model")

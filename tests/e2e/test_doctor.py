@@ -1,0 +1,104 @@
+"""The doctor at virtual boards, healthy, stubborn, full and mute; and that it leaves them as they were."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sentill_host import deploy, doctor
+from sentill_host.client import NodeClient, await_identity
+from sentill_host.doctor import FAIL, NOTE, OK, WARN
+from sentill_host.link import Link
+from sentill_host.virtual import VirtualBoards
+from tests.e2e.conftest import run_mpremote
+from tests.host.fakes import FakeNode
+
+SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def board():
+    with VirtualBoards(1, heap="384K") as started:
+        yield started[0]
+
+
+def install(board, main: str) -> None:
+    run_mpremote(board.usb, "exec", f"f = open('/main.py', 'w')\nf.write({main!r})\nf.close()")
+    board.control("reset")
+    board.wait()
+    time.sleep(0.5)
+
+
+def texts(findings, *levels: str) -> list[str]:
+    return [f.text for f in findings if f.level in levels]
+
+
+def test_a_board_without_a_node(board):
+    findings = doctor.examine_port(board.usb)
+    assert not texts(findings, WARN, FAIL)
+    assert [f.fix for f in findings if f.level == NOTE] == [f"sentill deploy {board.usb}"]
+    assert any("Virtual board" in text for text in texts(findings, OK))
+
+
+def test_a_program_that_catches_ctrl_c(board):
+    install(board, "import time\ncaught = 0\nwhile caught < 40:\n try:\n  time.sleep(0.01)\n"
+            " except KeyboardInterrupt:\n  caught += 1\n")  # fmt: skip
+    findings = doctor.examine_port(board.usb)
+    assert any("it took many to stop it" in text for text in texts(findings, NOTE)), findings
+    assert any("a main.py is there, but no node answers" in text for text in texts(findings, WARN))
+    with Link(board.usb) as link:  # stock mpremote does not get through to it
+        assert link.enter_repl() == "insist"
+        link.exec("import os\nos.remove('/main.py')")
+        link.leave_repl()
+
+
+def test_a_program_that_never_yields_is_told_by_what_it_prints():
+    with FakeNode(lambda kind, f: b"kernel panic\r\n") as mute:
+        findings = doctor.examine_port(mute.port)
+    (failure,) = [f for f in findings if f.level == FAIL]
+    assert "no raw REPL; it printed: kernel panic" in failure.text
+    assert "reset key" in failure.fix
+
+
+def test_a_full_flash(board):
+    run_mpremote(
+        board.usb, "exec",
+        "import os\ns = os.statvfs('/')\nf = open('/ballast', 'wb')\n"
+        "for _ in range(s[3] - 20): f.write(bytes(s[0]))\nf.close()",
+    )  # fmt: skip
+    findings = doctor.examine_port(board.usb)
+    assert any("flash is nearly full" in text for text in texts(findings, WARN)), findings
+    run_mpremote(board.usb, "exec", "import os\nos.remove('/ballast')")
+
+
+def test_a_node_is_examined_undisturbed_and_deeply_when_asked(board):
+    assert not deploy.deploy_one(board.usb).error
+    boots = board.status()["boots"]
+    findings = doctor.examine_port(board.usb)
+    assert not texts(findings, FAIL, WARN), findings
+    assert any("a node runs" in text for text in texts(findings, OK))
+    assert any("health channels" in text for text in texts(findings, OK))
+    assert board.status()["boots"] == boots
+    deep = doctor.examine_port(board.usb, deep=True)
+    assert any(text.startswith("flash: ") for text in texts(deep, OK))
+    assert board.status()["boots"] > boots
+    with Link(board.usb) as link:
+        assert await_identity(NodeClient(link), 20)[0] is not None, "it runs again"
+
+
+def test_the_command_tells_findings_and_its_exit_code(board):
+    done = subprocess.run([*SENTILL, "doctor", board.usb, "--json"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {f["about"] for f in findings} == {board.usb}
+    holder = subprocess.Popen([*SENTILL, "monitor", board.usb], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        time.sleep(2.0)
+        busy = subprocess.run([*SENTILL, "doctor", board.usb], capture_output=True, text=True, timeout=120)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert busy.returncode == 1
+    assert f"pid {holder.pid}" in busy.stdout
