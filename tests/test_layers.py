@@ -18,7 +18,7 @@ ONBOARD = (HOST / "virtual" / "onboard", HOST / "agent")
 BASE = {"compat", "crypto", "errors", "files", "flash"}
 # A split module belongs to the family before its first underscore (tree_viper to tree), or to the one named here.
 FAMILIES = {
-    **dict.fromkeys(("channel", "detector", "rul"), "health"),
+    **dict.fromkeys(("channel", "detector", "rul", "wear"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
     **dict.fromkeys(("audit", "blink", "commands", "port", "setup", "store", "terminal", "vitals"), "node"),
 }

@@ -40,7 +40,7 @@ _MOST = const(0x7FFF)
 
 # name: (default, lowest, highest); limits default to "none".
 KEYS = {
-    "num": (1, 1, 32767),
+    "num": (1, 1, 16384),  # raw readings of 16 bits stay below 2^30
     "den": (1, 1, 1 << 29),
     "offset": (0, -(1 << 29), 1 << 29),
     "min": (0, -(1 << 28), 1 << 28),  # what the sensor can deliver at all, in units; it also sets the scale
@@ -129,6 +129,7 @@ class Channel:
         self._life = self.life_s // self.trend_s if self.trend_s else 0
         limit = self.lo_fail if self.lo_fail > -_NONE else self.hi_fail
         self._drop = self.scaled(limit) - self.scaled(self.good) if self._life else 0
+        self.gauge = None  # a wear.LifeGauge that delivers the readings, and uses the forecast's words
         self.s = array("i", [0] * WORDS)
         self.s[_FLAGS] = 100 << 14
 
@@ -171,6 +172,10 @@ class Channel:
     def value(self) -> int:
         """The last value in units; for a counter the increments per `per_s` of the last finished step."""
         return self.unscaled(detector.last(self.s)) if self.per_s else self.s[_VALUE]
+
+    def level(self):
+        """The running mean over the last 16 steps in units, None before the first step has ended."""
+        return None if detector.learning(self.s, 1) else self.unscaled(detector.level(self.s))
 
     def learning(self) -> int:
         """Steps the detector still has to see before it raises alarms; 0 when it has learnt the channel."""
@@ -266,8 +271,7 @@ class Channel:
         # Ends a step: its mean goes to the detector, the level to the forecast. Returns the alarm's strength.
         s = self.s
         if self.per_s:
-            rate = s[_SUM] if s[_SUM] < 65536 else 65535
-            q = self.scaled(rate * self.per_s // self.step_s if self.per_s < 16384 else self.max)
+            q = self.scaled(_rate(s[_SUM] if s[_SUM] < 65536 else 65535, self.per_s, self.step_s))
         else:
             q = s[_SUM] // (s[_CNT] & _MOST)
         s[_SUM] = 0
@@ -361,6 +365,14 @@ class Channel:
             why = 0
         s[_FLAGS] = flags & ~0xFFF | state | why << 2 | confirm << 6
         return state != was
+
+
+def _rate(count, per_s, step_s):
+    # count * per_s // step_s, for counts of 16 and per_s of 17 bits, without leaving 30.
+    if count <= 0x3FFFFFFF // per_s:
+        return count * per_s // step_s
+    rate = (count >> 3) * per_s // step_s
+    return rate << 3 if rate < 1 << 26 else 1 << 29
 
 
 def _sixteenths(span_s, every_s):

@@ -7,7 +7,7 @@ like row of a channel for an H frame; `save` and `restore` carry the learnt stat
 from array import array
 
 from . import rul
-from .channel import CAUSES, FAIL, OK, STATES, WARN, WATCH, WORDS, Channel
+from .channel import CAUSES, FAIL, OK, STATES, TREND, WARN, WATCH, WORDS, Channel
 from .compat import const, crc32
 from .errors import ConfigError, StorageError
 
@@ -41,7 +41,19 @@ class Monitor:
 
     def sample(self, i: int, raw, now_s: int) -> bool:
         """Give channel `i` a raw reading (None: no answer) taken at `now_s`; True when its state has changed."""
-        return self.channels[i].sample(raw, now_s, self._scratch, self._trend)
+        c = self.channels[i]
+        if c.gauge:
+            raw = c.gauge.read(now_s)
+            if raw is not None and raw < 0:
+                return False
+        return c.sample(raw, now_s, self._scratch, self._trend)
+
+    def attach(self, i: int, index) -> None:
+        """Let channel `i` show the life that `index`, a wear.WearIndex, tells; raises ModelError as wear.LifeGauge."""
+        from .wear import LifeGauge
+
+        c = self.channels[i]
+        c.gauge = LifeGauge(index, c, TREND, self.channels)
 
     def state(self, i: int) -> int:
         """State of channel `i`: OK, WATCH, WARN or FAIL."""
@@ -76,12 +88,17 @@ class Monitor:
             ("tr", c.trend),
         ]
         left_s = -1
-        if c.forecast(self._trend):
+        if c.gauge:
+            if c.gauge.foresees():
+                index = c.gauge.index
+                left_s = index.life * index.unit_s
+                _foretell(row, left_s, index.low * index.unit_s, index.high * index.unit_s)
+        elif c.forecast(self._trend):
             t = self._trend
             left_s = _seconds(t.left, c.trend_s * t.every)
-            row.append(("left_h", left_s // 3600))
-            row.append(("lo_h", _seconds(t.left_low, c.trend_s * t.every) // 3600))
-            row.append(("hi_h", _seconds(t.left_high, c.trend_s * t.every) // 3600))
+            _foretell(
+                row, left_s, _seconds(t.left_low, c.trend_s * t.every), _seconds(t.left_high, c.trend_s * t.every)
+            )
         if c.cause:
             row.append(("why", CAUSES[c.cause]))
         if c.learning():
@@ -123,9 +140,17 @@ class Monitor:
 
 
 def _identity(c):
-    # State is only meaningful for the same scale and step.
+    # State is only meaningful for the same scale and step, and with the same wear index.
     key = "%s/%s/%d/%d/%d/%d/%d" % (c.name, c.unit, c.min, c.max, c.step_s, c.trend_s, c.per_s)
+    if c.gauge:
+        key += "/%08x" % c.gauge.index.id
     return crc32(key.encode()).to_bytes(4, "little")
+
+
+def _foretell(row, left_s, low_s, high_s):
+    row.append(("left_h", left_s // 3600))
+    row.append(("lo_h", low_s // 3600))
+    row.append(("hi_h", high_s // 3600))
 
 
 def _seconds(sixteenths, every_s):

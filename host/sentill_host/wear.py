@@ -8,6 +8,7 @@ integers.
 
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -49,10 +50,11 @@ def smooth(values: Floats, shift: int) -> Floats:
     return out
 
 
-def train(runs: list[Ints], settings: WearSettings | None = None) -> bytes:
+def train(runs: list[Ints], settings: WearSettings | None = None, names: Sequence[str] = ()) -> bytes:
     """The index file for `runs`, each an array (samples, inputs) of integers that ends with the failure.
 
-    Raises WearTrainingError when there are no runs, more than 16 inputs, or inputs that never change only.
+    `names` are the health channels that deliver the inputs; a node needs them to use the file. Raises
+    WearTrainingError when there are no runs, more than 16 inputs, or inputs that never change only.
     """
     settings = settings or WearSettings()
     if not runs or not 0 < runs[0].shape[1] <= 16:
@@ -86,6 +88,10 @@ def train(runs: list[Ints], settings: WearSettings | None = None) -> bytes:
         struct.pack("<ihhBB", o, ma, mb, ea, eb) for o, (ma, ea), (mb, eb) in zip(offsets, a, b, strict=True)
     )
     body += b"".join(struct.pack("<hhhh", *knot) for knot in knots)
+    listed = ",".join(names).encode("ascii")
+    if names and (len(names) != inputs or len(set(names)) != inputs or any(not n or "," in n for n in names)):
+        raise WearTrainingError(f"{inputs} inputs need as many different names")
+    body += struct.pack("<H", len(listed)) + listed
     return head + body + struct.pack("<I", zlib.crc32(head + body))
 
 

@@ -1,7 +1,7 @@
 """Channels and the monitor: states, hysteresis, hold, gaps, failing sensors, rows, saving."""
 
 import support
-from sentill.errors import ConfigError, StorageError
+from sentill.errors import ConfigError, ModelError, StorageError
 from sentill.health import FAIL, OK, WARN, WATCH, Monitor
 from support import no_alloc, raises
 
@@ -144,6 +144,17 @@ def test_a_counter_is_a_rate():
     assert _fields(m)["raw"] <= 30, "a counter that restarts is not an event"
 
 
+def test_a_rate_per_day_does_not_overflow():
+    m = _with(min=0, max=1 << 28, lo_fail=-1000, lo_warn=-1, hi_warn=1 << 27, hi_fail=1 << 28, per_s=86400, step_s=60)
+    for wanted, events in ((2880, 2), (86400 * 1000, 60_000), (1 << 28, 2_000_000)):
+        count = 0
+        for t in range(0, 300, 60):
+            m.sample(0, count, 60000 + t)
+            count += events
+        raw = _fields(m)["raw"]
+        assert abs(raw - min(wanted, 65535 * 1440)) <= 1 << 14, (raw, wanted)
+
+
 def test_worst_and_threshold_are_on_the_scale_of_the_value():
     m = _with()
     _feed(m, [5000, 5100, 5250, 5000])
@@ -196,3 +207,100 @@ def test_sampling_needs_no_heap():
             m.sample(0, None if k % 50 == 0 else 4900 + k * 7919 % 600, clock[0])
 
     no_alloc(some, 130 * 2000)  # frames of the calls, given back on return; nothing is kept
+
+
+def _index(names=b"a,b", unit_s=3600):
+    # Life falls with the first input: -1/16 life per 1/16 unit; knots at 0 and 640 (index of an input 100 above 500).
+    import struct
+
+    from sentill.compat import crc32
+    from sentill.wear import WearIndex
+
+    data = struct.pack("<4sBBBBI", b"STW1", 2, 2, 0, 0, unit_s)
+    data += struct.pack("<ihhBB", 500, -1024, 0, 0, 0) + struct.pack("<ihhBB", 0, 0, 0, 0, 0)
+    data += struct.pack("<hhhh", -6400, 0, 0, 4) + struct.pack("<hhhh", 0, 100, 80, 110)
+    data += struct.pack("<H", len(names)) + names
+    return WearIndex(data + struct.pack("<I", crc32(data)))
+
+
+def _worn():
+    inputs = [{"name": name, "min": 0, "max": 1000, "step_s": 60, "watch_at": 0} for name in ("a", "b")]
+    life = {"name": "life", "min": 0, "max": 200, "lo_warn": 20, "lo_fail": 5, "good": 100, "watch_at": 0}
+    life["advice"] = "Replace the printer head"
+    m = Monitor(inputs + [dict(life, source="wear:models/x.stw", confirm=1)])
+    m.attach(2, _index())
+    return m
+
+
+def _hours(m, value, hours, start):
+    for k in range(hours * 60):
+        for i in range(3):
+            m.sample(i, value if i < 2 else None, start + k * 60)
+    return start + hours * 3600
+
+
+def test_a_wear_index_is_a_channel():
+    m = _worn()
+    m.sample(2, None, 1000)
+    row = _fields(m, 2)
+    assert row["st"] == "ok" and "left_h" not in row and "miss" not in row, row
+    now = _hours(m, 500, 5, 36000)
+    row = _fields(m, 2)
+    assert row["raw"] == 100 and row["v"] == 100 and "left_h" not in row, row
+    now = _hours(m, 590, 4, now)
+    row = _fields(m, 2)
+    assert row["st"] == "warn" and row["why"] == "limit" and row["raw"] <= 12, row
+    assert row["lo_h"] <= row["left_h"] <= row["hi_h"], row
+    assert row["adv"] == "Replace the printer head within %d hours" % row["left_h"], row
+
+
+def test_a_wear_index_survives_a_reboot_and_another_one_starts_anew():
+    m = _worn()
+    now = _hours(m, 590, 5, 36000)
+    saved = m.save()
+    fresh = _worn()
+    assert fresh.restore(saved) == 3
+    fresh.sample(2, None, now)
+    assert _fields(fresh, 2)["raw"] == _fields(m, 2)["raw"], (_fields(fresh, 2), _fields(m, 2))
+    other = _worn()
+    other.attach(2, _index(unit_s=7200))
+    assert other.restore(saved) == 2, "state of another index"
+
+
+def test_a_wear_index_without_its_inputs_is_a_finding():
+    m = _worn()
+    now = _hours(m, 500, 3, 36000)
+    for k in range(400):
+        m.sample(0, None, now + k * 60)
+        m.sample(1, 500, now + k * 60)
+        m.sample(2, None, now + k * 60)
+    row = _fields(m, 2)
+    assert row["st"] == "warn" and row["why"] == "silent", row
+    lost = Monitor([{"name": "life", "min": 0, "max": 200, "source": "wear:gone.stw"}])
+    for k in range(80):
+        lost.sample(0, None, 1000 + k)
+    assert _fields(lost)["why"] == "silent" and lost.state(0) == WARN, _fields(lost)
+
+
+def test_a_wear_index_that_does_not_fit_is_refused():
+    for names, change in ((b"a,gone", {}), (b"", {}), (b"life,a", {}), (b"a,b", {"trend_s": 60})):
+        spec = {"name": "life", "min": 0, "max": 200}
+        spec.update(change)
+        m = Monitor([{"name": "a", "min": 0, "max": 9}, {"name": "b", "min": 0, "max": 9}, spec])
+        raises(ModelError, m.attach, 2, _index(names))
+    raises(ModelError, _index, b"a,b,c")
+    raises(ModelError, _index, b"a,\xff")
+    raises(ModelError, _index, b"a,b", 1 << 26)
+
+
+def test_reading_a_wear_index_needs_no_heap():
+    m = _worn()
+    now = _hours(m, 590, 2, 36000)
+    clock = [now]
+
+    def some():
+        for _ in range(20):
+            clock[0] += 700
+            m.sample(2, None, clock[0])
+
+    no_alloc(some, 20 * 2000)

@@ -26,6 +26,7 @@ from sentill_host.cli import (
     simulate_faults,
     train,
     virtual,
+    wear,
 )
 from sentill_host.cli.output import err
 from sentill_host.errors import SentillHostError
@@ -66,6 +67,7 @@ app.add_typer(model.app, name="model")
 app.command()(health.health)
 app.command("train")(train.command)
 app.add_typer(virtual.app, name="virtual")
+app.add_typer(wear.app, name="wear")
 
 
 def _terminated(signum: int, frame: FrameType | None) -> None:

@@ -17,7 +17,10 @@ def faults(
     board: Annotated[str, typer.Option(help="Board whose channels are simulated.")] = "SIM",
     seeds: Annotated[int, typer.Option(min=1, help="Lives per fault.")] = 3,
     seed: Annotated[int, typer.Option(help="First seed; the same seed gives the same lives.")] = 0,
-    target: Annotated[Path | None, typer.Option("--out", help="Write the readings of the first life as CSV.")] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write raw readings: of the first life to FILE.csv, or of every life to a folder."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")] = False,
 ) -> None:
     """Let hardware faults take their course on simulated channels and show when the node warns, and of what."""
@@ -34,7 +37,9 @@ def faults(
                 "wanted_h": fault.lead_h, "channel": first[1] if first else "", "cause": first[2] if first else "",
                 "false": outcome.false,
             })  # fmt: skip
-            if target and fault is chosen[0] and k == seed:
+            if target and target.suffix != ".csv":
+                _write(target / f"{fault.name}-{k:04}.csv", course)
+            elif target and fault is chosen[0] and k == seed:
                 _write(target, course)
     if json:
         print_json(results)
@@ -59,6 +64,7 @@ def _table(results: list[dict[str, Any]]) -> Table:
 
 
 def _write(target: Path, course: library.Course) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["t", *course.raw])

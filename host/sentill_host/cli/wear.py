@@ -1,0 +1,82 @@
+"""`sentill wear`: train the index that tells how long a part will last, and look at one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sentill.errors import ModelError
+from sentill.wear import WearIndex
+from sentill_host import boards, wear_runs
+from sentill_host import wear as trainer
+from sentill_host.cli.output import err, out, print_json
+from sentill_host.errors import UsageError, VerifyError
+
+app = typer.Typer(no_args_is_help=True, help="Wear indexes: remaining life from several channels, trained on failures.")
+DAY_S = 86400
+
+
+@app.command()
+def train(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="CSV files, one per run to failure, or folders of them: t, raw readings by channel."),
+    ],
+    inputs: Annotated[str, typer.Option(help="The channels that show the wear, with commas between.")],
+    target: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("wear.stw"),
+    board: Annotated[str, typer.Option(help="Board whose channels were recorded.")] = "SIM",
+    unit_h: Annotated[int, typer.Option(min=1, max=720, help="Hours per unit of life.")] = 24,
+    cap: Annotated[int, typer.Option(min=2, max=10_000, help="Longest life told, in units.")] = 30,
+    quick: Annotated[int, typer.Option(min=0, max=12, help="The quick mean spans 2^quick units.")] = 1,
+    slow: Annotated[int, typer.Option(min=0, max=12, help="The slow mean spans 2^slow units.")] = 4,
+    json: Annotated[bool, typer.Option("--json", help="The result as JSON on stdout.")] = False,
+) -> None:
+    """Train a wear index from runs to failure, and tell how well it does on runs it has not seen.
+
+    Copy the file to the board's models and give a channel the source `wear:models/NAME.stw`: it then shows the life
+    left, with a band, and warns below its limits. `sentill simulate faults --out FOLDER` makes runs to try it with.
+    """
+    files = [file for path in runs for file in (sorted(path.glob("*.csv")) if path.is_dir() else [path])]
+    names = [name.strip() for name in inputs.split(",")]
+    specs = wear_runs.chosen(boards.load(board).data.get("channels", []), names)
+    settings = trainer.WearSettings(cap, quick, slow, unit_s=unit_h * 3600)
+    seen = [wear_runs.observe(specs, wear_runs.read(file), settings.unit_s) for file in files]
+    data = trainer.train(seen, settings, names)
+    rmse, covered = wear_runs.cross_validate(seen, settings)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    if json:
+        print_json({
+            "file": str(target), "bytes": len(data), "runs": len(files), "unit_h": unit_h, "rmse_units": round(rmse, 2),
+            "coverage": round(covered, 3),
+        })  # fmt: skip
+        return
+    out.print(f"{target}: {len(data)} bytes from {len(files)} runs")
+    unit = "days" if unit_h == 24 else f"units of {unit_h} h"
+    out.print(f"on unseen runs: off by {rmse:.1f} {unit} (root mean square), band holds {covered:.0%}")
+    err.print(f"a channel shows it with the source wear:models/{target.name}")
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="A wear index.")],
+    json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
+) -> None:
+    """Check a wear index as the node does, and show its inputs and the lives it tells."""
+    try:
+        index = WearIndex(file.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}") from None
+    except ModelError as error:
+        raise VerifyError(f"{file}: {error.message}") from None
+    knots = [list(index._knots[k : k + 4]) for k in range(0, len(index._knots), 4)]
+    if json:
+        print_json({"inputs": list(index.names), "unit_s": index.unit_s, "cap": index.cap, "knots": knots})
+        return
+    inputs = ", ".join(index.names) or f"{index.inputs}, not named"
+    out.print(f"inputs: {inputs}\nunit of life: {index.unit_s / 3600:g} h, at most {index.cap}")
+    view = Table("index", "life", "low", "high", box=None)
+    for knot in knots:
+        view.add_row(*map(str, knot))
+    out.print(view)
