@@ -21,6 +21,7 @@ FAMILIES = {
     **dict.fromkeys(("channel", "detector", "rul", "wear"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
     **dict.fromkeys(("audit", "blink", "commands", "port", "setup", "store", "terminal", "vitals"), "node"),
+    **dict.fromkeys(("sleeper", "starts", "waves"), "node"),
 }
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic
 HARDWARE = {"machine", "esp", "esp32", "rp2", "network", "neopixel", "onewire", "bluetooth"}

@@ -4,6 +4,7 @@ A command that must act after its reply is out (a reset) leaves what to do in `n
 """
 
 from . import protocol
+from .compat import borrow
 from .errors import FrameError, SentillError
 from .terminal import argument, parse
 
@@ -40,6 +41,10 @@ def _identify(node, port, fields):
 
 def _status(node, port, fields):
     return node.vitals.summary()
+
+
+def _vitals(node, port, fields):
+    return borrow("starts").lasting(node)
 
 
 def _set_time(node, port, fields):
@@ -93,6 +98,7 @@ def _blink(node, port, fields):
 COMMANDS = {
     "identify": (_identify, True),
     "status": (_status, True),
+    "vitals": (_vitals, True),
     "set-time": (_set_time, True),
     "set-rate": (_set_rate, False),
     "audit": (_audit, False),

@@ -18,6 +18,7 @@ SCHEMA: dict = {
     "name": (str, 0, 24, ""),  # what people call this terminal
     "rate_hz": (int, 0, 10, 1),  # health frames per second
     "sample_ms": (int, 100, 60_000, 1000),  # between two readings of all channels
+    "light_sleep": (bool, 0, 1, False),  # between readings; the terminal must then wake the node first
     "uart_baud": (int, 1200, 921_600, 115_200),
     "watchdog": (bool, 0, 1, True),
     "watchdog_ms": (int, 3000, 8300, 8000),  # the RP2040 counts to 8388

@@ -7,7 +7,7 @@ like row of a channel for an H frame; `save` and `restore` carry the learnt stat
 from array import array
 
 from . import rul
-from .channel import CAUSES, FAIL, OK, STATES, TREND, WARN, WATCH, WORDS, Channel
+from .channel import CAUSES, FAIL, OK, STATES, WARN, WATCH, WORDS, Channel
 from .compat import const, crc32
 from .errors import ConfigError, StorageError
 
@@ -47,13 +47,6 @@ class Monitor:
             if raw is not None and raw < 0:
                 return False
         return c.sample(raw, now_s, self._scratch, self._trend)
-
-    def attach(self, i: int, index) -> None:
-        """Let channel `i` show the life that `index`, a wear.WearIndex, tells; raises ModelError as wear.LifeGauge."""
-        from .wear import LifeGauge
-
-        c = self.channels[i]
-        c.gauge = LifeGauge(index, c, TREND, self.channels)
 
     def state(self, i: int) -> int:
         """State of channel `i`: OK, WATCH, WARN or FAIL."""
@@ -101,7 +94,7 @@ class Monitor:
             )
         if c.cause:
             row.append(("why", CAUSES[c.cause]))
-        if c.learning():
+        if c.watch_at and c.learning():
             row.append(("lrn", c.learning()))
         if c.missing:
             row.append(("miss", c.missing))

@@ -16,6 +16,7 @@ from .audit import Audit
 from .compat import borrow, const, present, ticks_add, ticks_diff, ticks_ms, ticks_us
 from .crypto import LAB_ROOT, MAC, hkdf
 from .errors import SentillError
+from .health import WARN
 from .pan import looks_like_pan
 from .port import Port
 from .store import Store
@@ -40,7 +41,7 @@ _PULL_MS = const(100)
 _CHURN_BYTES = const(8192)
 _HISTORY = "history.bin"
 _HEALTH = "health.bin"
-_WEAR = "wear.bin"
+_VITALS = "vitals.bin"
 
 
 def start(hal) -> None:
@@ -67,6 +68,7 @@ class Loop:
         self._idle = idle  # tells that there is nothing the waiting task should have woken up for
         self._waiting = False
         self._seen = ticks_ms()
+        self.due = None  # ticks when it wakes by itself, None while the outside wakes it
 
     def beat(self) -> None:
         """A sign of life."""
@@ -76,6 +78,7 @@ class Loop:
     def wait(self) -> None:
         """What comes next may take forever."""
         self._waiting = True
+        self.due = None
         self._seen = ticks_ms()
 
     def hangs(self, now) -> bool:
@@ -119,6 +122,7 @@ class Node:
         self.attempt("journal", self.audit.open)
         self.terminal = Terminal(self.assessor, self.guard, self.audit, MAC(hkdf(LAB_ROOT, b"sentill token")).tag)
         self._restore()
+        self.attempt("vitals", borrow("starts").count, self)
         facts = [("sw", __version__), ("cfg", self.config_id)] + self._model_ids
         borrow("audit_open").note_start(self.audit, facts, self.faults)
         gc.collect()
@@ -135,6 +139,13 @@ class Node:
         port = self.terminal_port
         if port:
             self._loops.append(Loop("terminal", self._terminal, lambda: not port.stream.readable()))
+        if self.config["light_sleep"]:
+            self.attempt("light_sleep", self._add_sleeper)
+
+    def _add_sleeper(self):
+        from .sleeper import Sleeper
+
+        self._loops.append(Loop("sleeper", Sleeper(self, self._loops).run, bool))
 
     def attempt(self, part: str, function, *args):
         """The result of `function(*args)`. None when it fails: `part` joins the faults, and an E frame tells why."""
@@ -143,6 +154,11 @@ class Node:
         except Exception as error:
             self.fault(part, error)
             return None
+
+    def urgent(self) -> bool:
+        """Whether the terminal waits for something: what takes long has to give way."""
+        port = self.terminal_port
+        return port is not None and (port.stream.readable() or port.reader.waiting() > 0)
 
     def fault(self, part: str, error) -> None:
         """Note that a part of the start-up failed."""
@@ -199,6 +215,7 @@ class Node:
         self.hal.hold_ctrl_c(True)
         try:
             self.hal.wdt_release()
+            self.vitals.planned = 1  # whoever sent the Ctrl-C resets the board
             self._save()
             _say(self.hal, b"\r\nsentill: stopped by Ctrl-C\r\n")
         finally:
@@ -240,7 +257,9 @@ class Node:
             left = ticks_diff(end, ticks_ms())
             if left <= 0:
                 return
-            await asyncio.sleep_ms(left if left < _STEP_MS else _STEP_MS)
+            left = left if left < _STEP_MS else _STEP_MS
+            loop.due = ticks_add(ticks_ms(), left)
+            await asyncio.sleep_ms(left)
 
     # The tasks
 
@@ -342,10 +361,8 @@ class Node:
                 changed = self.monitor.sample(i, raw, now)
                 self._sampling = False
                 if changed:
-                    self.event("channel", self.monitor.row(i), journal.HEALTH)
-            if gc.mem_alloc() - churn > _CHURN_BYTES and not (
-                self.terminal_port and self.terminal_port.reader.waiting()
-            ):
+                    self._changed(i)
+            if gc.mem_alloc() - churn > _CHURN_BYTES and not self.urgent():
                 # Now, rather than between a request and its verdict.
                 gc.collect()
                 churn = gc.mem_alloc()
@@ -354,6 +371,12 @@ class Node:
             if left < 0:
                 due = ticks_ms()
             await self._sleep(loop, left)
+
+    def _changed(self, i):
+        # A function of its own: what it builds would stay in the frame of the task until the next time.
+        self.event("channel", self.monitor.row(i), journal.HEALTH)
+        if self.monitor.state(i) >= WARN:
+            self.keep_file(_HEALTH, self.monitor.save)  # what comes next may be a power cut
 
     async def _telemetry(self, loop):
         while True:
@@ -401,6 +424,7 @@ class Node:
         end = ticks_add(ticks_ms(), _FLUSH_MS)
         while any([port.pending() for port in self.ports]) and ticks_diff(end, ticks_ms()) > 0:
             await asyncio.sleep_ms(5)
+        self.vitals.planned = 1
         self._save()
         sleep_ms(50)  # what the last bytes need on the wire
         self.hal.reset()
@@ -409,28 +433,23 @@ class Node:
 
     def _save(self):
         if self.assessor and not self.terminal.busy:
-            self._keep_file(_HISTORY, self.assessor.save)
+            self.keep_file(_HISTORY, self.assessor.save)
         if len(self.vitals.sources) and not self._sampling:
-            self._keep_file(_HEALTH, self.monitor.save)
-        self._keep_file(_WEAR, lambda write: write((self.store.erases + self.audit.erases()).to_bytes(4, "little")))
+            self.keep_file(_HEALTH, self.monitor.save)
+        self.keep_file(_VITALS, self.vitals.save)
         self.audit.commit()
 
-    def _keep_file(self, name, save):
+    def keep_file(self, name: str, save) -> None:
+        """Save the bytes that `save` writes as the file `name` (see store.Store); an E frame tells when that fails."""
         try:
             self.store.save(name, save)
         except (OSError, MemoryError, SentillError) as error:
             self.event("save", [("file", name), ("err", self._tell(error))])
 
     def _restore(self):
-        self.attempt("state", self.store.load, _WEAR, self._restore_wear)
         for name, owner in ((_HISTORY, self.assessor), (_HEALTH, self.monitor)):
             if owner:
                 self.attempt("state", self.store.load, name, owner.restore)
-
-    def _restore_wear(self, readinto, size):
-        wear = bytearray(4)
-        readinto(wear)
-        self.store.erases = int.from_bytes(wear, "little")
 
 
 def _say(hal, text):

@@ -5,13 +5,14 @@ Used once per start: the node borrows this module, and its code and that of conf
 
 from json import loads
 
-from .compat import borrow
+from .compat import borrow, const
 from .errors import ModelError
 from .features import SCHEMA_ID, History
 from .health import Monitor
 from .risk import Assessor
 from .tree import Model
 
+_MAX_WEAR = const(4096)
 CHANNELS = "channels.jsonl"  # the board's health channels, a JSON object per line
 
 
@@ -59,7 +60,23 @@ def make_monitor(node):
     else:
         for spec in specs:
             node.attempt("channels", monitor.add, spec)
+    for i in range(len(monitor.channels)):
+        source = monitor.channels[i].source
+        if source.startswith("wear:"):
+            node.attempt("wear", _attach, node, monitor, i, source[5:])
     return monitor
+
+
+def _attach(node, monitor, i, name):
+    # Without its index the channel stays, as a sensor that does not answer.
+    from .wear import WearIndex, attach
+
+    try:
+        with open(node.store.path(name), "rb") as file:
+            data = file.read(_MAX_WEAR + 1)
+    except OSError:
+        raise ModelError("missing", "no wear index in " + name)
+    attach(monitor, i, WearIndex(data))
 
 
 def _add_of_board(node, monitor):

@@ -2,7 +2,7 @@
 
 import gc
 
-from .compat import const
+from .compat import borrow, const
 from .health import STATES
 
 _MAX_COUNT = const(0x3FFFFFFF)
@@ -10,18 +10,26 @@ _LOW_BYTES = const(24_000)
 
 
 class Vitals:
-    """Reads the `sources` of the health channels: `vital:NAME`, `count:NAME`, everything else from the HAL.
+    """Reads the `sources` of the health channels: `vital:NAME`, `count:NAME`, `wave:...`, the others from the HAL.
 
-    Vitals: heap_free (bytes), jitter_ms (worst lateness of the sampler since last read), uptime_s, flash_erases (an
-    estimate, over the board's life), and since boot crc_errors, bad_lines, dropped frames, crashes. The counters start
-    at 0 and count what the terminal reports.
+    Vitals: heap_free (bytes), jitter_ms (worst lateness of the sampler since last read), uptime_s; over the board's
+    life flash_erases (an estimate), resets (by watchdog, brownout or unknown), resets_CAUSE of starts.CAUSES; since
+    boot crc_errors, bad_lines, dropped frames, crashes. The counters start at 0 and count what the terminal reports.
     """
 
     def __init__(self, node, sources):
         self.node = node
         self.sources = sources
         self.jitter_ms = 0
+        self.starts = b""  # starts by cause, an array of the module starts
+        self.planned = 0  # 1 when the next reset is no surprise
+        self.asleep_ms = 0  # in light sleep since boot
         self._counts = {source[6:]: 0 for source in sources if source.startswith("count:")}
+        self._resets = {}
+        self._waves = None
+        for source in sources:
+            if source.startswith("vital:resets"):
+                self._resets[source[6:]] = borrow("starts").which(source[6:])
 
     def count(self, name: str, n: int) -> bool:
         """Add `n` to the counter `name`; False when no channel has it as its source."""
@@ -36,6 +44,14 @@ class Vitals:
             return self._vital(source[6:])
         if source.startswith("count:"):
             return self._counts[source[6:]]
+        if source.startswith("wave:"):
+            if self._waves is None:
+                from .waves import Waves
+
+                self._waves = Waves(self.node.hal, self.sources, self.node.urgent)
+            return self._waves.read(source)
+        if source.startswith("wear:"):
+            return None  # the monitor asks the index
         return self.node.hal.read(source)
 
     def _vital(self, name):
@@ -53,6 +69,9 @@ class Vitals:
             return node.store.erases + node.audit.erases()
         if name == "uptime_s":
             return node.hal.uptime_s()
+        if name in self._resets:
+            causes = self._resets[name]
+            return sum([self.starts[i] for i in causes]) if causes else None
         if name == "crashes":
             return node.crashes
         if name == "crc_errors":
@@ -62,6 +81,12 @@ class Vitals:
         if name == "dropped":
             return sum([port.dropped for port in node.ports])
         return None
+
+    def save(self, write) -> None:
+        """Hand what outlasts a reset to `write(bytes)`, as starts.FILE says."""
+        write(self._vital("flash_erases").to_bytes(4, "little"))
+        write(bytes((self.planned,)))
+        write(self.starts)
 
     def summary(self) -> list:
         """Pairs of the summary H frame: time, uptime, worst channel state, verdicts, faults counted, free heap."""

@@ -12,6 +12,7 @@ commas between, perhaps none; CRC-32 of all before it.
 import struct
 from array import array
 
+from .channel import TREND
 from .compat import const, crc32
 from .errors import ModelError
 
@@ -174,6 +175,12 @@ class LifeGauge:
         """Whether wear shows: the life is not simply as long as the index can tell. Sets the index's life and band."""
         s = self._own.s
         return s[self._base + 2] > 0 and self.index.look(s, self._base) * 8 < self.index.cap * 7
+
+
+def attach(monitor, i: int, index: WearIndex) -> None:
+    """Let channel `i` of `monitor` show the life that `index` tells; raises ModelError as LifeGauge."""
+    own = monitor.channels[i]
+    own.gauge = LifeGauge(index, own, TREND, monitor.channels)
 
 
 def _names(data):

@@ -122,7 +122,7 @@ def build(board: boards.Board, firmware: Firmware) -> Bundle:
         if not needed.exists():
             raise UsageError(f"{needed} is missing", "this installation is incomplete: install the package again")
     entries = list(_modules(board, firmware))
-    entries += [Entry(f"/models/{model.name}", model.read_bytes()) for model in sorted(models.glob("*.stm"))]
+    entries += [Entry(f"/models/{model.name}", model.read_bytes()) for model in sorted(models.glob("*.st[mw]"))]
     pins = board.pins.read_bytes()
     if firmware.mpy_version and _loads(code := compile_file("board.py", pins), firmware):
         entries.append(Entry("/board.mpy", code))

@@ -67,6 +67,23 @@ def test_accelerometers_report_the_largest_step_of_what_happened():
         assert read() == 0, kind
 
 
+def test_an_axis_is_read_for_waveforms():
+    for kind, who, register, value, wanted in (
+        ("lis3dh", (0x0F, 0x33), 0xAA, (-250 << 4) & 0xFFFF, -500),
+        ("adxl345", (0x00, 0xE5), 0x34, 100, 390),
+    ):
+        bus = Bus(0x18, {who[0]: who[1], register: value & 255, register + 1: value >> 8})
+        read = open_chip(kind, bus, 0x18, "y")
+        assert read() == wanted, (kind, read())
+        setups = len(bus.writes)
+        assert read() == wanted and len(bus.writes) == setups > 0, bus.writes
+        bus.gone = True
+        raises(OSError, read)
+        bus.gone = False
+        assert read() == wanted and len(bus.writes) == 2 * setups, "set up anew"
+        no_alloc(read, 256)
+
+
 def test_a_chip_that_returns_is_set_up_anew():
     bus = Bus(0x18, {0x0F: 0x33}, 0xA8, 0x2F)
     bus.fifo = [(0, 0, 0)]

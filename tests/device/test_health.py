@@ -3,6 +3,7 @@
 import support
 from sentill.errors import ConfigError, ModelError, StorageError
 from sentill.health import FAIL, OK, WARN, WATCH, Monitor
+from sentill.wear import WearIndex, attach
 from support import no_alloc, raises
 
 SPEC = {
@@ -214,7 +215,6 @@ def _index(names=b"a,b", unit_s=3600):
     import struct
 
     from sentill.compat import crc32
-    from sentill.wear import WearIndex
 
     data = struct.pack("<4sBBBBI", b"STW1", 2, 2, 0, 0, unit_s)
     data += struct.pack("<ihhBB", 500, -1024, 0, 0, 0) + struct.pack("<ihhBB", 0, 0, 0, 0, 0)
@@ -228,7 +228,7 @@ def _worn():
     life = {"name": "life", "min": 0, "max": 200, "lo_warn": 20, "lo_fail": 5, "good": 100, "watch_at": 0}
     life["advice"] = "Replace the printer head"
     m = Monitor(inputs + [dict(life, source="wear:models/x.stw", confirm=1)])
-    m.attach(2, _index())
+    attach(m, 2, _index())
     return m
 
 
@@ -257,14 +257,14 @@ def test_a_wear_index_is_a_channel():
 def test_a_wear_index_survives_a_reboot_and_another_one_starts_anew():
     m = _worn()
     now = _hours(m, 590, 5, 36000)
-    saved = m.save()
+    saved = support.saved(m)
     fresh = _worn()
-    assert fresh.restore(saved) == 3
+    assert support.restored(fresh, saved) == 3
     fresh.sample(2, None, now)
     assert _fields(fresh, 2)["raw"] == _fields(m, 2)["raw"], (_fields(fresh, 2), _fields(m, 2))
     other = _worn()
-    other.attach(2, _index(unit_s=7200))
-    assert other.restore(saved) == 2, "state of another index"
+    attach(other, 2, _index(unit_s=7200))
+    assert support.restored(other, saved) == 2, "state of another index"
 
 
 def test_a_wear_index_without_its_inputs_is_a_finding():
@@ -287,7 +287,7 @@ def test_a_wear_index_that_does_not_fit_is_refused():
         spec = {"name": "life", "min": 0, "max": 200}
         spec.update(change)
         m = Monitor([{"name": "a", "min": 0, "max": 9}, {"name": "b", "min": 0, "max": 9}, spec])
-        raises(ModelError, m.attach, 2, _index(names))
+        raises(ModelError, attach, m, 2, _index(names))
     raises(ModelError, _index, b"a,b,c")
     raises(ModelError, _index, b"a,\xff")
     raises(ModelError, _index, b"a,b", 1 << 26)

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from sentill_host import attributes
-from sentill_host.cli.health import table
+from sentill_host.cli.health import notes, table
 from sentill_host.errors import LinkError
 from sentill_host.telemetry import Frame
 
@@ -71,7 +71,7 @@ def test_the_table_says_what_to_do():
          "lrn": 12},
     ]  # fmt: skip
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table(rows))
+    console.print(table(rows), *notes(rows))
     text = console.export_text()
     for word in (
         "712 mA",
@@ -79,7 +79,7 @@ def test_the_table_says_what_to_do():
         "rising",
         "9 d (6..12)",
         "forecast",
-        "Clean the printer within 9 days",
-        "12 steps to go",
+        "motor: Clean the printer within 9 days",
+        "vibration (12 steps to go)",
     ):
         assert word in text, (word, text)

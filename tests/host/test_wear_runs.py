@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sentill.health import Monitor
-from sentill.wear import WearIndex
+from sentill.wear import WearIndex, attach
 from sentill_host import boards, faults, wear_runs
 from sentill_host.cli import app
 from sentill_host.errors import UsageError
@@ -34,7 +34,7 @@ def test_a_node_tells_the_life_that_training_promised(index):
     course = _course(100)
     life = {"name": "life", "source": "wear:x", "min": 0, "max": 100, "lo_warn": 12, "lo_fail": 4, "good": 60}
     monitor = Monitor([*SPECS, life])
-    monitor.attach(2, WearIndex(index))
+    attach(monitor, 2, WearIndex(index))
     told, warned = [], None
     for k, now in enumerate(course.times_s):
         for i, spec in enumerate(SPECS):

@@ -153,6 +153,16 @@ class HAL:
             wdt.feed()
             self._timer = machine.Timer(0, period=1000, mode=machine.Timer.PERIODIC, callback=lambda _: wdt.feed())
 
+    # Light sleep
+
+    def can_sleep(self) -> bool:
+        """Whether the chip may sleep between readings: what comes in from the terminal must be able to wake it."""
+        return self.board.UART is None
+
+    def light_sleep(self, ms: int) -> None:
+        """Stop the chip's clocks for `ms`, or until something wakes it. Bytes that arrive meanwhile are lost."""
+        machine.lightsleep(ms)
+
     def hold_ctrl_c(self, hold: bool) -> None:
         """Whether Ctrl-C is just a byte for now (True), or interrupts the program (False, as after power-on)."""
         micropython.kbd_intr(-1 if hold else 3)
@@ -187,6 +197,16 @@ class HAL:
         from .chips import open_chip  # for boards that have such chips
 
         return open_chip(kind, self.i2c(), int(parts[1], 0), parts[2])
+
+    def window(self, source: str, rate_hz: int, out, urgent):
+        """Fill `out` with readings of `source` at `rate_hz`: True when it is full and was taken in time.
+
+        False when `urgent()` said meanwhile that something else is to be done, or readings came late; None when the
+        sensor does not answer.
+        """
+        from .window import take  # for boards that listen to waveforms
+
+        return take(self, source, rate_hz, out, urgent)
 
     def adc(self, pin: int):
         """The analogue input at `pin`, for 0..65535 over the chip's full range."""

@@ -6,6 +6,7 @@
 | ina226 | bus, shunt | mV, 2.5 uV (over 0.1 ohm: 25 uA) |
 | max17048 | cell, charge | mV, 0.1 % |
 | lis3dh, adxl345 | shock | mg: the largest step of an axis since the reading before |
+| lis3dh, adxl345 | x, y, z | mg: an axis, 400 times a second, for waveforms; not beside shock on the same chip |
 
 A chip that is missing or is another one raises OSError, which the HAL turns into "no reading"; it is set up anew when
 it comes back. The published packages for these chips compute floats and allocate per reading, so these stay small.
@@ -20,6 +21,8 @@ def open_chip(kind: str, bus, address: int, what: str):
         return Gauge(bus, address, *_GAUGES[kind][what]).read
     if kind in _SHOCKS and what == "shock":
         return Shock(bus, address, *_SHOCKS[kind]).read
+    if kind in _AXES and what in ("x", "y", "z"):
+        return Axis(bus, address, "xyz".index(what), *_AXES[kind]).read
     raise ValueError(kind + ":" + what)
 
 
@@ -75,13 +78,7 @@ class Shock:
             raise
 
     def _start(self):
-        one = self._one
-        self._bus.readfrom_mem_into(self._address, self._who[0], one)
-        if one[0] != self._who[1]:
-            raise OSError(_ENODEV)
-        for register, value in self._setup:
-            one[0] = value
-            self._bus.writeto_mem(self._address, register, one)
+        _set_up(self._bus, self._address, self._who, self._setup)
         self._take()  # the first sample is where steps are counted from
         self._ready = True
 
@@ -106,6 +103,44 @@ class Shock:
         self._y = y
         self._z = z
         return step
+
+
+class Axis:
+    """One axis of an accelerometer, as it is now."""
+
+    def __init__(self, bus, address: int, number: int, who, setup, data: int, shift: int, num: int, den: int):
+        self._bus = bus
+        self._address = address
+        self._who = who
+        self._setup = setup
+        self._data = data + 2 * number
+        self._shift = shift
+        self._num = num
+        self._den = den
+        self._two = bytearray(2)
+        self._ready = False
+
+    def read(self) -> int:
+        """Acceleration in mg; OSError when the chip does not answer."""
+        try:
+            if not self._ready:
+                _set_up(self._bus, self._address, self._who, self._setup)
+                self._ready = True
+            self._bus.readfrom_mem_into(self._address, self._data, self._two)
+        except OSError:
+            self._ready = False
+            raise
+        return (_axis(self._two, 0) >> self._shift) * self._num // self._den
+
+
+def _set_up(bus, address, who, setup):
+    one = bytearray(1)
+    bus.readfrom_mem_into(address, who[0], one)
+    if one[0] != who[1]:
+        raise OSError(_ENODEV)
+    for register, value in setup:
+        one[0] = value
+        bus.writeto_mem(address, register, one)
 
 
 def _axis(buf, at):
@@ -142,4 +177,12 @@ _SHOCKS = {
         39,
         10,
     ),
+}
+
+# kind: (identity register, value), set-up, data register of x, shift, num, den for mg
+_AXES = {
+    # 400 Hz, all axes; +-4 g in 12 bits of 2 mg; no FIFO
+    "lis3dh": ((0x0F, 0x33), ((0x20, 0x77), (0x23, 0x98), (0x24, 0x00)), 0xA8, 4, 2, 1),
+    # 400 Hz, +-16 g in 3.9 mg, no FIFO, measuring on
+    "adxl345": ((0x00, 0xE5), ((0x2C, 0x0C), (0x31, 0x0B), (0x38, 0x00), (0x2D, 0x08)), 0x32, 0, 39, 10),
 }

@@ -8,6 +8,12 @@ from . import base
 _TEMPERATURE = const(4)  # ADC channel
 _WATCHDOG_CTRL_CLEAR = const(0x4005B000)  # RP2040 data sheet 2.1.2 and 4.7.6: bits written here are cleared in CTRL
 _ENABLE_BIT = const(30)
+_CHIP_RESET = const(0x40064008)  # RP2040 data sheet 2.12.8
+_HAD_RUN_BIT = const(16)
+
+
+def _wake(_pin):
+    pass
 
 
 class HAL(base.HAL):
@@ -21,6 +27,24 @@ class HAL(base.HAL):
         raw = machine.ADC(_TEMPERATURE).read_u16() >> 4
         microvolts = raw * 80_566 // 100
         return 2700 - (microvolts - 706_000) * 100 // 1721
+
+    def can_sleep(self) -> bool:
+        """A falling edge on a pin wakes it; the line of the terminal falls with every start bit."""
+        return True
+
+    def light_sleep(self, ms: int) -> None:
+        """The interrupt must have a handler, and the sleep an end, to be left early."""
+        pin = machine.Pin(self.board.UART["rx"]) if self.board.UART else None
+        if pin:
+            pin.irq(_wake, machine.Pin.IRQ_FALLING)
+        machine.lightsleep(ms)
+        if pin:
+            pin.irq(None)
+
+    def reset_cause(self) -> str:
+        """The RUN pin is told from power-on by the chip, not by MicroPython."""
+        cause = super().reset_cause()
+        return "hard" if cause == "power" and machine.mem32[_CHIP_RESET] >> _HAD_RUN_BIT & 1 else cause
 
     def wdt_release(self) -> None:
         """Stop the watchdog: `machine.WDT` has no way to, the register has."""

@@ -25,6 +25,15 @@ class HAL(base.HAL):
             self._wdt.deinit()
             self._wdt = None
 
+    def uptime_s(self) -> int:
+        """Seconds since power-on; a scenario can let them run faster."""
+        super().uptime_s()
+        return (self._uptime_s * 1000 + self._uptime_ms) * machine.warp() // 1000
+
+    def can_sleep(self) -> bool:
+        """A byte on the line wakes it, as the start bit does on a real one; the byte is lost."""
+        return True
+
     def chip_temp(self):
         """Analogue input 7: -50 to 150 degrees over its range."""
         return (machine.ADC(_TEMPERATURE).read_u16() >> 1) * 20_000 // 32_767 - 5_000

@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text as Words
 
-from sentill_host.attributes import collect, remaining, worst
+from sentill_host.attributes import STATES, collect, remaining, worst
 from sentill_host.cli.output import out, print_json
 from sentill_host.client import NodeClient
 from sentill_host.link import Link
@@ -28,22 +28,29 @@ def health(
         print_json({"port": port, "worst": worst(rows), "channels": rows})
         return
     out.print(table(rows))
+    for line in notes(rows):
+        out.print(line, soft_wrap=True)
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
     """The attribute table for people."""
-    view = Table(
-        "id", "channel", "raw", "health", "worst", "warns at", "state", "trend", "left", "cause", "advice", box=None
-    )
+    view = Table("id", "channel", "raw", "health", "worst", "warns", "state", "trend", "left", "cause", box=None)
     for row in rows:
         state = str(row.get("st", ""))
-        note = str(row.get("adv", ""))
-        if not note and row.get("lrn"):
-            note = f"learning, {row['lrn']} steps to go"
         view.add_row(
             str(row.get("ch", "")), str(row.get("name", "")), f"{row.get('raw', '')} {row.get('u', '')}".strip(),
             str(row.get("v", "")), str(row.get("w", "")), str(row.get("th", "")),
             Words(state, style=STATE_STYLES.get(state, "")), TRENDS.get(int(row.get("tr", 0)), ""),
-            remaining(row), str(row.get("why", "")), note,
+            remaining(row), str(row.get("why", "")),
         )  # fmt: skip
     return view
+
+
+def notes(rows: list[dict[str, Any]]) -> list[str]:
+    """What to do about the channels that are not well, worst first, and which ones still learn what is usual."""
+    ill = sorted((row for row in rows if row.get("adv")), key=lambda row: -STATES.index(row["st"]))
+    lines = [f"{row['name']}: {row['adv']}" for row in ill]
+    learning = [f"{row['name']} ({row['lrn']} steps to go)" for row in rows if row.get("lrn")]
+    if learning:
+        lines.append("anomalies are not told yet, still learning: " + ", ".join(learning))
+    return lines

@@ -1,7 +1,8 @@
 """The supervisor's side of a board's simulated hardware: the page of onboard/page.py, by names people write.
 
 Names: `adc.N` (0..65535), `pin.N` (0 or 1), `i2c.BUS.ADDRESS.REGISTER` (0..255, or 0..65535 for devices with 16-bit
-registers, stored high byte first); numbers in decimal or 0x hexadecimal. An I2C device appears when it is first set.
+registers, stored high byte first); `tone.N` the amplitude (0..65535) and `tone_hz.N` the frequency of a sine on top of
+`adc.N`; numbers in decimal or 0x hexadecimal. An I2C device appears when it is first set.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from sentill_host.errors import UsageError
 from sentill_host.virtual.child import make_page
 from sentill_host.virtual.onboard import page
 
+_TONES = {"tone": 0, "tone_hz": 2}  # offsets within a tone of the page
 TORN = ("none", "half", "random")
 
 
@@ -44,6 +46,10 @@ class Hardware:
     def power_up(self) -> None:
         """All pins float, as after any reset of the chip."""
         self._page[page.PIN_OUT : page.PIN_OUT + page.CHANNELS] = bytes([page.PIN_FLOATS]) * page.CHANNELS
+
+    def warp(self, factor: int) -> None:
+        """Let node time run `factor` times as fast as the clock."""
+        self._put("I", page.WARP, factor)
 
     def cut_after(self, writes: int | None, torn: str = "none", seed: int = 0) -> None:
         """Let the power fail at the write after `writes` more flash programs or erases; None takes it back."""
@@ -79,6 +85,8 @@ class Hardware:
         kind, numbers = self._parse(name)
         if kind == "adc":
             return self._get("H", page.ADC + 2 * numbers[0])
+        if kind in _TONES:
+            return self._get("H", page.TONE + 4 * numbers[0] + _TONES[kind])
         if kind == "pin":
             driven = self._page[page.PIN_OUT + numbers[0]]
             return self._page[page.PIN_IN + numbers[0]] if driven == page.PIN_FLOATS else driven
@@ -98,6 +106,8 @@ class Hardware:
             raise UsageError(f"{name} cannot be {value!r}", f"a whole number, 0..{top}")
         if kind == "adc":
             self._put("H", page.ADC + 2 * numbers[0], value)
+        elif kind in _TONES:
+            self._put("H", page.TONE + 4 * numbers[0] + _TONES[kind], value)
         elif kind == "pin":
             self._page[page.PIN_IN + numbers[0]] = value
         else:
@@ -135,13 +145,15 @@ class Hardware:
             numbers = [int(part, 0) for part in rest]
         except ValueError:
             numbers = []
-        limits = {"adc": [page.CHANNELS], "pin": [page.CHANNELS], "i2c": [4, 128, 256]}.get(kind, [])
+        one = [page.CHANNELS]
+        limits = {"adc": one, "pin": one, "tone": one, "tone_hz": one, "i2c": [4, 128, 256]}.get(kind, [])
         if (
             not limits
             or len(numbers) != len(limits)
             or not all(0 <= n < k for n, k in zip(numbers, limits, strict=True))
         ):
-            raise UsageError(f"no such hardware: {name!r}", "adc.N, pin.N or i2c.BUS.ADDRESS.REGISTER")
+            hint = "adc.N, tone.N, tone_hz.N, pin.N or i2c.BUS.ADDRESS.REGISTER"
+            raise UsageError(f"no such hardware: {name!r}", hint)
         return kind, numbers
 
     def _get(self, form: str, offset: int) -> int:

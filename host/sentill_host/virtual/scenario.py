@@ -1,6 +1,7 @@
 """Scenarios: what happens to the boards' hardware, and when. A scenario is a TOML file:
 
     seed = 7                        # of the noise; the same seed gives the same numbers on each board
+    warp = 300                      # node time runs so many times as fast as the clock; 1 without it
 
     [[event]]
     at_s = 5.0                      # seconds after the scenario starts, 0 without it
@@ -79,6 +80,14 @@ def parse(text: str, boards: Iterable[str]) -> tuple[int, list[Event]]:
         arguments.pop("with", None)
         events.append(Event(**arguments))
     return int(data.get("seed", 0)), events
+
+
+def warp(text: str) -> int:
+    """How many times as fast as the clock node time runs in a scenario. Raises UsageError unless 1..3600."""
+    factor = tomllib.loads(text).get("warp", 1)
+    if not isinstance(factor, int) or not 1 <= factor <= 3600:
+        raise UsageError(f"warp cannot be {factor!r}", "a whole number, 1..3600")
+    return factor
 
 
 class Values:

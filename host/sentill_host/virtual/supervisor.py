@@ -79,6 +79,7 @@ class Supervisor:
                 self.loop, openings, self.starter, settings, self.directory / settings.name, self._changed
             )
         seed, events = scenario.parse(config.scenario, self.boards)
+        self.warp(scenario.warp(config.scenario))
         self.values = {
             name: scenario.Values(self.loop, board.hardware, seed + number)
             for number, (name, board) in enumerate(self.boards.items())
@@ -103,6 +104,11 @@ class Supervisor:
         finally:
             listener.close()
             self.close()
+
+    def warp(self, factor: int) -> None:
+        """Let the node time of every board run this many times as fast as the clock."""
+        for board in self.boards.values():
+            board.hardware.warp(factor)
 
     def play(self, events: list[scenario.Event]) -> None:
         """Start a scenario in place of the one that runs."""
@@ -240,7 +246,9 @@ class Operations:
 
     def op_scenario(self, board: str | None, text: str) -> None:
         """Play the scenario in `text` (TOML) in place of the one that runs."""
-        self._supervisor.play(scenario.parse(text, self._supervisor.boards)[1])
+        events = scenario.parse(text, self._supervisor.boards)[1]
+        self._supervisor.warp(scenario.warp(text))
+        self._supervisor.play(events)
 
     def op_set(self, board: VirtualBoard, values: dict[str, int], width: int = 0) -> None:
         """Set hardware values, {"adc.26": 1200}; `width` is the bytes per register of a new I2C device."""

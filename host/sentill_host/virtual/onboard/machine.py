@@ -1,6 +1,7 @@
 """`machine` of the virtual board: simulated hardware in place of the Unix port's module, which has no pins."""
 
 import io
+import math
 import select
 import time
 
@@ -40,9 +41,18 @@ def deepsleep(time_ms: int = 0) -> None:
     bridge.perish("deepsleep %d" % time_ms)
 
 
-def lightsleep(time_ms: int = 0) -> None:
-    """Pause for `time_ms`, keeping RAM."""
-    time.sleep_ms(time_ms)
+def lightsleep(time_ms: int) -> None:
+    """Pause for `time_ms`, keeping RAM, or until a byte comes in on the UART. As on a chip whose clocks stand still,
+    that byte is lost, and with it what follows within 2 ms."""
+    if _ready.poll(time_ms):
+        time.sleep_ms(2)
+        while _ready.poll(0) and _uart.read(64):
+            pass
+
+
+def warp() -> int:
+    """How many times as fast as the clock node time is to run."""
+    return bridge.u32(page.WARP) or 1
 
 
 def reset_cause() -> int:
@@ -137,10 +147,16 @@ class ADC:
         if not 0 <= number < page.CHANNELS:
             raise ValueError("invalid ADC")
         self._offset = page.ADC + 2 * number
+        self._tone = page.TONE + 4 * number
 
     def read_u16(self) -> int:
-        """Reading, 0..65535."""
-        return bridge.u16(self._offset)
+        """Reading, 0..65535, with the tone as it is at this moment."""
+        value = bridge.u16(self._offset)
+        amplitude = bridge.u16(self._tone)
+        if amplitude:
+            turn = time.ticks_us() * bridge.u16(self._tone + 2) % 1_000_000
+            value += int(amplitude * math.sin(2 * math.pi * turn / 1_000_000))
+        return min(max(value, 0), 65535)
 
 
 class WDT:

@@ -22,6 +22,8 @@ numbers are little-endian and aligned. The supervisor zeroes nothing at a reset,
     320   u8   PIN_OUT[64]   levels the board drives; PIN_FLOATS: the pin is not an output
     512   8 slots of I2C devices, 520 bytes each:
           u8 used, u8 bus, u8 address, u8 bytes per register (1 or 2), 4 B unused, 512 B registers
+    4672  64 tones, one on top of each ADC reading: u16 amplitude, u16 Hz
+    5184  u32  WARP          node time runs this many times as fast as the clock (0 as 1)
 """
 
 SIZE = 8192
@@ -45,6 +47,8 @@ ADC = 128
 PIN_IN = 256
 PIN_OUT = 320
 I2C = 512
+TONE = 4672
+WARP = 5184
 
 CHANNELS = 64
 SLOTS = 8
