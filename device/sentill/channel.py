@@ -96,6 +96,9 @@ class Channel:
     life_s: int
     per_s: int
 
+    # A wear.LifeGauge that delivers the readings and uses the forecast's words; here, to spare the heap of the others.
+    gauge = None
+
     def __init__(self, spec: dict):
         self.name = spec["name"]
         self.unit = spec.get("unit", "")
@@ -129,7 +132,6 @@ class Channel:
         self._life = self.life_s // self.trend_s if self.trend_s else 0
         limit = self.lo_fail if self.lo_fail > -_NONE else self.hi_fail
         self._drop = self.scaled(limit) - self.scaled(self.good) if self._life else 0
-        self.gauge = None  # a wear.LifeGauge that delivers the readings, and uses the forecast's words
         self.s = array("i", [0] * WORDS)
         self.s[_FLAGS] = 100 << 14
 

@@ -35,6 +35,7 @@ class FrameReader:
         self._skipping = False  # inside a line that is too long
         self.start = 0
         self.end = 0
+        self.heard = 0  # bytes received
         self.frames = 0
         self.garbage = 0
         self.bad_crc = 0
@@ -60,6 +61,7 @@ class FrameReader:
     def received(self, n: int) -> None:
         """Tell that `n` bytes have been written to the window."""
         self._high += n
+        self.heard = self.heard + n & _COUNT_MAX
 
     def waiting(self) -> int:
         """Bytes received that are not yet part of a frame or thrown away."""

@@ -24,17 +24,16 @@ def count(node) -> None:
     No supported chip tells a brownout from a power-on reset, but the supply was seen to be low before. On some a reset
     that was asked for looks like a watchdog's, but the node has left a note.
     """
-    starts = node.vitals.starts = array("H", [0] * len(CAUSES))
-    head = bytearray(5)
+    data = bytearray(5 + 2 * len(CAUSES))
 
     def restore(readinto, size):
-        if size == len(head) + 2 * len(CAUSES):
-            readinto(head)
-            readinto(starts)
+        if size == len(data):
+            readinto(data)
 
     node.attempt("state", node.store.load, FILE, restore)
-    node.store.erases = int.from_bytes(head[:4], "little")
-    planned = head[4] != 0
+    node.store.erases = int.from_bytes(data[:4], "little")
+    planned = data[4] != 0
+    starts = node.vitals.starts = array("H", data[5:])
     cause = node.hal.reset_cause()
     if planned and cause in ("watchdog", "hard", "soft"):
         cause = "planned"

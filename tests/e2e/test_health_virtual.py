@@ -145,9 +145,10 @@ def test_starts_are_counted_by_cause_and_the_state_outlasts_them(board: Board, t
     board.wait(boots=boots + 3)
     now = starts(board)
     assert (now["power"], now["brownout"]) == (was["power"] + 1, was["brownout"] + 1), now
+    assert now["planned"] == was["planned"] + 1 and now["hard"] == was["hard"] > 0, (was, now)
     board.control("set", values={"adc.1": 32768})
     found = rows(board)
-    assert found["supply"]["w"] < 50 and found["supply"]["st"] == "warn", "the warning and the worst value are still known"
+    assert found["supply"]["w"] < 50 and found["supply"]["st"] == "warn", found  # still known
     assert found["r"]["raw"] == now["planned"] and found["resets"]["st"] == "ok", found
     assert now["erases"] > was["erases"]
 
