@@ -45,14 +45,20 @@ class Vitals:
         if source.startswith("count:"):
             return self._counts[source[6:]]
         if source.startswith("wave:"):
-            if self._waves is None:
-                from .waves import Waves
-
-                self._waves = Waves(self.node.hal, self.sources, self.node.urgent)
-            return self._waves.read(source)
+            try:
+                return self._wave(source)
+            except MemoryError:
+                return None
         if source.startswith("wear:"):
             return None  # the monitor asks the index
         return self.node.hal.read(source)
+
+    def _wave(self, source):
+        if self._waves is None:
+            from .waves import Waves
+
+            self._waves = Waves(self.node.hal, self.sources, self.node.urgent)
+        return self._waves.read(source)
 
     def _vital(self, name):
         node = self.node
