@@ -8,13 +8,14 @@ device's at that sequence number, derived here from the device's root key.
 import hashlib
 import hmac
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from statistics import mode
 
 from sentill import journal
+from sentill.crypto import LAB_ROOT
 from sentill_host.errors import UsageError
 
 KINDS = {
@@ -34,6 +35,14 @@ LATER_GENERATIONS = 2
 MOST_KEYS = 1 << 24
 # Fewest bytes of a record.
 LEAST = journal.HEAD + journal.TAG
+
+# Root key of a device's journal: one for all generations, or a function from the generation to it (None: not at hand).
+Root = bytes | Callable[[int], bytes | None]
+
+
+def lab_root(generation: int) -> bytes | None:
+    """The root key of a board that has been given none. It is no secret."""
+    return LAB_ROOT if generation == 0 else None
 
 
 class Fault(StrEnum):
@@ -135,8 +144,14 @@ class _Chain:
 
 
 @lru_cache(maxsize=256)
-def _chain(root: bytes, generation: int) -> _Chain:
+def _keys(root: bytes, generation: int) -> _Chain:
     return _Chain(journal.first_key(root, generation))
+
+
+def _chain(root: Root, generation: int) -> _Chain | None:
+    """The keys of a generation, None when its root key is not at hand."""
+    secret = root(generation) if callable(root) else root
+    return _keys(secret, generation) if secret is not None else None
 
 
 def tag(key: bytes, previous: bytes, body: bytes) -> bytes:
@@ -154,7 +169,7 @@ def read_head(data: bytes) -> Head:
 
 def verify(
     data: bytes,
-    roots: Mapping[bytes, bytes],
+    roots: Mapping[bytes, Root],
     checkpoints: tuple[Checkpoint, ...] = (),
     device: bytes | None = None,
 ) -> Report:
@@ -171,7 +186,7 @@ def verify(
 
 
 class _Verifier:
-    def __init__(self, data: bytes, head: Head, device: bytes, roots: Mapping[bytes, bytes]):
+    def __init__(self, data: bytes, head: Head, device: bytes, roots: Mapping[bytes, Root]):
         self.data = data
         self.head = head
         self.device = device
@@ -236,7 +251,14 @@ class _Verifier:
         generation = _renewal(body)
         if generation is not None and generation <= self.generation and self.records:
             return None
-        return _signing_key(self.root, body, self.generation, self.start, sequence)
+        key = _signing_key(self.root, body, self.generation, self.start, sequence)
+        wanted = self.generation if generation is None else generation
+        if key is None and wanted <= self.generation + LATER_GENERATIONS and _chain(self.root, wanted) is None:
+            raise UsageError(
+                f"no key for generation {wanted} of device {self.device.hex()}, from record {sequence} on",
+                "name the key file of the fleet with --keys",
+            )
+        return key
 
     def _proves(self, at: int, previous: bytes, sequence: int, repair: bool = False) -> bool:
         """Whether the record at `at` is whole, numbered `sequence`, and carries the right tag."""
@@ -315,13 +337,13 @@ class _Verifier:
         body, want = self.data[at : at + size - journal.TAG], self.data[at + size - journal.TAG : at + size]
         ahead = min(LATER_KEYS, (len(self.data) - at) // LEAST + KEYS_BEYOND)
         distance = max(0, sequence - self.start)
-        for later in range(distance + 1, distance + ahead + 1):
-            if tag(_chain(self.root, self.generation).at(later), previous, body) == want:
-                return f"record {self.start + later}"
-        for generation in range(self.generation + 1, self.generation + 1 + LATER_GENERATIONS):
-            for later in range(ahead):
-                if tag(_chain(self.root, generation).at(later), previous, body) == want:
-                    return f"record {later} of generation {generation}"
+        for generation in range(self.generation, self.generation + 1 + LATER_GENERATIONS):
+            if (chain := _chain(self.root, generation)) is None:
+                continue
+            own = generation == self.generation
+            for later in range(distance + 1, distance + ahead + 1) if own else range(ahead):
+                if tag(chain.at(later), previous, body) == want:
+                    return f"record {self.start + later}" if own else f"record {later} of generation {generation}"
         return None
 
     def _other_device(self, at: int, size: int, previous: bytes, sequence: int) -> bytes | None:
@@ -371,13 +393,12 @@ def _renewal(body: bytes) -> int | None:
     return None
 
 
-def _signing_key(root: bytes, body: bytes, generation: int, start: int, sequence: int) -> bytes | None:
+def _signing_key(root: Root, body: bytes, generation: int, start: int, sequence: int) -> bytes | None:
     """Key of the record `body`, number `sequence`, in a generation from `start` on; None when it cannot be of it."""
     renewed = _renewal(body)
-    if renewed is not None:
-        return _chain(root, renewed).at(0)
-    distance = sequence - start
-    return _chain(root, generation).at(distance) if 0 <= distance < MOST_KEYS else None
+    chain = _chain(root, generation if renewed is None else renewed)
+    distance = sequence - start if renewed is None else 0
+    return chain.at(distance) if chain and 0 <= distance < MOST_KEYS else None
 
 
 def _length(data: bytes, at: int) -> int:

@@ -18,6 +18,7 @@ from sentill_host.cli import (
     doctor,
     flash,
     health,
+    journal,
     model,
     monitor,
     ports,
@@ -65,6 +66,7 @@ simulate.app.command()(simulate_faults.faults)
 app.add_typer(simulate.app, name="simulate")
 app.add_typer(model.app, name="model")
 app.command()(health.health)
+app.add_typer(journal.app, name="journal")
 app.command("train")(train.command)
 app.add_typer(virtual.app, name="virtual")
 app.add_typer(wear.app, name="wear")

@@ -72,9 +72,7 @@ class VirtualBoard:
                 image.truncate(settings.flash_bytes)
                 image.seek(settings.flash_bytes)
                 image.write(b"\xff" * settings.raw_bytes)
-        self.hardware = Hardware(
-            settings.name, settings.flash_bytes // BLOCK_BYTES, settings.raw_bytes // BLOCK_BYTES
-        )
+        self.hardware = Hardware(settings.name, settings.flash_bytes // BLOCK_BYTES, settings.raw_bytes // BLOCK_BYTES)
         self.usb = Port(loop, openings, directory / "usb", self._from_usb, self._usb_room)
         self.uart = Port(loop, openings, directory / "uart", self._from_uart, self._uart_room)
         self.state = "off"

@@ -1,0 +1,74 @@
+"""What a journal record says, for people and for tables."""
+
+import struct
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from sentill import journal
+from sentill_host.verify import Record
+
+EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
+VERDICTS = ("approve", "review", "decline")
+_VERDICT_BYTES = struct.calcsize(journal.VERDICT_FORMAT)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judged transaction: amount in cents, model and card token in hex, reason codes separated by commas."""
+
+    ref: int
+    amount_cents: int
+    score: int
+    verdict: str
+    model: str
+    card: str
+    reasons: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record read: its time (UTC; counted from power-on where the node's clock was not set), and what it tells."""
+
+    record: Record
+    at: datetime
+    fields: dict[str, str] = field(default_factory=dict)
+    verdict: Verdict | None = None
+    text: str = ""
+
+    @property
+    def proof(self) -> str:
+        """Whose key signed it: "device", or "lab", which is no secret."""
+        return "device" if self.record.generation else "lab"
+
+
+def read(record: Record) -> Entry:
+    """The entry of a record; one whose payload is not understood has its bytes in hex as text."""
+    at = EPOCH + timedelta(seconds=record.time)
+    if record.kind == journal.GENERATION and len(record.payload) == 2:
+        return Entry(record, at, {"generation": str(record.generation)}, text=f"keys of generation {record.generation}")
+    if record.kind == journal.VERDICT and len(record.payload) >= _VERDICT_BYTES:
+        ref, amount, score, code, model, card = struct.unpack_from(journal.VERDICT_FORMAT, record.payload)
+        word = VERDICTS[code] if code < len(VERDICTS) else str(code)
+        reasons = record.payload[_VERDICT_BYTES:].decode("ascii", "replace")
+        verdict = Verdict(ref, amount, score, word, model.hex(), card.hex(), reasons)
+        text = f"{word} ref {ref} amount {amount / 100:.2f} score {score}" + (f" because {reasons}" if reasons else "")
+        return Entry(record, at, {}, verdict, text)
+    try:
+        text = record.payload.decode("ascii")
+    except UnicodeDecodeError:
+        return Entry(record, at, {}, text=record.payload.hex())
+    return Entry(record, at, _pairs(text), text=text)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    """The `key=value` pairs of a text; a value may hold spaces, a word without `=` goes on with the one before."""
+    pairs: dict[str, str] = {}
+    key = ""
+    for word in text.split(" "):
+        name, equals, value = word.partition("=")
+        if equals and name.isidentifier():
+            key = name
+            pairs[key] = value
+        elif key:
+            pairs[key] += " " + word
+    return pairs
