@@ -1,6 +1,7 @@
 """A host reads the journal: its records as A frames, at the pace of the line (protocol.py tells their fields)."""
 
 from binascii import b2a_base64
+from struct import unpack_from
 
 from .compat import const
 
@@ -41,6 +42,7 @@ class Pull:
             if record is None:
                 port.send("A", [("n", self._at), ("end", True)])
                 return False
+            self._at = unpack_from("<I", record, 3)[0]  # more than asked for where records are missing
             for at in range(0, len(record), _PART):
                 part = _base64(record[at : at + _PART])
                 port.send("A", [("n", self._at), ("at", at), ("of", len(record)), ("d", part)])

@@ -128,8 +128,10 @@ def test_a_path_through_a_known_tree():
 
 
 def test_the_hand_written_model_names_its_rules():
-    for model in (Model.load(device_path("models/rules.stm")),
-                  Model(read_words(device_path("models/rules.stm")), tree_plain)):
+    for model in (
+        Model.load(device_path("models/rules.stm")),
+        Model(read_words(device_path("models/rules.stm")), tree_plain),
+    ):
         x = array("h", bytes(2 * 16))
         assert (model.score(x), model.rule(x)) == (0, -1), model.score(x)
         x[0] = 22_001
@@ -190,8 +192,20 @@ def test_native_and_plain_kernels_agree():
 
 def test_foreign_inputs_are_refused():
     for model in _models("wide"):
-        for x in (array("b", bytes(9)), array("H", bytes(18)), array("i", bytes(36)), array("h", bytes(8)),
-                  bytearray(18), bytes(18), memoryview(bytes(18)), [0] * 9, "text of nine", 5, None, array("h")):
+        for x in (
+            array("b", bytes(9)),
+            array("H", bytes(18)),
+            array("i", bytes(36)),
+            array("h", bytes(8)),
+            bytearray(18),
+            bytes(18),
+            memoryview(bytes(18)),
+            [0] * 9,
+            "text of nine",
+            5,
+            None,
+            array("h"),
+        ):
             for use in (model.score, model.rule, model.explain):
                 error = raises(ModelError, use, x)
                 assert error.code == "input", (error.code, x)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sentill import journal
 from sentill_host.errors import UsageError
-from sentill_host.verify import Checkpoint, Fault, tag, verify
+from sentill_host.verify import Checkpoint, Fault, lab_root, tag, verify
 
 A, B = b"device-A", b"device-B"
 ROOTS = {A: b"root of device A, 32 bytes long.", B: b"root of device B, 32 bytes long."}
@@ -187,6 +187,22 @@ def test_a_journal_of_another_device() -> None:
     forged = chain(1).head + b"".join(b.records)  # under the head of A
     finding = verify(forged, ROOTS).finding
     assert finding is not None and finding.fault == Fault.WRONG_DEVICE
+
+
+def test_boards_with_the_lab_key_are_not_taken_for_one_another() -> None:
+    a = chain(1)
+    lab = dict.fromkeys((A, B), ROOTS[A])
+    bad = [*a.records[:2], a.records[2][:-1] + bytes([a.records[2][-1] ^ 1]), *a.records[3:]]
+    finding = verify(a.head + b"".join(bad), lab).finding
+    assert finding is not None and (finding.sequence - a.first, finding.fault) == (2, Fault.ALTERED)
+
+
+def test_a_generation_without_a_key_is_asked_for() -> None:
+    a = chain(1)
+    data = a.head + b"".join(a.records)
+    with pytest.raises(UsageError, match="no key for generation 1 of device"):
+        verify(data, {A: lab_root})
+    assert verify(data, {A: lambda generation: ROOTS[A] if generation else None}).finding is None
 
 
 def test_what_is_no_journal() -> None:

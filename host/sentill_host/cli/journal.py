@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sentill_host import pull as puller
-from sentill_host.archive import archive as write_archive
 from sentill_host.audit import Audit, verify_file, verify_terminal
 from sentill_host.cli.output import err, fail_worst, out, print_json
 from sentill_host.client import NodeClient
@@ -239,6 +238,8 @@ def archive(
     Only what is new is written. Of a bad journal the proven part goes in; exit code 4 then. See docs/journal.md for
     queries.
     """
+    from sentill_host.archive import archive as write_archive  # pyarrow takes its time to load
+
     folder = directory or default_folder()
     target = to or folder / "archive"
     rows, codes = [], []
