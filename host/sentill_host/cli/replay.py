@@ -75,5 +75,8 @@ def show(report: player.Report) -> None:
         values = report.latency()[name]
         out.print(f"{title}: p50 {values['p50'] / 1000:.2f} ms, p99 {values['p99'] / 1000:.2f} ms")
     out.print(f"feedback: {report.feedback} frauds, of which {report.feedback_late} unknown to the node")
+    if report.feedback_late:
+        # More transactions in 7 days than the node keeps: news of the oldest frauds comes too late for it.
+        out.print("[dim]a terminal this busy needs a larger `history` in the node's configuration (up to 2048)[/]")
     if report.resent or report.unanswered or report.refused:
         out.print(f"sent again: {report.resent}, unanswered: {report.unanswered}, refused: {dict(report.refused)}")
