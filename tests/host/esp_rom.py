@@ -1,4 +1,4 @@
-"""The ROM loader of an ESP32 behind a pseudo-terminal, as far as esptool talks to it.
+"""The ROM loader of an ESP32 behind a pseudo-terminal or a network port, as far as esptool talks to it.
 
 Follows Espressif's "Serial Protocol" page: SLIP packets, commands with checksums, and the flash they write. The flasher
 stub that esptool uploads is not run (it is code for the chip): its bytes are taken, checked for their checksums, and
@@ -9,10 +9,13 @@ import hashlib
 import os
 import pty
 import select
+import socket
 import struct
 import threading
 import tty
 import zlib
+
+import serial.rfc2217
 
 FLASH_BYTES = 4 << 20
 _FLASH_ID = 0x164020  # 2^22 bytes
@@ -60,11 +63,15 @@ class EspRom:
         self._left = dies_after
         self._write_at = 0
         self._inflate = None
+        self._packet_so_far, self._inside, self._escaped = bytearray(), False, False
+        self._open()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _open(self) -> None:
         self._master, self._slave = pty.openpty()
         tty.setraw(self._slave)
         self.port = os.ttyname(self._slave)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self):
         self._thread.start()
@@ -73,29 +80,40 @@ class EspRom:
     def __exit__(self, *_):
         self._stop.set()
         self._thread.join(5)
+        self._close()
+
+    def _close(self) -> None:
         os.close(self._master)
         os.close(self._slave)
 
     def _run(self) -> None:
-        packet, escaped, inside = bytearray(), False, False
         while not self._stop.is_set():
-            if not select.select([self._master], [], [], 0.05)[0]:
-                continue
-            for byte in os.read(self._master, 65536):
-                if byte == 0xC0:
-                    if inside and packet:
-                        self._packet(bytes(packet))
-                    packet, inside, escaped = bytearray(), not (inside and packet), False
-                elif escaped:
-                    packet.append({0xDC: 0xC0, 0xDD: 0xDB}[byte])
-                    escaped = False
-                elif byte == 0xDB:
-                    escaped = True
-                elif inside:
-                    packet.append(byte)
+            if select.select([self._master], [], [], 0.05)[0]:
+                self.feed(os.read(self._master, 65536))
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes from the host: SLIP packets."""
+        for byte in data:
+            if byte == 0xC0:
+                if self._inside and self._packet_so_far:
+                    self._packet(bytes(self._packet_so_far))
+                    self._inside = False
+                else:
+                    self._inside = True
+                self._packet_so_far, self._escaped = bytearray(), False
+            elif self._escaped:
+                self._packet_so_far.append({0xDC: 0xC0, 0xDD: 0xDB}[byte])
+                self._escaped = False
+            elif byte == 0xDB:
+                self._escaped = True
+            elif self._inside:
+                self._packet_so_far.append(byte)
+
+    def _write(self, data: bytes) -> None:
+        os.write(self._master, data)
 
     def _send(self, data: bytes) -> None:
-        os.write(self._master, b"\xc0" + data.replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc") + b"\xc0")
+        self._write(b"\xc0" + data.replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc") + b"\xc0")
 
     def _reply(self, command: int, value: int = 0, data: bytes = b"", status: bytes = _OK) -> None:
         status += b"" if self.stub else b"\0\0"  # the ROM pads its status
@@ -198,3 +216,89 @@ class EspRom:
         address, size = struct.unpack_from("<II", body)
         digest = hashlib.md5(self.flash[address : address + size])
         self._reply(command, data=digest.digest() if self.stub else digest.hexdigest().encode())
+
+
+class NetworkedEspRom(EspRom):
+    """The same chip behind RFC 2217, which carries the control lines: DTR pulls IO0 low, RTS pulls EN low.
+
+    The chip runs its program (and is deaf) until EN rises while IO0 is low. `starts` tells what it did at each reset.
+    """
+
+    cts = dsr = ri = cd = False  # lines of the port that nothing drives
+
+    def _open(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = f"rfc2217://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.starts: list[str] = []
+        self.baudrate, self.bytesize, self.parity, self.stopbits = 115200, 8, "N", 1
+        self.rtscts = self.xonxoff = False
+        self.break_condition = False
+        self._dtr = self._rts = False
+        self._loader = False
+        self._client: socket.socket | None = None
+
+    def _close(self) -> None:
+        self._listener.close()
+
+    def reset_input_buffer(self) -> None:
+        pass
+
+    reset_output_buffer = reset_input_buffer
+
+    @property
+    def dtr(self) -> bool:
+        return self._dtr
+
+    @dtr.setter
+    def dtr(self, value: bool) -> None:
+        self._lines(value, self._rts)
+
+    @property
+    def rts(self) -> bool:
+        return self._rts
+
+    @rts.setter
+    def rts(self, value: bool) -> None:
+        self._lines(self._dtr, value)
+
+    def _lines(self, dtr: bool, rts: bool) -> None:
+        if self._rts and not rts:  # EN rises
+            self._loader = dtr
+            self.starts.append("loader" if dtr else "program")
+        elif rts:
+            self._loader = self.stub = False
+        self._dtr, self._rts = dtr, rts
+
+    def feed(self, data: bytes) -> None:
+        if self._loader:
+            super().feed(data)
+
+    def write(self, data: bytes) -> None:
+        """What PortManager and the chip send to the host."""
+        if self._client is not None:
+            self._client.sendall(data)
+
+    def _write(self, data: bytes) -> None:
+        self.write(b"".join(self._manager.escape(data)))
+
+    def _run(self) -> None:
+        self._listener.settimeout(0.1)
+        while not self._stop.is_set():
+            try:
+                self._client, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            self._manager = serial.rfc2217.PortManager(self, self)
+            with self._client as client:
+                client.settimeout(0.1)
+                while not self._stop.is_set():
+                    try:
+                        data = client.recv(65536)
+                    except TimeoutError:
+                        continue
+                    except OSError:
+                        break
+                    if not data:
+                        break
+                    self.feed(b"".join(self._manager.filter(data)))
+            self._client = None

@@ -11,7 +11,7 @@ from sentill_host.errors import LinkError, UsageError, VerifyError
 from sentill_host.flash import esp32, firmware
 from sentill_host.flash.backend import Context, Voice
 from sentill_host.link import Link
-from tests.host.esp_rom import MAC, EspRom
+from tests.host.esp_rom import MAC, EspRom, NetworkedEspRom
 
 # The header of an ESP32 image, so that esptool takes it for one; then what compresses badly.
 IMAGE = b"\xe9\x01\x02\x20" + bytes(4) + os.urandom(40_000) + b"MicroPython" * 2000
@@ -110,3 +110,12 @@ def test_an_interrupt_ends_esptool(monkeypatch):
         assert time.monotonic() - start < 5
         with Link(rom.port):
             pass  # nobody holds the port any more
+
+
+def test_the_reset_lines_bring_a_running_chip_into_its_loader():
+    told = []
+    with NetworkedEspRom() as rom:
+        chip = esp32.identify(rom.port, Voice(instruct=told.append), 0)
+    assert chip == esp32.Chip("esp32", MAC)
+    assert rom.starts == ["loader"]
+    assert not told, "no keys needed"
