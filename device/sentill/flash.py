@@ -47,12 +47,14 @@ class Region:
         return not self.used(block)
 
     def used(self, block: int) -> int:
-        """Length of what a block holds before nothing but set bits: a multiple of 256."""
+        """Length of what a block holds before nothing but set bits: a multiple of 16."""
         buffer = bytearray(256)
         blank = b"\xff" * len(buffer)
         base = block * self.block_size
         for end in range(self.block_size, 0, -len(buffer)):
             self.read(base + end - len(buffer), buffer)
             if buffer != blank:
-                return end
+                while buffer[-16:] == blank[:16]:
+                    buffer = buffer[:-16]
+                return end - len(blank) + len(buffer)
         return 0

@@ -18,6 +18,7 @@ from .compat import borrow, const, crc32
 from .errors import StorageError
 
 _STEP = const(16)
+_PAGE = const(256)
 _MAGIC = const(0x5345)
 _HEAD = const(8)
 _EXTRA = const(12)  # bytes of an entry beside its payload

@@ -4,6 +4,7 @@
 and positions they have checked: a native kernel trusts its caller. The slots of a scanned request are exchange.py's.
 """
 
+
 def find_start(buf, pos: int, star: int) -> int:
     """First position from `pos` on where the frame before the asterisk at `star` may begin: `#A {`. -1 without one."""
     while star - pos >= 5:

@@ -40,12 +40,13 @@ class Part:
 
 
 class Options:
-    """What is swept: the store (`raw`), program size, window of the journal, seeded bug ("" for none)."""
+    """What is swept: the store (`raw`), program size, window, records of `mixed` sizes, seeded bug ("" for none)."""
 
-    def __init__(self, raw=False, prog=32, window=1, appends=500, bug=""):
+    def __init__(self, raw=False, prog=32, window=1, mixed=False, appends=500, bug=""):
         self.raw = raw
         self.prog = prog
         self.window = window
+        self.mixed = mixed
         self.appends = appends
         self.bug = bug
         self.blocks = RING if raw else BLOCKS
@@ -122,9 +123,11 @@ class Machine:
             self.fs = None
 
 
-def payload(i):
-    """37 bytes that tell record i from every other."""
-    return pack("<I", i) + sha256(pack("<I", i)).digest() + b"!"
+def payload(i, mixed=False):
+    """What tells record i from every other: 37 bytes, or with `mixed` up to 200."""
+    digest = sha256(pack("<I", i)).digest()
+    data = pack("<I", i) + digest + b"!"
+    return (data * 6)[: 4 + digest[0] * digest[1] // 331] if mixed else data
 
 
 def content(name, version):
@@ -172,7 +175,7 @@ def record(options):
             log.renew(2, journal.first_key(ROOT, 2), i)
             run.acked.append((len(run.log), "generation", 2))
         run.tried.append((len(run.log), "next", log.next + (2 if i == 0 else 1)))
-        log.append(journal.CONFIG if i % 25 == 24 else journal.VERDICT, i, payload(i))
+        log.append(journal.CONFIG if i % 25 == 24 else journal.VERDICT, i, payload(i, options.mixed))
         run.acked.append((len(run.log), "next", log.kept))
         if i % 5 == 4:
             while machine.store.tidy():
@@ -217,7 +220,7 @@ def expect(run):
             generation = 1 if i == 0 else 2
             key = journal.first_key(ROOT, generation)
             add(journal.GENERATION, i, pack("<H", generation))
-        add(journal.CONFIG if i % 25 == 24 else journal.VERDICT, i, payload(i))
+        add(journal.CONFIG if i % 25 == 24 else journal.VERDICT, i, payload(i, options.mixed))
     add(journal.TAMPER, options.appends, b"case opened")
 
 

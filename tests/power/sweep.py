@@ -1,6 +1,6 @@
 """Power cuts at the programs and erases of a recorded scenario; runs inside the Unix port.
 
-    micropython sweep.py DEVICE TESTS '{"raw": false, "prog": 32, "window": 1, "share": [part, of], "bug": ""}'
+    micropython sweep.py DEVICE TESTS '{"raw": false, "prog": 32, "window": 1, "share": [part, of], ...}'
 
 For each operation and each torn mode (nothing done, half of it, random bytes of it) the flash image of that moment is
 rebuilt, booted and looked at. Prints one line of JSON: counts and the first faults.
@@ -93,8 +93,9 @@ def look(run, machine, facts, thorough):
     tried = facts.tried
     store = machine.store
     keys = machine.keys
-    held = memoryview(machine.flash.data)[run.options.blocks * BLOCK :]
-    held = bytes(held)
+    at = run.options.blocks * BLOCK
+    blocks = [bytes(memoryview(machine.flash.data)[i : i + BLOCK]) for i in range(at, len(machine.flash.data), BLOCK)]
+    held = b"".join([block.rstrip(b"\xff") + b"\xff" for block in blocks])
     place = journal_open.key_place(keys)
     if keys.wiped:
         check("next" in acked, "wiped too early")
@@ -141,7 +142,10 @@ def look(run, machine, facts, thorough):
 
 
 def sweep(options, part=0, of=1, stop=0, thorough=16):
-    """Cut at every `of`-th (operation, mode) from `part` on; (cuts, operations, faults). Ends at `stop` faults."""
+    """Cut at every operation in every mode; (cuts, operations, faults). Ends at `stop` faults.
+
+    With `of` above 1 only in one of that many, from `part` on, the modes taking turns.
+    """
     run = scenario.record(options)
     flash = Nor(options.blocks + scenario.KEY_BLOCKS)
     machine = scenario.Machine(flash, options)
@@ -152,9 +156,9 @@ def sweep(options, part=0, of=1, stop=0, thorough=16):
     number = 0
     for done, entry in enumerate(run.log):
         facts.move(done)
-        for mode in MODES:
+        for turn, mode in enumerate(MODES):
             number += 1
-            if (number - 1) % of != part:
+            if (done + turn) % of != part:
                 continue
             tried += 1
             flash.data[:] = image

@@ -1,13 +1,16 @@
 """Power cuts at every program and erase of the node's storage, on the real littlefs of the Unix port (sweep.py).
 
-With SENTILL_SWEEP=all (`make sweep`) nothing is left out; otherwise one run is thinned.
+With SENTILL_SWEEP=all (`make sweep`) every operation is cut in every torn mode; otherwise the longest runs cut each
+operation in one mode, the modes taking turns. The sweeps run two at a time, each in a process of its own.
 """
 
 import json
 import os
 import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -16,39 +19,85 @@ from tests.interpreters import DEVICE, TESTS, unix_command
 SWEEP = Path(__file__).parent / "sweep.py"
 ALL = os.environ.get("SENTILL_SWEEP") == "all"
 
-# Store, program size, window, and which part of the cuts is tried unless all are wanted.
+
+class Run(NamedTuple):
+    """What is swept, see scenario.Options; `of`: which part of the cuts is tried unless all are wanted."""
+
+    store: str
+    prog: int
+    window: int
+    mixed: bool = False
+    of: int = 1
+    bug: str = ""
+
+    def __str__(self) -> str:
+        words = [self.store, str(self.prog), str(self.window), "mixed" * self.mixed, self.bug]
+        return "-".join(word for word in words if word)
+
+
 RUNS = [
-    ("files", 32, 1, 1),
-    ("files", 32, 8, 2),
-    ("files", 256, 1, 1),
-    ("files", 256, 8, 1),
-    ("raw", 32, 1, 1),
-    ("raw", 256, 8, 1),
+    Run("files", 32, 1, of=3),
+    Run("files", 32, 8, True, of=3),
+    Run("files", 256, 1),
+    Run("files", 256, 4, True),
+    Run("files", 256, 7),
+    Run("raw", 32, 1),
+    Run("raw", 32, 8, True),
+    Run("raw", 256, 1),
+    Run("raw", 256, 4, True),
 ]
-MORE = [("raw", 32, 8, 1), ("raw", 256, 1, 1), ("files", 32, 4, 1), ("files", 256, 16, 1)]
+MORE = [
+    Run("files", 32, 4),
+    Run("files", 32, 1, True),
+    Run("files", 256, 16, True),
+    Run("raw", 256, 31),
+    Run("raw", 32, 1, True),
+]
+# A seeded bug, and what the sweep says of it.
+BUGS = {
+    Run("files", 32, 1, of=10, bug="rename"): "fails its checksum",
+    Run("files", 32, 1, of=10, bug="flush"): "acknowledged",
+    Run("files", 32, 1, of=10, bug="key"): "is left",
+    Run("raw", 32, 1, of=10, bug="key"): "is left",
+}
 
-_tried: dict[tuple[str, int, int, int], int] = {}
+_tried: dict[Run, int] = {}
 
 
-def sweep(**options: Any) -> dict[str, Any]:
+def sweep(run: Run) -> dict[str, Any]:
     """Run one sweep; its JSON line."""
+    of = 1 if ALL and not run.bug else run.of
+    options = {"raw": run.store == "raw", "prog": run.prog, "window": run.window, "mixed": run.mixed, "bug": run.bug}
+    options |= {"share": [0, of], "stop": 200 if run.bug else 0}
     command = [*unix_command(), "-X", "heapsize=64M", str(SWEEP), str(DEVICE), str(TESTS), json.dumps(options)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
-@pytest.mark.parametrize("run", RUNS + MORE if ALL else RUNS, ids=lambda run: "-".join(map(str, run[:3])))
-def test_nothing_acknowledged_is_lost_and_no_old_key_is_left(run: tuple[str, int, int, int]) -> None:
-    store, prog, window, of = run
-    result = sweep(raw=store == "raw", prog=prog, window=window, share=[0, 1 if ALL else of])
-    assert result["faults"] == 0, result["first"]
-    _tried[run] = result["cuts"]
-    print(f"{result['cuts']} cuts over {result['operations']} programs and erases")
+@pytest.fixture(scope="module")
+def result(request: pytest.FixtureRequest) -> Iterator[Callable[[Run], dict[str, Any]]]:
+    """What a sweep brought. All sweeps that this session's tests want are started with the first."""
+    tests = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    pool = ThreadPoolExecutor(2)
+    started: dict[Run, Future[dict[str, Any]]] = {
+        run: pool.submit(sweep, run) for run in dict.fromkeys(test.callspec.params["run"] for test in tests)
+    }
+    yield lambda run: started[run].result()
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("run", RUNS + MORE if ALL else RUNS, ids=str)
+def test_nothing_acknowledged_is_lost_and_no_old_key_is_left(run: Run, result: Callable[[Run], Any]) -> None:
+    found = result(run)
+    assert found["faults"] == 0, found["first"]
+    _tried[run] = found["cuts"]
+    print(f"{found['cuts']} cuts over {found['operations']} programs and erases")
 
 
 def test_the_sweep_was_wide() -> None:
-    missing = [run for run in RUNS if run not in _tried]
+    missing = [str(run) for run in RUNS if run not in _tried]
     if missing:
         pytest.skip(f"not all sweeps ran in this session: {missing}")
     total = sum(_tried.values())
@@ -56,15 +105,7 @@ def test_the_sweep_was_wide() -> None:
     assert total >= 20_000
 
 
-@pytest.mark.parametrize(
-    ("bug", "raw", "fault"),
-    [
-        ("rename", False, "fails its checksum"),
-        ("flush", False, "acknowledged"),
-        ("key", False, "is left"),
-        ("key", True, "is left"),
-    ],
-)
-def test_a_seeded_bug_is_caught(bug: str, raw: bool, fault: str) -> None:
-    result = sweep(bug=bug, raw=raw, share=[0, 10], stop=200)
-    assert any(fault in text for text in result["first"]), result
+@pytest.mark.parametrize("run", BUGS, ids=str)
+def test_a_seeded_bug_is_caught(run: Run, result: Callable[[Run], Any]) -> None:
+    found = result(run)
+    assert any(BUGS[run] in text for text in found["first"]), found
