@@ -35,8 +35,8 @@ def imports(name: str, path: Path, tree: ast.AST | None = None) -> set[str]:
                 found.add(base)
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LOADERS:
-            endings = LOADERS[node.func.id]
-            found |= {f"sentill.{a.value}{end}" for a in node.args if isinstance(a, ast.Constant) for end in endings}
+            names = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            found |= {f"sentill.{name}{ending}" for name in names for ending in LOADERS[node.func.id]}
     return found
 
 

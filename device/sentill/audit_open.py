@@ -32,16 +32,7 @@ def open_journal(audit) -> None:
     flash, blocks, prog = raw
     audit.keys = keys = KeyStore(Region(flash, 0, _KEY_BLOCKS, prog))
     keys.open()
-    ring = blocks - _KEY_BLOCKS
-    if ring >= _LEAST_RING:
-        from .journal_raw import RawStore
-
-        store = RawStore(Region(flash, _KEY_BLOCKS, ring, prog))
-    else:
-        from .journal_files import FileStore
-
-        store = FileStore(_files(), node.store.path("journal"), tail_bytes=node.hal.inline_bytes)
-    audit.store = store
+    audit.store = store = _store(node, flash, blocks - _KEY_BLOCKS, prog)
     device = device_id(node.hal.uid())
     start = borrow("journal_open")
     if not keys.wiped and start.key_place(keys) is None:
@@ -88,12 +79,22 @@ def note_start(audit, facts, faults) -> None:
         node.report("journal", error)
 
 
+def _store(node, flash, ring, prog):
+    # Raw flash where there is enough of it: it wears least.
+    if ring >= _LEAST_RING:
+        from .journal_raw import RawStore
+
+        return RawStore(Region(flash, _KEY_BLOCKS, ring, prog))
+    from .journal_files import FileStore
+
+    return FileStore(_files(), node.store.path("journal"), tail_bytes=node.hal.inline_bytes)
+
+
 def _files():
     # What FileStore wants of a file system, as functions of a class, which does not bind them.
     class Files:
         pass
 
-    Files.open = open
-    for name in ("ilistdir", "mkdir", "remove"):
-        setattr(Files, name, getattr(os, name))
+    for name, function in (("open", open), ("ilistdir", os.ilistdir), ("mkdir", os.mkdir), ("remove", os.remove)):
+        setattr(Files, name, function)
     return Files

@@ -8,7 +8,7 @@ as the terminal asks for something. What it gave before then stands, for a while
 
 from array import array
 
-from .compat import const, ticks_diff, ticks_ms
+from .compat import const, ticks_add, ticks_diff, ticks_ms
 from .dsp import BINS, RANGE, RMS, Spectrum
 from .errors import ConfigError
 
@@ -83,7 +83,7 @@ class Window:
     def _take(self, hal, urgent):
         samples = self._samples
         taken = hal.window(self._source, self._rate_hz, samples, urgent)
-        self._due = ticks_ms() + (_EVERY_MS if taken else _RETRY_MS) & 0x3FFFFFFF
+        self._due = ticks_add(ticks_ms(), _EVERY_MS if taken else _RETRY_MS)
         if taken:
             if self._wide:
                 for i in range(N):
