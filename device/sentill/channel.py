@@ -53,7 +53,7 @@ KEYS = {
     "hyst": (-1, -1, 1 << 28),  # -1: 1/64 of the span from min to max
     "confirm": (3, 1, 60),  # samples a limit must be passed before the state rises
     "hold_s": (3600, 1, 30 * 86400),
-    "gap_s": (600, 1, 30 * 86400),  # a pause longer than this drops the running step
+    "gap_s": (600, 1, 30 * 86400),  # a pause longer than this drops the running step of a gauge
     "step_s": (60, 1, 86400),
     "learn": (720, 33, 8191),  # steps
     "watch_at": (59, 0, 32767),  # strength of an anomaly that makes the state watch, warn; 0: never
@@ -172,8 +172,12 @@ class Channel:
 
     @property
     def value(self) -> int:
-        """The last value in units; for a counter the increments per `per_s` of the last finished step."""
-        return self.unscaled(detector.last(self.s)) if self.per_s else self.s[_VALUE]
+        """The last value in units; for a counter the increments per `per_s` of the last step, or of this if more."""
+        if not self.per_s:
+            return self.s[_VALUE]
+        rate = self._running()
+        last = self.unscaled(detector.last(self.s))
+        return rate if last < rate <= self.max else last
 
     def level(self):
         """The running mean over the last 16 steps in units, None before the first step has ended."""
@@ -225,7 +229,7 @@ class Channel:
         started = flags >> 21 & 1
         late = now_s - s[_TIME]
         s[_FLAGS] = flags | 1 << 21
-        if started and (late < 0 or late > self.gap_s):
+        if started and not self.per_s and (late < 0 or late > self.gap_s):
             s[_SUM] = 0
             s[_CNT] &= ~_MOST
         level = cause = 0
@@ -240,11 +244,14 @@ class Channel:
                 s[_VALUE] = raw
                 if value < 0 or not started:
                     value = 0
-                s[_SUM] += value if value < 65536 else 65535
+                s[_SUM] = s[_SUM] + value if value < 65535 - s[_SUM] else 65535
                 self._count()
+                cause = LIMIT
                 if strength >= 0:
                     level = self._limit(self.unscaled(detector.last(s)), flags)
-                    cause = LIMIT
+                elif value:  # what is too much already will not get less
+                    rate = self._running()
+                    level = FAIL if rate >= self.hi_fail else WARN if rate >= self.hi_warn else OK
             elif self.min <= value <= self.max:
                 s[_VALUE] = value
                 s[_SUM] += self.scaled(value)
@@ -264,16 +271,24 @@ class Channel:
                 s[_FLAGS] = s[_FLAGS] & ~(127 << 14) | health << 14
         return self._settle(level, cause, strength, now_s)
 
+    def _running(self):
+        # The rate of a counter if nothing more happens in the running step.
+        return _rate(self.s[_SUM], self.per_s, self.step_s)
+
     def _count(self):
         # One more sample in the running step; nothing is missing any more.
         n = self.s[_CNT] & _MOST
-        self.s[_CNT] = n + 1 if n < _MOST else n
+        if n == _MOST:  # a long step: all its samples so far count half from here on
+            n >>= 1
+            if not self.per_s:
+                self.s[_SUM] >>= 1
+        self.s[_CNT] = n + 1
 
     def _close(self, time_s, f, trend):
         # Ends a step: its mean goes to the detector, the level to the forecast. Returns the alarm's strength.
         s = self.s
         if self.per_s:
-            q = self.scaled(_rate(s[_SUM] if s[_SUM] < 65536 else 65535, self.per_s, self.step_s))
+            q = self.scaled(self._running())
         else:
             q = s[_SUM] // (s[_CNT] & _MOST)
         s[_SUM] = 0

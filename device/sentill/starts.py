@@ -21,7 +21,7 @@ def which(name: str) -> tuple:
 def count(node) -> None:
     """Count why the board started, after the health state is back, and keep the count at once: it may start often.
 
-    No supported chip tells a brownout from a power-on reset, but the supply was seen to be low before. On some a reset
+    Most chips do not tell a brownout from a power-on reset, but the supply was seen to be low before. On some a reset
     that was asked for looks like a watchdog's, but the node has left a note.
     """
     data = bytearray(5 + 2 * len(CAUSES))

@@ -65,10 +65,20 @@ def all_boards() -> dict[str, Board]:
     """Every supported board by id, in alphabetical order."""
     boards = {}
     for path in sorted(boards_root().glob("*/board.toml")):
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = _with_common(tomllib.loads(path.read_text(encoding="utf-8")))
         board = Board(data["id"], data["name"], data["port"], path.parent, data)
         boards[board.id] = board
     return boards
+
+
+def _with_common(data: dict[str, Any]) -> dict[str, Any]:
+    """Resolve `common`: the channels of boards/channels.toml a board has join its own, the others are optional."""
+    catalogue = tomllib.loads((boards_root() / "channels.toml").read_text(encoding="utf-8"))["channels"]
+    by_name = {channel["name"]: channel for channel in catalogue}
+    own = data.get("channels", []) + [by_name[name] for name in data.get("common", [])]
+    taken = {channel["name"] for channel in [*own, *data.get("optional", [])]}
+    others = [channel for channel in catalogue if channel["name"] not in taken]
+    return {**data, "channels": own, "optional": data.get("optional", []) + others}
 
 
 def load(board_id: str) -> Board:

@@ -145,6 +145,29 @@ def test_a_counter_is_a_rate():
     assert _fields(m)["raw"] <= 30, "a counter that restarts is not an event"
 
 
+def test_a_counter_warns_within_the_step_and_over_restarts():
+    spec = {"min": 0, "max": 600, "lo_fail": -1000, "lo_warn": -1, "hi_warn": 8, "hi_fail": 40, "hyst": 1}
+    spec.update(per_s=86400, step_s=21600, good=0)
+    m = _with(**spec)
+    for starts in range(1, 4):  # the clock begins at 0 with every start
+        fresh = _with(**spec)
+        if starts > 1:
+            support.restored(fresh, support.saved(m))
+        m = fresh
+        states = _feed(m, [starts] * 60, 5)
+        assert states[-1] == (OK if starts < 3 else WARN), (starts, states[-1], _fields(m))
+    row = _fields(m)
+    assert row["raw"] == 8 and row["why"] == "limit", row
+
+
+def test_a_step_of_very_many_samples_keeps_its_mean():
+    m = _with(step_s=86400, gap_s=86400)
+    for k in range(70000):
+        m.sample(0, 7000, 86400 + k)
+    m.sample(0, 7000, 2 * 86400)
+    assert abs(m.channels[0].level() - 7000) <= 1, m.channels[0].level()
+
+
 def test_a_rate_per_day_does_not_overflow():
     m = _with(min=0, max=1 << 28, lo_fail=-1000, lo_warn=-1, hi_warn=1 << 27, hi_fail=1 << 28, per_s=86400, step_s=60)
     for wanted, events in ((2880, 2), (86400 * 1000, 60_000), (1 << 28, 2_000_000)):

@@ -127,7 +127,7 @@ class HAL:
         machine.reset()
 
     def reset_cause(self) -> str:
-        """Why the board started: power, hard, watchdog, deepsleep, soft or unknown."""
+        """Why the board started: power, hard, watchdog, deepsleep, soft, unknown, or brownout where the chip tells."""
         cause = machine.reset_cause()
         for constant, word in _CAUSES:
             if getattr(machine, constant, None) == cause:
@@ -172,8 +172,9 @@ class HAL:
     def read(self, source: str):
         """An integer reading of `source`, or None when the sensor does not answer or there is none.
 
-        Sources: `adc:PIN` 0..65535; `pin:PIN` 0 or 1; `chip_temp` hundredths of a degree;
-        `i2c:ADDRESS:REGISTER:TYPE` with TYPE one of u8, s8, u16be, s16be, u16le, s16le. Hexadecimal numbers begin 0x.
+        Sources: `adc:PIN` 0..65535; `pin:PIN` 0 or 1, with `:up` or `:down` behind it pulled there; `chip_temp`
+        hundredths of a degree; `i2c:ADDRESS:REGISTER:TYPE` with TYPE one of u8, s8, u16be, s16be, u16le, s16le; those
+        of chips.py. Hexadecimal numbers begin 0x.
         """
         try:
             sensor = self._sensors.get(source)
@@ -189,7 +190,8 @@ class HAL:
         if kind == "adc":
             return self.adc(int(parts[1], 0)).read_u16
         if kind == "pin":
-            return machine.Pin(int(parts[1], 0), machine.Pin.IN).value
+            pull = {"up": machine.Pin.PULL_UP, "down": machine.Pin.PULL_DOWN}[parts[2]] if len(parts) > 2 else None
+            return machine.Pin(int(parts[1], 0), machine.Pin.IN, pull).value
         if kind == "chip_temp":
             return self.chip_temp
         if kind == "i2c":

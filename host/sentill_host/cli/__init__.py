@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from sentill import __version__
 from sentill_host.cli import (
+    channels,
     demo,
     deploy,
     doctor,
@@ -67,6 +68,7 @@ app.add_typer(simulate.app, name="simulate")
 app.add_typer(model.app, name="model")
 app.command()(health.health)
 app.add_typer(journal.app, name="journal")
+app.command()(channels.channels)
 app.command("train")(train.command)
 app.add_typer(virtual.app, name="virtual")
 app.add_typer(wear.app, name="wear")
