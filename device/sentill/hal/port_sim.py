@@ -28,7 +28,7 @@ class HAL(base.HAL):
     def uptime_s(self) -> int:
         """Seconds since power-on; a scenario can let them run faster."""
         super().uptime_s()
-        return (self._uptime_s * 1000 + self._uptime_ms) * machine.warp() // 1000  # type: ignore[attr-defined]
+        return (self._uptime_s * 1000 + self._uptime_ms) * machine.warp() // 1000
 
     def can_sleep(self) -> bool:
         """A byte on the line wakes it, as the start bit does on a real one; the byte is lost."""
