@@ -77,22 +77,33 @@ def _simplify(tree: Tree, known: dict[int, tuple[int, int]]) -> Tree:
 def quantize_leaves(trees: Sequence[FloatTree], bits: int = 16, base: float = 0.0) -> tuple[list[Tree], float, float]:
     """Integer trees from trees with real leaves and integer thresholds: leaf = round(real * scale).
 
-    `bits` 8 or 16; `base`, a constant of the model, is spread over the trees. Returns the trees, the scale, and the
-    largest possible error of the sum, in units of the real score. With 8 bits the short layout becomes possible.
+    `bits` 8 or 16; `base` is a constant of the model. Leaves are centred tree by tree, and the constants that takes are
+    spread over all: one tree with large leaves does not cost the others their bits. Returns the trees, the scale, and
+    the largest possible error of the sum, in units of the real score. With 8 bits the short layout becomes possible.
     """
-    shift = base / len(trees)
-    top = max((abs(leaf + shift) for tree in trees for leaf in leaf_values(tree)), default=0.0) or 1.0
+    values = [leaf_values(tree) for tree in trees]
+    middles = [middle(tree) for tree in trees]
+    rest = (base + sum(middles)) / len(trees)
+    shifts = [rest - middle for middle in middles]
+    top = max(abs(leaf + shift) for leaves, shift in zip(values, shifts, strict=True) for leaf in leaves) or 1.0
     scale = (2 ** (bits - 1) - 1) / top
 
-    def convert(tree: FloatTree) -> Tree:
+    def convert(tree: FloatTree, shift: float) -> Tree:
         if isinstance(tree, tuple):
-            return int(tree[0]), int(tree[1]), convert(tree[2]), convert(tree[3])
+            return int(tree[0]), int(tree[1]), convert(tree[2], shift), convert(tree[3], shift)
         return round((tree + shift) * scale)
 
     error = sum(
-        max(abs(round((leaf + shift) * scale) / scale - leaf - shift) for leaf in leaf_values(tree)) for tree in trees
+        max(abs(round((leaf + shift) * scale) / scale - leaf - shift) for leaf in leaves)
+        for leaves, shift in zip(values, shifts, strict=True)
     )
-    return [convert(tree) for tree in trees], scale, error
+    return [convert(tree, shift) for tree, shift in zip(trees, shifts, strict=True)], scale, error
+
+
+def middle(tree: Any) -> float:
+    """Halfway between the smallest and the largest leaf."""
+    leaves = leaf_values(tree)
+    return (min(leaves) + max(leaves)) / 2
 
 
 def leaf_values(tree: Any) -> list[Any]:

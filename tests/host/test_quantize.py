@@ -144,13 +144,13 @@ def test_real_thresholds_become_integers_without_loss(threshold, x):
 
 
 def test_leaves_become_integers_with_the_loss_reported():
-    trees: list[quantize.FloatTree] = [(0, 5, 0.25, (1, 2, -1.0, 0.5)), 0.1]
+    trees: list[quantize.FloatTree] = [(0, 5, 0.25, (1, 2, -1.0, 0.5)), 0.13]
     for bits in (8, 16):
         whole, scale, error = quantize.quantize_leaves(trees, bits, base=0.4)
         top = max(abs(leaf) for tree in whole for leaf in quantize.leaf_values(tree))
         assert top == 2 ** (bits - 1) - 1
         for row in ([0, 0], [9, 0], [9, 9]):
-            real = (0.25 if row[0] < 5 else -1.0 if row[1] < 2 else 0.5) + 0.1 + 0.4
+            real = (0.25 if row[0] < 5 else -1.0 if row[1] < 2 else 0.5) + 0.13 + 0.4
             got = sum(modelfile.evaluate(tree, row) for tree in whole) / scale
             assert math.isclose(got, real, abs_tol=error + 1e-12), (row, got, real, error)
         assert 0 < error <= 1 / scale

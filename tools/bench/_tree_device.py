@@ -21,7 +21,7 @@ from sentill.compat import native
 from sentill.tree import Model
 from sentill.tree_file import read_words
 
-CALLS = 50
+BATCH_US = 2_000  # calls timed together take about so long: far above the clock's microsecond
 collect = gc.collect
 
 
@@ -29,18 +29,30 @@ def microseconds(function, x, rows, rounds):
     """Time of one call: the mean over all rows of the least of so many rounds; the loop around it included."""
     total = 0
     n = len(x)
+    calls = 20
+    while True:
+        us = loop(function, x, calls)
+        if us > BATCH_US // 4:
+            break
+        calls *= 2
+    calls = max(1, calls * BATCH_US // us)
     for start in range(0, len(rows), n):
         for i in range(n):
             x[i] = rows[start + i]
         best = 1 << 29
         for _ in range(rounds):
             collect()
-            begin = ticks_us()
-            for _ in range(CALLS):
-                function(x)
-            best = min(best, ticks_diff(ticks_us(), begin))
+            best = min(best, loop(function, x, calls))
         total += best
-    return total / CALLS / (len(rows) // n)
+    return total / calls / (len(rows) // n)
+
+
+def loop(function, x, calls):
+    """Microseconds that so many calls take."""
+    begin = ticks_us()
+    for _ in range(calls):
+        function(x)
+    return ticks_diff(ticks_us(), begin)
 
 
 def allocated(function, x):

@@ -27,7 +27,10 @@ _columns = Columns()
 def command(
     data: Annotated[Path, typer.Argument(help="Labelled transactions: .csv or .parquet.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder for the models and their cards.")] = Path("models"),
-    model: Annotated[str, typer.Option(help="tree, pupil (a tree taught by a forest), forest or boost.")] = "tree",
+    model: Annotated[
+        str,
+        typer.Option(help="tree, pupil (a tree taught by a forest), forest, week (a forest for little data), boost."),
+    ] = "pupil",
     importing: Annotated[
         Path | None, typer.Option("--import", help="Take this model trained elsewhere on the twelve features.")
     ] = None,
@@ -70,6 +73,8 @@ def command(
         raise UsageError(f"no model kind {model!r}", ", ".join(RECIPES))
     recipe = replace(RECIPES[model], seed=seed)
     recipe = replace(recipe, trees=trees or recipe.trees, leaves=leaves or recipe.leaves)
+    if importing:
+        recipe = replace(recipe, bits=16)  # its leaves were not made with eight in mind
     columns = Columns(time_column, card_column, terminal_column, amount_column, fraud_column)
     table = transactions.read(data, columns)
     if not len(table):

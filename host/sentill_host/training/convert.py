@@ -71,20 +71,14 @@ def fraud_shares(tree: Any, factor: float = 1.0, fraud: int = 1) -> FloatTree:
     return _sklearn(tree, lambda share, rows: share * factor, fraud)
 
 
-def means(tree: Any, factor: float = 1.0) -> FloatTree:
-    """A fitted DecisionTreeRegressor; leaves are the mean of their rows, times `factor`."""
-    return _sklearn(tree, lambda share, rows: share * factor, None)
-
-
-def _sklearn(tree: Any, leaf: Callable[[float, float], float], fraud: int | None) -> FloatTree:
+def _sklearn(tree: Any, leaf: Callable[[float, float], float], fraud: int) -> FloatTree:
     t = tree.tree_
 
     def node(i: int) -> FloatTree:
         left, right = int(t.children_left[i]), int(t.children_right[i])
         if left < 0:
             values = t.value[i][0]
-            share = values[0] if fraud is None else values[fraud] / values.sum()
-            return leaf(float(share), float(t.weighted_n_node_samples[i]))
+            return leaf(float(values[fraud] / values.sum()), float(t.weighted_n_node_samples[i]))
         return int(t.feature[i]), clip(less_equal(float(t.threshold[i]))), node(left), node(right)
 
     return node(0)
