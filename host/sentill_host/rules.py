@@ -30,6 +30,7 @@ import difflib
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sentill import features
@@ -230,6 +231,14 @@ def parse(text: str, feature_names: Sequence[str] = features.NAMES) -> RuleSet:
         if review > decline:
             raise RulesError(f"review ({review}) is above decline ({decline})")
     return RuleSet(str(source.get("name", "")), review, decline, tuple(rules), tuple(feature_names))
+
+
+def read(path: Path, feature_names: Sequence[str] = features.NAMES) -> RuleSet:
+    """Compile a file. RulesError if it cannot be read, or names the rule at fault."""
+    try:
+        return parse(path.read_text(), feature_names)
+    except OSError as error:
+        raise RulesError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _rule(entry: Mapping[str, Any], code: str, where: str, limits: Mapping[str, int], names: Sequence[str]) -> Rule:

@@ -251,16 +251,12 @@ def compile_rules(
     onto: Annotated[Path | None, typer.Option(help="Put the hard rules before this trained model.")] = None,
 ) -> None:
     """Compile hand-written rules into a model file, or put their hard rules before a trained model."""
-    try:
-        text = source.read_text()
-    except OSError as error:
-        raise UsageError(f"cannot read {source}: {error.strerror}") from error
     data: bytes
     if onto is None:
-        data = rules.pack(rules.parse(text))
+        data = rules.pack(rules.read(source))
     else:
         model = _read(onto)
-        parsed = rules.parse(text, model.feature_names)
+        parsed = rules.read(source, model.feature_names)
         if parsed.points:
             raise UsageError(f"rules with points ({parsed.points[0].code}) cannot go before a trained model")
         data = rules.with_overlay(onto.read_bytes(), parsed.overlay)

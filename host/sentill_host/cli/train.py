@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sentill_host import transactions
+from sentill_host import rules, transactions
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.training import card, dataset
@@ -45,6 +45,10 @@ def command(
     decline_budget: Annotated[float, typer.Option(help="Share of genuine payments to decline.")] = Budget.decline,
     review_cost: Annotated[int | None, typer.Option(help="Cents per genuine payment reviewed, for the budget.")] = None,
     decline_cost: Annotated[int | None, typer.Option(help="Cents per genuine payment declined.")] = None,
+    hard_rules: Annotated[
+        Path | None, typer.Option("--rules", help="Put the hard rules of this file before the models.")
+    ] = None,
+    about: Annotated[str, typer.Option(help="What the data are, for the model cards.")] = "",
     seed: Annotated[int, typer.Option(help="The same seed gives the same model.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that compute features.")] = os.cpu_count() or 1,
     time_column: Annotated[str, typer.Option(help="Column of times, seconds.")] = _columns.time,
@@ -82,6 +86,7 @@ def command(
     plan = Plan(
         folds, fold_days, span_days, delay_days * 86_400, policy, max_bytes, threads=workers,
         imported=load_foreign(importing) if importing else None,
+        overlay=rules.read(hard_rules).overlay if hard_rules else None, about=about,
     )  # fmt: skip
     cards = []
     for name, features in (("profile", EVERYTHING), ("local", LOCAL)):
@@ -117,7 +122,8 @@ def _show(trained: Trained, paths: list[Path]) -> None:
             *(card.number(fold[key]) for key in ("auc", "ap", "cp100")),
         )  # fmt: skip
     limits, size = facts["thresholds"], facts["size"]
-    out.print(f"[bold]{facts['name']}[/]: {size['trees']} trees, {size['forest_bytes']} bytes, {size['layout']}")
+    count = card.trees(size["trees"])
+    out.print(f"[bold]{facts['name']}[/]: {count}, {size['forest_bytes']} bytes; layout {size['why']}")
     out.print(view)
     for verdict in ("review", "decline"):
         out.print(

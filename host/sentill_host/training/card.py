@@ -32,11 +32,13 @@ def markdown(card: dict[str, Any], picture: str | None = None) -> str:
         "",
         f"SHA-256 `{card['sha256']}`",
         "",
-        f"Made by `sentill train`: {card['recipe']['kind']}, {size['trees']} trees, {size['leaves']} leaves, "
-        f"depth {size['depth']}; forest {size['forest_bytes']} bytes ({size['layout']}), file {size['file_bytes']}.",
+        f"Made by `sentill train`: {card['recipe']['kind']}, {trees(size['trees'])}, {size['leaves']} leaves, "
+        f"depth {size['depth']}; forest {size['forest_bytes']} bytes, file {size['file_bytes']}.",
+        f"Layout: {size['why']}.",
         "",
         "## Data",
         "",
+        *([data["about"], ""] if data["about"] else []),
         f"{data['rows']:,} transactions, {data['frauds']:,} frauds, {data['cards']:,} cards, "
         f"{data['terminals']:,} terminals; days {data['first_s'] // DAY_S} to {data['last_s'] // DAY_S} of the data's "
         f"clock. Labels count {data['label_delay_s'] // DAY_S} days after the transaction.",
@@ -74,11 +76,19 @@ def markdown(card: dict[str, Any], picture: str | None = None) -> str:
             f"| {number(limits[verdict + '_amount_share'], '.1%')} "
             f"| {number(limits[verdict + '_genuine_share'], '.2%')} |"
         )
+    if card["hard_rules"]:
+        lines += ["", "Hard rules come before the score, whatever it is:", ""]
+        lines += [f"- `{code}` {text}" for code, text in card["hard_rules"].items()]
     lines += ["", "## What it goes by", "", "Average precision lost when the feature is shuffled:", ""]
     lines += [f"- `{name}` {value:.3f}" for name, value in card["importance"].items() if abs(value or 0) >= 0.0005]
     if picture:
         lines += ["", f"![Evaluation of the model]({picture})"]
     return "\n".join(lines) + "\n"
+
+
+def trees(count: int) -> str:
+    """So many trees, in words."""
+    return "1 tree" if count == 1 else f"{count} trees"
 
 
 def number(value: float | None, style: str = ".3f") -> str:

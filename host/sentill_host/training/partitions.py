@@ -17,7 +17,7 @@ import pandas as pd
 from sentill.features import DELAY_S, NAMES
 from sentill_host.training.convert import FloatForest, from_lightgbm
 from sentill_host.training.dataset import card_profiles, groups, terminal_features
-from sentill_host.training.fit import Recipe
+from sentill_host.training.fit import Recipe, centred
 from sentill_host.transactions import Columns
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def train(client: "Client", frame: "dd.DataFrame", recipe: Recipe, columns: Colu
     frame = frame.persist()
     model = lightgbm.DaskLGBMClassifier(client=client, **settings)
     model.fit(frame[inputs].astype("float32"), frame[columns.fraud])
-    forest = from_lightgbm(model.booster_)
+    forest = centred(from_lightgbm(model.booster_))
     return FloatForest([_named(tree, recipe.features) for tree in forest.trees], forest.base)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sentill.features import DELAY_S, NAMES
-from sentill_host.quantize import PackedModel, pack_model, quantize_leaves
+from sentill_host.quantize import Overlay, PackedModel, pack_model, quantize_leaves
 from sentill_host.training import evaluate
 from sentill_host.training.convert import FloatForest, evaluate_all
 from sentill_host.training.evaluate import Budget, Cost, Metrics
@@ -37,6 +37,7 @@ class Plan:
 
     `span_days` limits every training set to the newest so many days before the delay. `max_bytes` bounds the forest.
     An `imported` forest is taken instead of fitting one; whether it has seen the test periods only its maker knows.
+    `overlay` are hard rules to come before the model; metrics and thresholds do not know them. `about` is for people.
     """
 
     folds: int = 4
@@ -49,6 +50,8 @@ class Plan:
     name: str = "profile"
     threads: int = 1
     imported: FloatForest | None = None
+    overlay: Overlay | None = None
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,7 @@ def train(data: Transactions, rows: np.ndarray, recipe: Recipe, plan: Plan, say:
         layout=plan.layout,
         max_bytes=plan.max_bytes,
         rows=rows[first:last][:: max(1, (last - first) // 500)].tolist(),
+        overlay=plan.overlay,
         notes={"name": plan.name, "kind": "imported" if plan.imported else recipe.kind, "trained": span},
     )
     importance = permutation_importance(final, data, rows, unseen[-1], recipe)
@@ -134,6 +138,7 @@ def train(data: Transactions, rows: np.ndarray, recipe: Recipe, plan: Plan, say:
         "name": plan.name,
         "recipe": {"kind": "imported", "bits": recipe.bits} if plan.imported else recipe.as_dict(),
         "data": {
+            "about": plan.about,
             **span,
             "frauds": int(data.fraud[first:last].sum()),
             "cards": len(np.unique(data.card[first:last])),
@@ -156,6 +161,7 @@ def train(data: Transactions, rows: np.ndarray, recipe: Recipe, plan: Plan, say:
             **outcome,
         },
         "importance": importance,
+        "hard_rules": dict(plan.overlay.reasons) if plan.overlay else {},
         "size": {
             "forest_bytes": model.report.forest_bytes,
             "file_bytes": model.report.file_bytes,
@@ -163,6 +169,7 @@ def train(data: Transactions, rows: np.ndarray, recipe: Recipe, plan: Plan, say:
             "leaves": model.report.leaves,
             "depth": model.report.max_depth,
             "layout": model.report.layout,
+            "why": model.report.why,
             "estimated_us": {board: round(us, 1) for board, us in model.report.estimates_us.items()},
         },
     }
