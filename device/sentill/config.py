@@ -28,6 +28,7 @@ SCHEMA: dict = {
     "model_profile": (str, 1, 48, "models/profile.stm"),  # for requests with a card profile
     "model_local": (str, 1, 48, "models/local.stm"),  # for requests without
     "model_rules": (str, 1, 48, "models/rules.stm"),  # where either is missing
+    "blocked": (str, 0, 1024, ""),  # tokens of blocked cards, parted by spaces, for hard rules that ask for them
 }
 
 

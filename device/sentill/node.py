@@ -121,6 +121,8 @@ class Node:
         gc.collect()
         self.attempt("journal", self.audit.open)
         self.terminal = Terminal(self.assessor, self.guard, self.audit, MAC(hkdf(LAB_ROOT, b"sentill token")).tag)
+        if self.config["blocked"] and self.assessor:
+            self.terminal.blocked = (" " + self.config["blocked"] + " ").encode()
         self._restore()
         self.attempt("vitals", borrow("starts").count, self)
         facts = [("sw", __version__), ("cfg", self.config_id)] + self._model_ids

@@ -34,6 +34,7 @@ class Terminal:
         self.audit = audit
         self.token = token
         self.guard = guard
+        self.blocked = b""  # tokens of blocked cards, with a space before and behind each
         self.verdicts = [0, 0, 0]
         self.code = 0  # of the latest verdict
         self.frauds = 0
@@ -86,6 +87,8 @@ class Terminal:
             i += 1
 
     def _ask(self, f) -> int:
+        if self.blocked:
+            self.assessor.blocked = b" " + self._request.token() + b" " in self.blocked
         return self.assessor.assess(f[_REF], f[_T], f[_AMT], f[_PM], f[_PN], f[_PH])
 
     def _send(self, port, started_us) -> None:

@@ -333,6 +333,24 @@ def test_host_that_does_not_read_delays_no_verdict(tmp_path: Path) -> None:
         assert node.usb.decoder.health.crc_errors == 0
 
 
+def test_hard_rules_come_before_the_score(tmp_path: Path) -> None:
+    """A blocked card and an amount above the limit are declined whatever the model says."""
+    (with_models(tmp_path) / "config.json").write_text('{"blocked": "tok_a tok_b"}')
+    with BareNode(tmp_path) as node:
+        for ref, card, amt, wanted in (
+            (1, "tok", 500, ("approve", "")),
+            (2, "tok_a", 500, ("decline", "BLOCKED")),
+            (3, "tok_", 500, ("approve", "")),
+            (4, "tok_b", 500, ("decline", "BLOCKED")),
+            (5, "tok", 500_100, ("decline", "AMOUNT_LIMIT")),
+            (6, "tok", 500, ("approve", "")),
+        ):
+            for profile in ({}, {"pm": 900, "pn": 20}):
+                got = node.uart.verdict(ref, card=card, amt=amt, **profile)
+                assert (got["v"], got["why"].split(",")[0]) == wanted, (card, amt, got)
+                ref += 100
+
+
 def test_ctrl_c_leaves_the_repl(tmp_path: Path) -> None:
     with BareNode(with_models(tmp_path)) as node:
         node.uart.verdict(5)
