@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sentill_host import boards, fault_scenario, faults
 from sentill_host.client import NodeClient
 from sentill_host.deploy import deploy_one
 from sentill_host.link import Link
@@ -169,3 +170,27 @@ def test_light_sleep_between_readings(board: Board, tmp_path: Path) -> None:
     print(f"{slept} of {passed} s asleep")
     assert slept >= 3, (slept, passed)
     assert now["watchdog"] == before["watchdog"] and rows(board)["steady"]["raw"] == 32768
+
+
+@pytest.mark.parametrize("name", ["overheating", "flaky-cable"])
+def test_a_fault_that_takes_its_course_is_warned_of_in_time(board: Board, tmp_path: Path, name: str) -> None:
+    """A scenario of the fault library, an hour a second, on the board's own channels."""
+    fault = faults.find(name)
+    specs = boards.load("SIM").data["channels"]
+    text, begin_s, fail_s = fault_scenario.write(specs, fault, 1, 3600)
+    configure(board, tmp_path, {}, sample_ms=100)
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        identity(client)
+        board.control("scenario", text=text)
+        start = time.monotonic()
+        try:
+            while True:
+                seen = event(client, "channel", fail_s + 10)
+                if seen["name"] in fault.channels and seen["st"] in ("warn", "fail"):
+                    break
+        finally:
+            board.control("scenario", text="")
+    passed = time.monotonic() - start
+    print(f"{name}: begins at {begin_s:.0f} s, {seen['why']} warned at {passed:.0f} s, fails at {fail_s:.0f} s: {seen}")
+    assert begin_s < passed < fail_s - fault.lead_h, "an hour of lead is a second"

@@ -13,30 +13,7 @@ from sentill.channel import KEYS, WORDS, Channel
 from sentill.wear import MAX_INPUTS, STATE, WearIndex
 from sentill_host import boards, faults
 from tests.host.test_wear import trained  # noqa: F401  (a fixture)
-
-LIMIT = 1 << 30
-
-
-class Counted(int):
-    """An int that refuses to leave the small integers of a 32-bit board."""
-
-    def _checked(value):
-        if value is NotImplemented:
-            return value
-        assert -LIMIT <= int(value) < LIMIT, f"intermediate {int(value)} needs the heap on a 32-bit board"
-        return Counted(value)
-
-
-def _wrap(name):
-    plain = getattr(int, name)
-    return lambda self, *args: Counted._checked(plain(self, *args))
-
-
-for _name in (
-    "add", "radd", "sub", "rsub", "mul", "rmul", "floordiv", "rfloordiv", "mod", "rmod", "lshift", "rlshift", "rshift",
-    "rrshift", "and", "rand", "or", "ror", "xor", "rxor", "neg", "abs", "invert",
-):  # fmt: skip
-    setattr(Counted, f"__{_name}__", _wrap(f"__{_name}__"))
+from tests.small_ints import Counted
 
 
 def _shapes():

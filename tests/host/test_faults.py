@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from sentill.channel import KEYS
 from sentill.health import Monitor
-from sentill_host import boards, faults
+from sentill_host import boards, fault_scenario, faults
 from sentill_host.cli import app
 from sentill_host.errors import UsageError
+from sentill_host.virtual import scenario
 
 SPECS = boards.load("SIM").data["channels"]
 
@@ -93,3 +94,29 @@ def test_the_channels_of_every_board_are_accepted_by_the_device(board):
     assert len(monitor) == len(specs) > 0
     for spec in specs:
         assert set(spec) <= {*KEYS, "name", "unit", "source", "advice"}, (spec["name"], set(spec))
+
+
+@pytest.mark.parametrize("name", sorted(set(faults.FAULTS) - {"memory-leak", "flash-wear"}))
+def test_a_fault_becomes_a_scenario_of_a_virtual_board(name):
+    text, begin_s, fail_s = fault_scenario.write(SPECS, faults.find(name), 2, 1800)
+    _, events = scenario.parse(text, ["sim0"])
+    assert scenario.warp(text) == 1800
+    assert 0 < begin_s < fail_s and events[-1].at_s <= fail_s + 1
+    moved = {key for event in events for key in event.set} | {event.do for event in events if event.do}
+    assert moved, name
+    sent = "".join(event.arguments["text"] for event in events if event.do)
+    assert sent.count("*") == sent.count("#C"), sent[:200]
+
+
+def test_what_is_in_the_node_cannot_be_played(tmp_path):
+    with pytest.raises(UsageError, match="inside the node"):
+        fault_scenario.write(SPECS, faults.find("memory-leak"), 1, 60)
+    options = ["simulate", "faults", "--fault", "stuck-sensor", "--scenario", str(tmp_path / "x" / "s.toml")]
+    done = CliRunner().invoke(app, options)
+    assert done.exit_code == 0 and "begins after" in done.output, done.output
+
+
+@pytest.mark.parametrize("factor", [0, 3601, "fast", 1.5])
+def test_a_scenario_runs_at_a_sane_speed(factor):
+    with pytest.raises(UsageError, match="warp"):
+        scenario.warp(f"warp = {json.dumps(factor)}")

@@ -2,7 +2,7 @@
 
 Prints tables and writes build/bench/health.json. What needs data that are absent is skipped with the reason. `--nab-
 out DIR` writes the detections in the benchmark's own results format, for its own scorer; `--full` runs the statistics
-of the fault library over all 100 seeds.
+of the fault library over all 100 seeds, and the detector with integers that refuse to leave ±2^30.
 """
 
 import argparse
@@ -17,9 +17,11 @@ import _life
 import _nab
 from _data import about, data_folder, write_results
 from sentill import detector
+from sentill.channel import WORDS
 from sentill_host import boards
 from sentill_host import faults as library
 from tests.interpreters import Interpreter, Interpreters
+from tests.small_ints import Counted
 
 CHUNK = 2000
 
@@ -77,7 +79,7 @@ def nab(results: dict[str, float], out: Path | None) -> bool:
     results.update(
         nab_standard=round(standard, 2), nab_low_fp=round(low_fp, 2), nab_low_fn=round(low_fn, 2),
         nab_half_transfer=round(mean, 2), nab_series=len(series), nab_windows=windows,
-        nab_caught=sum(caught.values()), nab_false=false, state_bytes=4 * detector.STATE,
+        nab_caught=sum(caught.values()), nab_false=false, state_bytes=4 * WORDS,
     )  # fmt: skip
     if out:
         _write_nab(out, series, strengths)
@@ -130,6 +132,23 @@ def _same_everywhere(series: list[_nab.Series], strengths: dict[str, list[int]],
     finally:
         children.close()
     return same
+
+
+def small_ints(results: dict[str, float]) -> bool:
+    """The detector over all series with integers that refuse to leave ±2^30."""
+    rows = 0
+    for one in _nab.load():
+        state, scratch = [Counted(0)] * detector.STATE, [Counted(0)] * 8
+        try:
+            for q, hour in zip(_nab.scaled(one.values, one.probation), one.hours, strict=True):
+                detector.update(state, scratch, Counted(q), Counted(hour), one.probation)
+                rows += 1
+        except AssertionError as error:
+            print(f"{one.name}, row {rows}: {error}")
+            return False
+    print(f"no intermediate left +-2^30 in {rows} rows")
+    results["nab_small_rows"] = rows
+    return True
 
 
 def _write_nab(out: Path, series: list[_nab.Series], strengths: dict[str, list[int]]) -> None:
@@ -186,11 +205,13 @@ def main() -> int:
     """Run the parts; 1 when one of them found a wrong result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nab-out", type=Path, help="write detections for the benchmark's own scorer")
-    parser.add_argument("--full", action="store_true", help="all 100 seeds of the fault statistics")
+    parser.add_argument("--full", action="store_true", help="all 100 seeds, and integers watched")
     options = parser.parse_args()
     print(f"health engine on {about()}")
     results: dict[str, float] = {}
     good = nab(results, options.nab_out)
+    if options.full:
+        good = small_ints(results) and good
     remaining_life(results)
     speed(results)
     faults(results, *((100, 100) if options.full else (10, 5)))

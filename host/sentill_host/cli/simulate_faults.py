@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from sentill_host import boards
+from sentill_host import boards, fault_scenario
 from sentill_host import faults as library
-from sentill_host.cli.output import out, print_json
+from sentill_host.cli.output import err, out, print_json
+from sentill_host.fault_scenario import STEP_S
 
 
 def faults(
@@ -21,10 +22,17 @@ def faults(
         Path | None,
         typer.Option("--out", help="Write raw readings: of the first life to FILE.csv, or of every life to a folder."),
     ] = None,
+    scenario: Annotated[
+        Path | None, typer.Option(help="Write --fault as a scenario for `sentill virtual up --scenario`.")
+    ] = None,
+    warp: Annotated[int, typer.Option(min=1, max=3600, help="How many times as fast the scenario runs.")] = 1800,
     json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")] = False,
 ) -> None:
     """Let hardware faults take their course on simulated channels and show when the node warns, and of what."""
     specs = boards.load(board).data.get("channels", [])
+    if scenario:
+        _write_scenario(scenario, specs, name, seed, warp)
+        return
     chosen = [library.find(name)] if name else list(library.FAULTS.values())
     results = []
     for fault in chosen:
@@ -45,6 +53,15 @@ def faults(
         print_json(results)
         return
     out.print(_table(results))
+
+
+def _write_scenario(target: Path, specs: list[dict[str, Any]], name: str, seed: int, warp: int) -> None:
+    text, begin_s, fail_s = fault_scenario.write(specs, library.find(name), seed, warp)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text, encoding="utf-8")
+    out.print(f"{target}: the fault begins after {begin_s:.0f} s and leads to the failure after {fail_s:.0f} s")
+    sample_ms = max(100, 1000 * STEP_S // warp)
+    err.print(f"`sentill virtual up --scenario {target}` plays it, for a node configured with sample_ms = {sample_ms}")
 
 
 def _table(results: list[dict[str, Any]]) -> Table:

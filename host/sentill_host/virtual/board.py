@@ -443,6 +443,10 @@ class VirtualBoard:
         self.usb.pace(11520 if paced else 0)
         self.uart.pace(self._uart_baud / 10 if paced else 0)
 
+    def uart_in(self, text: str) -> None:
+        """Let these characters, one byte each, come in on the UART as if the terminal had sent them."""
+        self._from_uart(text.encode("latin-1"))
+
     def hold_uart(self, duration_s: float | None) -> None:
         """Interrupt the UART's wires for `duration_s`, None: until held for 0 s. Bytes from the board are lost."""
         if self._release:

@@ -280,6 +280,10 @@ class Operations:
         """Put the USB cable in."""
         board.usb.plug()
 
+    def op_uart_in(self, board: VirtualBoard, text: str) -> None:
+        """Let these characters come in on the UART as if the terminal had sent them."""
+        board.uart_in(text)
+
     def op_hold_uart(self, board: VirtualBoard, ms: float | None = None) -> None:
         """Interrupt the UART for `ms`, or until held for 0."""
         board.hold_uart(None if ms is None else ms / 1000)
