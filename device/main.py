@@ -1,12 +1,58 @@
-"""Started by MicroPython at power-on: joins the board's hardware to the node and runs it."""
+"""Started by MicroPython at power-on: picks the slot to run, joins the board's hardware to the node and runs it."""
 
 import gc
+import sys
+
+
+def pick():
+    # The proven slot's own code decides (sentill.update tells how), or the other's when that one cannot.
+    names = "ab"
+    try:
+        with open("/slot") as file:
+            names = "ba" if file.read(16)[-1:] == "b" else "ab"
+    except OSError:
+        pass
+    for name in names:
+        sys.path.insert(0, "/slot_" + name)
+        try:
+            from sentill import update
+
+            return update.pick()
+        except Exception as error:
+            sys.print_exception(error)
+        finally:
+            sys.path.pop(0)
+            for module in ("sentill", "sentill.update", "sentill.errors"):
+                sys.modules.pop(module, None)
+    return "", False
+
 
 # Collecting during the start keeps what stays together: else the rest of a small heap ends up in small pieces.
 gc.threshold(2048)
+slot, trial = pick()
+if slot:
+    sys.path.insert(0, slot)
+del pick
+gc.collect()
+try:
+    if trial:
+        from machine import WDT
 
-import board  # noqa: E402
+        WDT(timeout=8000)  # ends a boot that hangs before the node arms its own
+    import board
 
-from sentill import hal, node  # noqa: E402
+    from sentill import hal, node
 
-node.start(hal.make(board))
+    hardware = hal.make(board)
+    if trial:
+        hardware.wdt_start(8000)
+    node.start(hardware)
+except Exception as error:
+    sys.print_exception(error)
+    if trial:
+        from time import sleep_ms
+
+        from machine import reset
+
+        sleep_ms(300)  # what the last words need on the wire
+        reset()

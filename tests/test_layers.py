@@ -20,7 +20,7 @@ BASE = {"compat", "crypto", "errors", "files", "flash"}
 FAMILIES = {
     **dict.fromkeys(("channel", "detector", "rul", "wear"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
-    **dict.fromkeys(("audit", "blink", "commands", "port", "setup", "store", "terminal", "vitals"), "node"),
+    **dict.fromkeys(("audit", "blink", "commands", "port", "setup", "store", "terminal", "update", "vitals"), "node"),
     **dict.fromkeys(("sleeper", "starts", "waves"), "node"),
 }
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic
@@ -56,8 +56,8 @@ def device_imports(name: str, tree: ast.Module) -> Iterator[str]:
             yield "device code imports the host package"
         elif root in ABSENT:
             yield f"imports {root}, which MicroPython lacks"
-        elif root in HARDWARE and own not in ("hal", "compat"):
-            yield f"imports {root}: only hal may touch hardware"
+        elif root in HARDWARE and own not in ("hal", "compat", "main"):
+            yield f"imports {root}: only hal and main may touch hardware"
         elif root == "sentill" and other in modules() and "." in other:
             kin = family(other)
             if kin == own or name == "main":

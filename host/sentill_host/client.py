@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from sentill import protocol
@@ -94,6 +95,48 @@ def await_identity(client: NodeClient, timeout_s: float) -> tuple[dict[str, Any]
             console.append(item.line)
     console.extend(item.line for item in client.decoder.flush() if isinstance(item, Text))
     return None, console
+
+
+@dataclass
+class Boot:
+    """What has been seen of a booting node: its I frame's fields, its slot pointer ("a", "b 2 a"), the console text."""
+
+    identity: dict[str, Any] | None = None
+    slot: str = ""
+    console: list[str] = field(default_factory=list)
+
+
+def watch_boot(client: NodeClient, timeout_s: float, seen: Boot) -> Iterator[Boot]:
+    """Watch a node boot, perhaps several times, until `timeout_s` have passed; yields `seen` several times
+    a second.
+
+    Asks every second: the frame of the boot itself may be lost while a USB port comes back. The port may go away
+    meanwhile; raises LinkError when it does not return in time.
+    """
+    end = time.monotonic() + timeout_s
+    ask = time.monotonic() + 1.0
+    asked = -1
+    while (now := time.monotonic()) < end:
+        yield seen
+        try:
+            if now >= ask:
+                ask = now + 1.0
+                asked = client.send("C", [("cmd", "identify")])
+            item = client.receive(min(0.2, end - now))
+        except PortGone:
+            client.reopen(max(end - now, 0.1))
+            continue
+        if isinstance(item, Text):
+            seen.console.append(item.line)
+        elif not isinstance(item, Frame):
+            continue
+        elif item.kind == "I":
+            if asked < 0:
+                ask = now  # the reply tells the slot
+            seen.identity = item.fields
+        elif item.fields.get("ev") in ("proven", "unproven") or (item.kind == "R" and item.fields.get("re") == asked):
+            seen.slot = str(item.fields.get("slot", ""))
+    seen.console.extend(item.line for item in client.decoder.flush() if isinstance(item, Text))
 
 
 def request_maintenance(client: NodeClient, timeout_s: float = 1.5) -> bool:

@@ -1,91 +1,89 @@
-"""Bring boards to the state of a bundle: copy only what differs, verify every hash, and see the node come up.
+"""Bring boards to a version: into the slot that does not run, only what the board lacks, every hash read back.
 
-New files are written beside the ones in use (`.new`), verified there, and put in place at the end by one command on the
-board, main.py last. Until that command a cut leaves the old version whole; within it the board stops at its prompt. In
-both cases running the deploy again completes it and copies only what is still missing.
+The version that runs is never touched. The new one is complete and verified before the pointer names it, and proves
+itself in a few boots or the board returns to the old one by itself (device/sentill/update.py). Whatever is cut, the
+board starts one whole version, and running the deploy again completes it.
 """
 
-import base64
 import contextlib
+import hashlib
 import json
 import re
-import threading
 import time
-import zlib
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sentill import config as node_config
+from sentill import update
 from sentill.errors import ConfigError
-from sentill_host import agent, boards, client
-from sentill_host.bundle import Bundle, Entry, Firmware, build
+from sentill_host import agent, boards, bundle, client, preflight, workers
+from sentill_host.bundle import Bundle, Firmware
 from sentill_host.errors import LinkError, PortGone, SentillHostError, UsageError, VerifyError
 from sentill_host.link import Link
+from sentill_host.manifest import Item, Manifest, parse_head
+from sentill_host.session import Session
 
-CONFIG = "/config.json"
-# Content per piece, and source text per command: both must fit a small board's heap several times over.
-_PIECE_BYTES = 2048
-_SCRIPT_CHARS = 6000
-_STEP_S = 20.0
-_BOOT_S = 20.0
+CONFIG = "config.json"
+# Bytes of a request on the wire, and the part of a board's free heap they may take: it holds them a few times.
+_PIECE_BYTES = 11_000
+_HEAP_PART = 14
+_STEP_S = 60.0
+_CONNECT_S = 60.0
+_FIRST_BOOT_S = 20.0
+_TRIAL_S = 60.0
 _TRIES = 3
-# littlefs needs a few blocks to work in besides the files themselves.
-_SPARE_BLOCKS = 4
-_MIN_HEAP_FREE = 40_000
+_SLOWEST_BYTES_S = 900
+# A start interrupted before the node took its flag would make the next one stand aside, too.
+_CLEAR_FLAG = "import os\nif 'maintenance' in os.listdir('/'):\n os.remove('/maintenance')\n"
 
 # The last line of a traceback.
 _EXCEPTION = re.compile(r"\w+(Error|Exception|Interrupt)\b")
-# A start interrupted before the node took its flag would make the next one stand aside, too.
-_CLEAR_FLAG = "import os\nif 'maintenance' in os.listdir('/'):\n os.remove('/maintenance')\n"
 
 Progress = Callable[[str, str, int, int], None]
 """Called with (port, step in words, bytes done, bytes in all)."""
 
 
 @dataclass
-class Survey:
-    """What a board said about itself and the files on it: path to (bytes, SHA-256)."""
-
-    about: dict[str, Any]
-    files: dict[str, tuple[int, str]]
-    manifest: dict[str, Any]
-
-    @property
-    def firmware(self) -> Firmware:
-        """The interpreter on the board."""
-        version = self.about["version"]
-        return Firmware((version[0], version[1], version[2]), self.about["mpy"])
-
-    def holds(self, entry: Entry, suffix: str = "") -> bool:
-        """Whether the board has exactly this content under the entry's path plus `suffix`."""
-        return self.files.get(entry.path + suffix) == (len(entry.data), entry.sha256)
-
-
-@dataclass
 class Result:
-    """What a deploy did on one port. `error` is empty on success; `exit_code` is that of its error class."""
+    """What a deploy or rollback did on one port. `error` is empty on success; `exit_code` is that of its error class.
+
+    `copied` came over the wire, `reused` counts files the board had already; `verified_s` runs from the start until
+    every file was verified on the board, `restart_s` from the reset until the version had proven itself.
+    """
 
     port: str
     board: str = ""
     uid: str = ""
     before: str = ""
     version: str = ""
+    slot: str = ""
     rung: str = ""
     copied: list[str] = field(default_factory=list)
     copied_bytes: int = 0
+    reused: int = 0
     removed: list[str] = field(default_factory=list)
     resent: int = 0
+    verified_s: float = 0.0
+    restart_s: float = 0.0
     seconds: float = 0.0
+    step: str = ""
     error: str = ""
     hint: str = ""
     exit_code: int = 0
+    unchanged: bool = False
 
-    @property
-    def unchanged(self) -> bool:
-        """Whether everything was on the board already."""
-        return not self.error and not self.copied and not self.removed
+
+@dataclass(frozen=True)
+class Job:
+    """What to do on one port. `board_id` overrides what the board says it is, `config` what it keeps."""
+
+    port: str
+    board_id: str = ""
+    config: bytes | None = None
+    bundles: tuple[Bundle, ...] = ()
+    back: bool = False
 
 
 def read_config(text: str, name: str) -> bytes:
@@ -98,41 +96,65 @@ def read_config(text: str, name: str) -> bytes:
 
 
 def deploy(
-    ports: list[str], board_id: str = "", config: bytes | None = None, progress: Progress | None = None
-) -> list[Result]:
-    """Deploy to all `ports` at once; one Result each, in the same order. Failures are in the results, not raised.
-
-    `board_id` overrides what the boards say they are; `config` is from `read_config`, None keeps what is there. On
-    Ctrl-C every board not yet switched over is put back to work and KeyboardInterrupt raised.
-    """
-    if len(set(ports)) != len(ports):
-        raise UsageError("a port is named twice")
-    if board_id:
-        boards.load(board_id)
-    stop = threading.Event()
-    with ThreadPoolExecutor(max_workers=max(1, len(ports)), thread_name_prefix="deploy") as pool:
-        jobs = [pool.submit(deploy_one, port, board_id, config, progress, stop) for port in ports]
-        try:
-            return [job.result() for job in jobs]
-        except BaseException:
-            stop.set()
-            raise
-
-
-def deploy_one(
-    port: str,
+    ports: list[str],
     board_id: str = "",
     config: bytes | None = None,
     progress: Progress | None = None,
-    stop: threading.Event | None = None,
-) -> Result:
-    """Deploy to one port; failures are reported in the Result."""
-    result = Result(port)
+    bundles: list[Path] | None = None,
+) -> list[Result]:
+    """Deploy to all `ports` at once; one Result each, in the same order. Failures are in the results, not raised.
+
+    `board_id` overrides what the boards say they are; `config` is from `read_config`, None keeps what is there;
+    `bundles` are bundle files to take the version from instead of this installation. On Ctrl-C every board is put back
+    to work and KeyboardInterrupt raised.
+    """
+    if board_id:
+        boards.load(board_id)
+    given = tuple(bundle.read(path) for path in bundles or [])
+    return run([Job(port, board_id, config, given) for port in ports], progress)
+
+
+def roll_back(ports: list[str], progress: Progress | None = None) -> list[Result]:
+    """Return all `ports` to the version in their other slot, on trial as after a deploy; one Result each."""
+    return run([Job(port, back=True) for port in ports], progress)
+
+
+def run(jobs: list[Job], progress: Progress | None = None) -> list[Result]:
+    """Carry out the jobs, each in a process of its own; their results in the same order."""
+    if len({job.port for job in jobs}) != len(jobs):
+        raise UsageError("a port is named twice")
+    built: dict[tuple[str, Firmware], Bundle] = {}
+
+    def build(question: tuple[str, Firmware]) -> Bundle:
+        if question not in built:
+            built[question] = bundle.build(boards.load(question[0]), question[1])
+        return built[question]
+
+    def tell(number: int, step: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress(jobs[number].port, step, done, total)
+
+    results = []
+    for job, outcome in zip(jobs, workers.run(work, jobs, build, tell), strict=True):
+        result = outcome.result
+        if result is None:
+            result = Result(job.port, step=outcome.step, exit_code=LinkError.exit_code)
+            result.error = f"{job.port}: {outcome.step}: {outcome.reason}"
+            result.hint = "check cable and power; run this again, it goes on where it stopped"
+        results.append(result)
+    return results
+
+
+def work(reporter: workers.Reporter, job: Job) -> Result:
+    """One port, in a process of its own; failures are reported in the Result."""
+    result = Result(job.port)
     start = time.monotonic()
     try:
-        _Deployment(port, result, progress or (lambda *_: None), stop or threading.Event()).run(board_id, config)
+        _Deployment(job, result, reporter, start).run()
     except SentillHostError as error:
         result.error, result.hint, result.exit_code = str(error), error.hint, error.exit_code
+        if not result.error.startswith(job.port):
+            result.error = f"{job.port}: {result.error}"
     result.seconds = round(time.monotonic() - start, 3)
     return result
 
@@ -140,57 +162,159 @@ def deploy_one(
 class _Deployment:
     """The steps of one deploy, in order."""
 
-    def __init__(self, port: str, result: Result, progress: Progress, stop: threading.Event):
-        self.port = port
+    def __init__(self, job: Job, result: Result, reporter: workers.Reporter, start: float):
+        self.job = job
+        self.port = job.port
         self.result = result
-        self.progress = progress
-        self.stop = stop
+        self.reporter = reporter
+        self.start = start
 
-    def run(self, board_id: str, config: bytes | None) -> None:
-        self._say("connecting")
+    def run(self) -> None:
+        self._step("connecting", _CONNECT_S)
         with Link(self.port) as link:
             client.request_maintenance(client.NodeClient(link))
             self.result.rung = link.enter_repl()
             # Whatever ran has left its modules in the heap.
             link.soft_reset()
-            placed = False
+            self._step("reading what is there", _STEP_S)
+            session = None
             try:
-                placed = self._bring(link, board_id, config)
-            finally:
-                # Also after a failure: whatever whole version is on the board goes back to work.
-                if not placed:
-                    self._restart(link)
-            self._say("starting the node")
-            self._restart(link)
-            self._await_node(link)
+                session = Session(link)
+                self._take(session)
+                self._check_stop()
+                slot = self._back(session) if self.job.back else self._bring(session)
+                self.result.resent += session.resent
+            except SentillHostError:
+                # Whatever whole version is on the board goes back to work.
+                self._step("restarting what was there", _STEP_S)
+                self._restart(link, session)
+                raise
+            self._step("starting the node", _TRIAL_S)
+            self._restart(link, session)
+            self._await_node(link, slot, list(session.console))
 
-    def _bring(self, link: Link, board_id: str, config: bytes | None) -> bool:
-        self._say("reading what is there")
-        survey = read_survey(link)
-        board = self._board(survey, board_id)
-        self.result.board, self.result.uid = board.id, survey.about["uid"]
-        self.result.before = survey.manifest.get("version", "")
-        self._say("compiling")
-        bundle = build(board, survey.firmware)
-        self.result.version = bundle.version
-        entries = _wanted(bundle, config, survey)
-        copy = [entry for entry in entries if not survey.holds(entry)]
-        stale = _stale(entries, copy, survey)
-        if copy or stale:
-            preflight(survey, bundle, copy)
-            self._send(link, [entry for entry in copy if not survey.holds(entry, ".new")], survey.about["inflate"])
+    def _take(self, session: Session) -> None:
+        """What the board said of itself, and which version it runs."""
+        about = session.about
+        pointer = str(about["pointer"]).split()
+        self.pointer = pointer
+        self.proven = pointer[-1] if pointer and pointer[-1] in ("a", "b") else ""
+        self.heads = {name: parse_head(slot["head"]) for name, slot in about["slots"].items()}
+        self.result.uid = about["uid"]
+        self.result.before = self.heads.get(self.proven, {}).get("version", "")
+
+    # A new version
+
+    def _bring(self, session: Session) -> str:
+        """Put the version into a slot and point to it; returns the slot."""
+        about = session.about
+        firmware = Firmware(tuple(about["version"][:3]), about["mpy"])
+        board = self._board(about)
+        self.result.board = board.id
+        self._step("compiling", 120.0)
+        made = self._bundle(board, firmware)
+        self.result.version = made.version
+        manifest = self._manifest(made, about)
+        data = {entry.path: entry.data for entry in made.entries}
+        if self.job.config is not None or about["config"] is None:
+            data[CONFIG] = self.job.config or b"{}"  # every key at its default
+        encoded = manifest.encode()
+        running = about["slots"].get(self.proven, {})
+        if len(self.pointer) == 1 and running.get("sha") == _sha256(encoded) and not running.get("fault"):
+            main = next(item for item in manifest.items if item.path == "main.py")
+            if about["main"] == main.sha256:
+                self.result.unchanged = True
+                self.result.slot = self.proven
+                self._verified()
+                return self.proven
+        slot = "b" if self.proven == "a" else "a"
+        self.result.slot = slot
+        preflight.require(self.port, preflight.findings(about, made, slot))
+        self._fill(session, slot, manifest, encoded, data)
+        self._verified()
+        self._check_stop()
+        self._step("switching over", _STEP_S)
+        session.call("point", text=f"{slot} {update.TRIES} {self.proven}" if self.proven else slot)
+        tidied = session.call("tidy", on_progress=self._alive("switching over"))
+        self.result.removed += [f"/{path}" for path in tidied["removed"] if not path.endswith(".new")]
+        return slot
+
+    def _manifest(self, made: Bundle, about: dict[str, Any]) -> Manifest:
+        items = [entry.item for entry in made.entries]
+        if self.job.config is not None or about["config"] is None:
+            config = bundle.Entry(CONFIG, self.job.config or b"{}").item
+        else:
+            config = Item(CONFIG, *about["config"])
+        items.insert(-1, config)
+        return Manifest(made.version, made.board, made.min_firmware, tuple(items))
+
+    def _fill(self, session: Session, slot: str, manifest: Manifest, encoded: bytes, data: dict[str, bytes]) -> None:
+        """Make the slot hold what the manifest says: what the board has is copied, the rest sent and read back."""
+        removed: list[str] = []
+        for attempt in range(_TRIES):
+            self._step("comparing", _STEP_S)
+            body, packed = self._packed(session, encoded)
+            found = session.call("diff", body, on_progress=self._alive("comparing"), slot=slot, z=packed)
+            if found["sha"] != _sha256(encoded):
+                continue
+            removed += found["removed"]
+            if not attempt:
+                self.result.reused = found["kept"] + found["copied"]
+            missing = [manifest.items[number] for number in found["miss"]]
+            lost = [item.path for item in missing if item.path not in data]
+            if lost:
+                raise VerifyError(f"{self.port}: {lost[0]} is damaged on the board", "give one with --config")
+            self.result.copied += [item.path for item in missing if item.path not in self.result.copied]
+            self.result.copied_bytes = sum(item.size for item in manifest.items if item.path in self.result.copied)
+            if not self._send(session, [data[item.path] for item in missing]):
+                self._step("verifying", _STEP_S)
+                sealed = session.call("seal", slot=slot, sha=_sha256(encoded))
+                if sealed["sha"] == _sha256(encoded):
+                    self.result.removed += [f"/slot_{slot}/{path}" for path in removed]
+                    return
+            self.result.resent += 1
+        raise VerifyError(
+            f"{self.port}: what is written reads back damaged", "the flash may be worn; try again, then replace it"
+        )
+
+    def _send(self, session: Session, contents: list[bytes]) -> list[str]:
+        """Send the missing files, laid end to end; the paths that read back wrong."""
+        everything = b"".join(contents)
+        sent = 0
+        bad: list[str] = []
+        if not contents:
+            return bad
+        for raw, body, packed in self._pieces(session, everything):
             self._check_stop()
-            self._say("putting in place")
-            self._place(link, entries, copy, stale)
-            self.result.copied = [entry.path for entry in copy]
-            self.result.copied_bytes = sum(len(entry.data) for entry in copy)
-            self.result.removed = stale
-        return True
+            self._step("copying", 30.0 + len(body) / _SLOWEST_BYTES_S, sent, len(everything))
+            bad = session.call("data", body, 30.0 + len(body) / _SLOWEST_BYTES_S, z=packed)["bad"]
+            sent += raw
+        self._step("copying", _STEP_S, sent, len(everything))
+        return bad
 
-    def _board(self, survey: Survey, board_id: str) -> boards.Board:
-        if board_id:
-            return boards.load(board_id)
-        about = survey.about
+    def _pieces(self, session: Session, everything: bytes) -> Iterator[tuple[int, bytes, int]]:
+        """(bytes it stands for, body, whether packed). A piece of nothing still lets empty files be made."""
+        most = min(_PIECE_BYTES, session.about["heap_free"] // _HEAP_PART)
+        at = 0
+        while at < len(everything) or at == 0:
+            size = most * 2 if session.about["inflate"] else most
+            body, packed = self._packed(session, everything[at : at + size])
+            if len(body) > most:
+                size = most
+                body, packed = self._packed(session, everything[at : at + size])
+            yield min(size, len(everything) - at), body, packed
+            at += size
+
+    def _packed(self, session: Session, data: bytes) -> tuple[bytes, int]:
+        if session.about["inflate"]:
+            packed = agent.deflate(data)
+            if len(packed) < len(data):
+                return packed, 1
+        return data, 0
+
+    def _board(self, about: dict[str, Any]) -> boards.Board:
+        if self.job.board_id:
+            return boards.load(self.job.board_id)
         board = boards.recognise(about["build"], about["machine"], about["platform"])
         if board is None:
             raise UsageError(
@@ -199,157 +323,101 @@ class _Deployment:
             )
         return board
 
-    def _send(self, link: Link, entries: list[Entry], inflate: bool) -> None:
-        """Write the entries as `.new` files and have their hashes read back; a garbled one is sent again."""
-        total = sum(len(entry.data) for entry in entries)
-        done = 0
-        link.exec(agent.source("receive"), _STEP_S)
-        for _ in range(_TRIES):
-            wrong = []
-            for script, batch in _scripts(entries, inflate):
-                self._check_stop()
-                self._say("copying", done, total)
-                answer = link.exec(script, _STEP_S).decode("utf-8", "replace")
-                told = {item[0]: (item[1], item[2]) for item in map(json.loads, answer.splitlines())}
-                wrong += [e for e in batch if told.get(e.path + ".new") != (len(e.data), e.sha256)]
-                done = min(done + sum(len(entry.data) for entry in batch), total)
-            if not wrong:
-                return
-            entries = wrong
-            self.result.resent += len(wrong)
-        raise VerifyError(
-            f"{self.port}: {entries[0].path} arrives damaged, {_TRIES} times", "try another cable or a lower baud rate"
+    def _bundle(self, board: boards.Board, firmware: Firmware) -> Bundle:
+        if not self.job.bundles:
+            made = self.reporter.ask((board.id, firmware))
+            return made if isinstance(made, Bundle) else bundle.build(board, firmware)
+        for given in self.job.bundles:
+            if given.fits(board, firmware):
+                return given
+        raise UsageError(
+            f"{self.port}: no bundle for {board.id} with MicroPython {firmware.text} {firmware.arch}".rstrip(),
+            f"`sentill bundle build --board {board.id} --mpy {firmware.mpy}` makes one",
         )
 
-    def _place(self, link: Link, entries: list[Entry], copy: list[Entry], stale: list[str]) -> None:
-        # main.py is taken away first, so it is written again even when its content stays the same.
-        main = next(entry for entry in entries if entry.path == "/main.py")
-        if main not in copy:
-            self._send(link, [main], False)
-        order = [entry.path for entry in copy if entry is not main] + [main.path]
-        link.exec(f"_place({order!r},{stale!r})", _STEP_S)
-        self._say("verifying")
-        survey = read_survey(link)
-        for entry in entries:
-            if not survey.holds(entry):
-                raise VerifyError(f"{self.port}: {entry.path} on the board is not what was sent", "run this again")
+    # Back to the other slot
 
-    def _await_node(self, link: Link) -> None:
-        """Wait for the identity frame of the version just deployed; what the board printed explains a failure."""
-        want = self.result.version
+    def _back(self, session: Session) -> str:
+        self.result.board = self.heads.get(self.proven, {}).get("board", "")
+        # From a version on trial back to the proven one, else from the proven one to the other.
+        slot = self.proven if len(self.pointer) == 3 else "b" if self.proven == "a" else "a"
+        head = self.heads.get(slot, {})
+        if not self.proven or not head:
+            raise VerifyError(f"{self.port}: there is no other version on the board", "deploy the one you want")
+        fault = session.call("check", slot=slot, on_progress=self._alive("reading what is there"))["fault"]
+        if fault:
+            raise VerifyError(f"{self.port}: the other slot is not whole ({fault})", "deploy the version you want")
+        self.result.before = self.heads.get(self.pointer[0], {}).get("version", "")
+        self.result.version, self.result.slot = head["version"], slot
+        self._verified()
+        self._step("switching over", _STEP_S)
+        session.call("point", text=slot if slot == self.proven else f"{slot} {update.TRIES} {self.proven}")
+        return slot
+
+    # The end
+
+    def _await_node(self, link: Link, slot: str, console: list[str]) -> None:
+        """Wait until the version has proven itself; what the board printed explains a failure."""
+        began = time.monotonic()
+        limit_s = _TRIAL_S if self.proven and not self.result.unchanged else _FIRST_BOOT_S
+        seen = client.Boot(console=console)
         try:
-            identity, console = client.await_identity(client.NodeClient(link), _BOOT_S)
+            for _ in client.watch_boot(client.NodeClient(link), limit_s, seen):
+                self._check_stop()
+                if seen.slot == slot and seen.identity is not None:
+                    break
+                if len(seen.slot) == 1 and seen.slot != slot and seen.identity is not None:
+                    break
         except PortGone:
             raise LinkError(f"{self.port}: the port did not come back after the reset", "check the cable") from None
-        if identity is None:
-            words = [line for line in console if _EXCEPTION.match(line)] or console
+        self.result.restart_s = round(time.monotonic() - began, 3)
+        words = [line for line in seen.console if _EXCEPTION.match(line) or line.startswith("sentill:")] or seen.console
+        said = f": {words[-1]}" if words else ""
+        if seen.identity is None:
             raise VerifyError(
-                f"{self.port}: the node does not report within {_BOOT_S:g} s" + (f": {words[-1]}" if words else ""),
+                f"{self.port}: the node does not report within {limit_s:g} s{said}",
                 f"`sentill monitor {self.port}` shows what the board prints",
             )
-        told = str(identity.get("sw", ""))
-        if told != want:
-            raise VerifyError(f"{self.port}: the node reports version {told!r} instead of {want!r}", "run this again")
+        if len(seen.slot) == 1 and seen.slot != slot:
+            raise VerifyError(
+                f"{self.port}: version {self.result.version} did not prove itself; the board returned to "
+                f"{seen.identity.get('sw')}{said}",
+                "the version before runs; correct the new one and deploy it again",
+            )
+        if seen.slot != slot:
+            raise VerifyError(
+                f"{self.port}: the node has not proven itself within {limit_s:g} s{said}", "run this again"
+            )
+        told = str(seen.identity.get("sw", ""))
+        if told != self.result.version:
+            raise VerifyError(
+                f"{self.port}: the node reports version {told!r} instead of {self.result.version!r}", "run this again"
+            )
 
-    def _restart(self, link: Link) -> None:
+    def _restart(self, link: Link, session: Session | None) -> None:
         # When the port is gone, the error under way, or the wait for the node, says so.
+        if session is not None:
+            with contextlib.suppress(SentillHostError):
+                session.leave()
+                return
         with contextlib.suppress(SentillHostError):
-            link.exec(_CLEAR_FLAG, _STEP_S)
+            link.enter_repl()
+            link.exec(_CLEAR_FLAG)
             link.reset()
 
+    def _verified(self) -> None:
+        self.result.verified_s = round(time.monotonic() - self.start, 3)
+
     def _check_stop(self) -> None:
-        if self.stop.is_set():
-            raise LinkError(f"{self.port}: interrupted", "run this again; it goes on where it stopped")
+        self.reporter.check()
 
-    def _say(self, step: str, done: int = 0, total: int = 0) -> None:
-        self.progress(self.port, step, done, total)
+    def _alive(self, name: str) -> Callable[[int, int], None]:
+        return lambda done, total: self._step(name, _STEP_S)
 
-
-def read_survey(link: Link) -> Survey:
-    """Ask the board, in its raw REPL, what it is and what lies on it, in one round trip."""
-    lines = link.exec(agent.source("survey"), 60.0).decode("utf-8", "replace").splitlines()
-    try:
-        # A manifest damaged on the board is like none: its own hash does not match either.
-        values = [json.loads(line) for line in lines[:-1]] + [_json_or_none(lines[-1])]
-        about, manifest = values[0], values[-1]
-        files = {path: (size, digest) for path, size, digest in values[1:-1]}
-    except (ValueError, IndexError):
-        raise LinkError(f"{link.port}: garbled survey", "check the cable; run this again") from None
-    return Survey(about, files, manifest if isinstance(manifest, dict) else {})
+    def _step(self, name: str, limit_s: float, done: int = 0, total: int = 0) -> None:
+        self.result.step = name
+        self.reporter.step(name, limit_s, done, total)
 
 
-def _json_or_none(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def preflight(survey: Survey, bundle: Bundle, copy: Iterable[Entry]) -> None:
-    """Refuse before the first write what cannot succeed. Raises VerifyError with the finding and what to do."""
-    about = survey.about
-    block = about["block"]
-    if not block:
-        raise VerifyError("the board has no file system", "flash MicroPython anew; its first start makes one")
-    need = sum(-(-len(entry.data) // block) * block for entry in copy if not survey.holds(entry, ".new"))
-    need += _SPARE_BLOCKS * block
-    if need > about["flash_free"]:
-        raise VerifyError(
-            f"flash is too full: {need // 1024} KB needed, {about['flash_free'] // 1024} KB free",
-            "remove files that are not part of the node, or format the file system",
-        )
-    if about["heap_free"] < _MIN_HEAP_FREE:
-        raise VerifyError(f"only {about['heap_free']} bytes of heap are free", "choose smaller firmware")
-    least = tuple(int(part) for part in bundle.min_firmware.split("."))
-    if survey.firmware.version < least:
-        raise VerifyError(
-            f"MicroPython {survey.firmware.text} is too old, {bundle.min_firmware} is needed", "flash new firmware"
-        )
-
-
-def _wanted(bundle: Bundle, config: bytes | None, survey: Survey) -> list[Entry]:
-    """Every file the board must hold at the end; main.py last."""
-    entries = list(bundle.entries[:-1])
-    if config is None and CONFIG not in survey.files:
-        config = b"{}"  # every key at its default
-    if config is not None:
-        entries.append(Entry(CONFIG, config))
-    return [*entries, bundle.manifest, bundle.entries[-1]]
-
-
-def _stale(entries: list[Entry], copy: list[Entry], survey: Survey) -> list[str]:
-    """Left by earlier deploys: in the node's own folders a .py would even hide the .mpy of its name."""
-    keep = {entry.path for entry in entries} | {entry.path + ".new" for entry in copy}
-    ours = [
-        path for path in survey.files if path.startswith(("/sentill/", "/models/", "/board.")) or path.endswith(".new")
-    ]
-    return sorted(p for p in ours if p not in keep)
-
-
-def _scripts(entries: list[Entry], inflate: bool) -> Iterable[tuple[str, list[Entry]]]:
-    """Commands that write the entries, each with the entries it completes. Small files share a command."""
-    lines: list[str] = []
-    batch: list[Entry] = []
-    length = 0
-    for entry in entries:
-        commands = [f"_open({entry.path!r})"]
-        for start in range(0, len(entry.data), _PIECE_BYTES):
-            commands.append(_piece(entry.data[start : start + _PIECE_BYTES], inflate))
-        commands.append("_done()")
-        for command in commands:
-            if length + len(command) > _SCRIPT_CHARS and lines:
-                yield "\n".join(lines), batch
-                lines, batch, length = [], [], 0
-            lines.append(command)
-            length += len(command) + 1
-        batch.append(entry)
-    if lines:
-        yield "\n".join(lines), batch
-
-
-def _piece(data: bytes, inflate: bool) -> str:
-    packer = zlib.compressobj(9, zlib.DEFLATED, -12)
-    packed = packer.compress(data) + packer.flush()
-    if inflate and len(packed) < len(data):
-        return f"_packed('{base64.b64encode(packed).decode()}')"
-    return f"_raw('{base64.b64encode(data).decode()}')"
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import select
+import struct
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -163,6 +164,19 @@ class Link:
             trace = failure.decode("utf-8", "replace").strip()
             raise BoardError(f"{self.port}: the board says {trace.splitlines()[-1]}", traceback=trace)
         return bytes(output)
+
+    def launch(self, code: str) -> None:
+        """Run `code` in the raw REPL and return at once: what it prints is for `read`. Raises LinkError, PortGone."""
+        transport = self._transport
+        try:
+            transport.serial.timeout = _SILENCE_S
+            transport.serial.write_timeout = _SILENCE_S
+            transport.exec_raw_no_follow(code)
+        except TransportError as error:
+            raise LinkError(f"{self.port}: the board takes no command", "check the cable; run this again") from error
+        except (OSError, serial.SerialException, struct.error) as error:
+            raise self._gone(error) from error
+        transport.in_raw_repl = False
 
     def exec_json(self, code: str, timeout_s: float = 10.0) -> Any:
         """Run `code`, which prints one line of JSON last, and return the value. Raises as `exec`."""

@@ -11,7 +11,7 @@ import pytest
 from sentill import journal
 from sentill.crypto import LAB_ROOT
 from sentill_host.client import NodeClient
-from sentill_host.deploy import deploy_one
+from sentill_host.deploy import deploy
 from sentill_host.link import Link
 from sentill_host.telemetry import Frame
 from sentill_host.verify import Record, verify
@@ -165,7 +165,7 @@ def test_broken_flash_is_told_and_verdicts_go_on(tmp_path: Path) -> None:
 def test_nothing_kept_is_lost_in_a_power_cut(raw: str) -> None:
     with VirtualBoards(1, raw=raw) as boards:
         board: Board = boards[0]
-        assert not deploy_one(board.usb).error
+        assert not deploy([board.usb])[0].error
         with Link(board.usb) as link, Link(board.uart) as line:
             usb, uart = NodeClient(link), NodeClient(line)
             device = bytes.fromhex(identity(usb)["uid"])

@@ -12,7 +12,7 @@ import pytest
 
 from sentill import protocol
 from sentill_host.client import NodeClient, await_identity
-from sentill_host.deploy import deploy_one
+from sentill_host.deploy import deploy
 from sentill_host.errors import LinkError
 from sentill_host.link import Link
 from sentill_host.telemetry import Frame
@@ -36,7 +36,7 @@ def mpremote(port: str, *arguments: str, timeout: float = 60) -> str:
 def board() -> Iterator[Board]:
     """A virtual board with the node deployed to it, shared: each test leaves it with the node running."""
     with VirtualBoards(1) as boards:
-        result = deploy_one(boards[0].usb)
+        result = deploy([boards[0].usb])[0]
         assert not result.error, result
         yield boards[0]
 
@@ -102,7 +102,7 @@ def test_mpremote_takes_over_while_frames_flow(board: Board, tmp_path: Path) -> 
     local.write_text("kept")
     mpremote(board.usb, "cp", str(local), ":note.txt")
     assert mpremote(board.usb, "cat", ":note.txt").strip() == "kept"
-    assert "sentill/" in mpremote(board.usb, "ls")
+    assert "slot_a/" in mpremote(board.usb, "ls")
     boots = board.status()["boots"]
     mpremote(board.usb, "reset")
     board.wait(boots=boots + 1)
@@ -180,6 +180,8 @@ def test_health_event_when_the_supply_fails(board: Board) -> None:
 
 
 HANGING = """
+import sys
+sys.path.insert(0, "/slot_a")
 from sentill import hal, node
 import board
 async def stuck(self, loop):

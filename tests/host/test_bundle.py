@@ -1,12 +1,11 @@
 """Boards as data and the files made for them."""
 
+import dataclasses
 import hashlib
-import json
 import re
 
 import pytest
 
-from sentill import __version__
 from sentill_host import boards, bundle
 from sentill_host.errors import PlatformError, UsageError
 
@@ -46,15 +45,15 @@ def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
     assert first == second
     assert first.id == second.id
     paths = [entry.path for entry in first.entries]
-    assert paths[-1] == "/main.py"
+    assert paths[-1] == "main.py"
     assert len(set(paths)) == len(paths)
     modules = {path.relative_to(boards.device_package()).as_posix() for path in boards.device_package().rglob("*.py")}
     for name in modules:
         if not name.startswith("hal/port_"):
-            assert f"/sentill/{name.removesuffix('.py')}.mpy" in paths
-    ports = [path for path in paths if path.startswith("/sentill/hal/port_")]
+            assert f"sentill/{name.removesuffix('.py')}.mpy" in paths
+    ports = [path for path in paths if path.startswith("sentill/hal/port_")]
     assert len(ports) == 1, ports
-    assert f'PORT = "{ports[0].removeprefix("/sentill/hal/port_").removesuffix(".mpy")}"' in board.pins.read_text()
+    assert f'PORT = "{ports[0].removeprefix("sentill/hal/port_").removesuffix(".mpy")}"' in board.pins.read_text()
 
 
 def test_native_code_is_made_for_the_boards_processor_and_only_there():
@@ -74,15 +73,40 @@ def test_an_interpreter_of_another_format_gets_sources():
     # Another sub-version concerns native code only.
     sub = bundle.build(boards.load("SIM"), bundle.Firmware((1, 22, 0), 6 | 2 << 8 | 4 << 10))
     assert {entry.path.endswith(".mpy") for entry in sub.entries if "_viper" in entry.path} == {False}
-    assert "/sentill/protocol.mpy" in [entry.path for entry in sub.entries]
+    assert "sentill/protocol.mpy" in [entry.path for entry in sub.entries]
 
 
-def test_the_manifest_says_what_the_files_are():
+def test_a_bundle_file_holds_the_bundle_and_is_the_same_each_time(tmp_path):
     made = bundle.build(boards.load("SIM"), UNIX64)
-    manifest = json.loads(made.manifest.data)
-    assert (manifest["version"], manifest["board"], manifest["bundle"]) == (__version__, "SIM", made.id)
-    assert manifest["files"] == [[e.path, len(e.data), hashlib.sha256(e.data).hexdigest()] for e in made.entries]
-    assert made.size == sum(size for _, size, _ in manifest["files"]) + len(made.manifest.data)
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert bundle.write(made, one) == bundle.write(made, two) == hashlib.sha256(one.read_bytes()).hexdigest()
+    assert bundle.read(one) == made
+    assert made.fits(boards.load("SIM"), UNIX64)
+    assert not made.fits(boards.load("SIM"), RP2040)
+    assert not made.fits(boards.load("RPI_PICO"), UNIX64)
+
+
+def test_what_is_no_bundle_is_refused(tmp_path):
+    path = tmp_path / "x"
+    made = bundle.build(boards.load("SIM"), UNIX64)
+    bundle.write(made, path)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-100], whole[:3000] + b"xxx" + whole[3003:]):
+        path.write_bytes(damaged)
+        with pytest.raises(UsageError, match="x"):
+            bundle.read(path)
+    bundle.write(dataclasses.replace(made, entries=(bundle.Entry("../up", b""),)), path)
+    with pytest.raises(UsageError, match="no path"):
+        bundle.read(path)
+    with pytest.raises(UsageError):
+        bundle.read(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("board_id", sorted(boards.all_boards()))
+def test_usual_firmware_loads_what_is_compiled_for_it(board_id):
+    firmware = bundle.usual_firmware(boards.load(board_id))
+    made = bundle.build(boards.load(board_id), firmware)
+    assert [entry.path for entry in made.entries if entry.path.endswith(".py")] == ["main.py"]
 
 
 def test_the_compilers_words_reach_the_user():

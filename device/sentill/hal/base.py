@@ -42,7 +42,7 @@ _REGISTERS = {
 class HAL:
     """Hardware of `board`, a module or object with ID, PORT, UART and perhaps I2C (see boards/).
 
-    `root` is the folder of the node's files, with its slash.
+    `root` is the folder of the node's own files, with its slash; `home` that of the version it runs: a slot, or `root`.
     """
 
     root = "/"
@@ -52,6 +52,8 @@ class HAL:
 
     def __init__(self, board):
         self.board = board
+        folder = getattr(board, "__file__", "").rpartition("/")[0]
+        self.home = folder + "/" if folder.startswith("/slot_") else self.root
         self.usb = Stream(sys.stdin.buffer, sys.stdout.buffer, self.usb_chunk, False)
         self._ticks = ticks_ms()
         self._uptime_ms = 0  # within the running second

@@ -1,7 +1,13 @@
 """MicroPython code that the deployer runs on a board through the raw REPL; nothing of it is stored there."""
 
+import base64
+import zlib
 from functools import cache
 from importlib.resources import files
+
+# Window of 2^12 bytes: what a small board can spare while it inflates.
+WINDOW_BITS = 12
+_PIECE_CHARS = 1_000
 
 
 @cache
@@ -11,4 +17,38 @@ def source(name: str) -> str:
     if text.startswith('"""'):
         text = text.split('"""', 2)[2]
     lines = (line.rstrip() for line in text.splitlines())
-    return "\n".join(line for line in lines if line and not line.lstrip().startswith("#")) + "\n"
+    return "\n".join(_narrow(line) for line in lines if line and not line.lstrip().startswith("#")) + "\n"
+
+
+@cache
+def packed(name: str) -> str:
+    """Python that inflates and runs the agent file `name`; needs MicroPython 1.21 or later."""
+    pieces = [piece.encode() for piece in _pieces(source(name))]
+    text = base64.b64encode(deflate(b"".join(pieces))).decode()
+    # Piece by piece: compiled as a whole it would need a third of a small board's heap at once.
+    return (
+        "import io,deflate,binascii\n"
+        f"_=deflate.DeflateIO(io.BytesIO(binascii.a2b_base64('{text}')),deflate.RAW,{WINDOW_BITS})\n"
+        f"for n in {','.join(str(len(piece)) for piece in pieces)}:exec(_.read(n))\n"
+    )
+
+
+def _pieces(text: str) -> list[str]:
+    """The text cut before definitions, at about _PIECE_CHARS."""
+    pieces = [""]
+    for line in text.splitlines(keepends=True):
+        if len(pieces[-1]) > _PIECE_CHARS and line.startswith("def "):
+            pieces.append("")
+        pieces[-1] += line
+    return pieces
+
+
+def deflate(data: bytes) -> bytes:
+    """`data` as a raw deflate stream that a board can inflate."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -WINDOW_BITS)
+    return packer.compress(data) + packer.flush()
+
+
+def _narrow(line: str) -> str:
+    body = line.lstrip()
+    return " " * ((len(line) - len(body)) // 4) + body

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from sentill import __version__
 from sentill_host.cli import (
+    bundle,
     channels,
     demo,
     deploy,
@@ -58,6 +59,8 @@ def root(
 # One line per verb.
 app.command()(demo.demo)
 app.command()(deploy.deploy)
+app.command()(deploy.rollback)
+app.add_typer(bundle.app, name="bundle")
 app.command()(flash.flash)
 app.command()(monitor.monitor)
 app.command()(replay.replay)

@@ -1,6 +1,7 @@
-"""`sentill deploy`: bring boards to this version of the node."""
+"""`sentill deploy` and `sentill rollback`: bring boards to a version of the node."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -11,19 +12,27 @@ from sentill_host import deploy as deployer
 from sentill_host.cli.output import err, fail_worst, out, print_json
 from sentill_host.errors import UsageError
 
+Ports = Annotated[list[str], typer.Argument(metavar="PORT...", help="Serial ports of the boards (USB).")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object per port on stdout.")]
+
 
 def deploy(
-    ports: Annotated[list[str], typer.Argument(metavar="PORT...", help="Serial ports of the boards (USB).")],
+    ports: Ports,
     board: Annotated[str, typer.Option(help="Board id, when the board cannot tell it itself.")] = "",
     config: Annotated[
         Path | None, typer.Option(help="Configuration to write; without it the board keeps its own.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="One JSON object per port on stdout.")] = False,
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option(help="Bundle file to deploy instead of this version; once per kind of board."),
+    ] = None,
+    json: Json = False,
 ) -> None:
-    """Copy the node to boards, verify every file there and see the node come up.
+    """Bring the node to boards: only what differs, every file verified there, the version before kept beside it.
 
-    Only what differs is copied; a second run copies nothing. Several boards are served at once. Exit code 0 when all
-    succeeded, else that of the worst failure: 1 board error, 2 wrong request, 3 not reachable, 4 verification failed.
+    The new version goes to the slot that does not run and has three boots to prove itself; if it does not, the board
+    returns to the old one by itself. A second run copies nothing. Several boards are served at once. Exit code 0 when
+    all succeeded, else that of the worst failure: 1 board error, 2 wrong request, 3 not reachable, 4 verification.
     """
     text = None
     if config is not None:
@@ -31,22 +40,32 @@ def deploy(
             text = deployer.read_config(config.read_text(encoding="utf-8"), str(config))
         except OSError as error:
             raise UsageError(f"{config}: {error.strerror}") from None
+    _carry_out(ports, json, lambda show: deployer.deploy(ports, board, text, show, bundle))
+
+
+def rollback(ports: Ports, json: Json = False) -> None:
+    """Return boards to the version in their other slot, on trial as after a deploy. Nothing is copied."""
+    _carry_out(ports, json, lambda show: deployer.roll_back(ports, show))
+
+
+def _carry_out(ports: list[str], json: bool, work: Callable[[deployer.Progress], list[deployer.Result]]) -> None:
     columns = (
         TextColumn("{task.fields[port]}", style="bold"),
         TextColumn("{task.description}", table_column=None),
         BarColumn(bar_width=24),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
+    # Without a thread of its own: the workers are forked from this process.
+    with Progress(*columns, console=err, transient=True, auto_refresh=False, disable=not err.is_terminal) as bars:
         tasks = {port: bars.add_task("waiting", port=port, total=None) for port in ports}
 
         def show(port: str, step: str, done: int, total: int) -> None:
-            bars.update(tasks[port], description=step, completed=done, total=total or None)
+            bars.update(tasks[port], description=step, completed=done, total=total or None, refresh=True)
 
-        results = deployer.deploy(ports, board, text, show)
+        results = work(show)
     for result in results:
         if json:
-            print_json({**dataclasses.asdict(result), "unchanged": result.unchanged})
+            print_json(dataclasses.asdict(result))
         else:
             _print(result)
     fail_worst([result.exit_code for result in results])
@@ -56,18 +75,23 @@ def _print(result: deployer.Result) -> None:
     if result.error:
         out.print("[red]failed[/]  ", end="")
         out.print(result.error, markup=False)
-        if result.hint:
-            out.print(f"        try: {result.hint}", markup=False)
+        for hint in filter(None, result.hint.splitlines()):
+            out.print(f"        try: {hint}", markup=False)
         return
     name = f"{result.port} {result.board} {result.uid}".strip()
     if result.unchanged:
         out.print(f"[green]unchanged[/] {name}: version {result.version} was there, nothing copied, node running")
         return
     was = f" (was {result.before})" if result.before and result.before != result.version else ""
+    reused = f", {result.reused} there already" if result.reused else ""
     removed = f", {len(result.removed)} removed" if result.removed else ""
-    resent = f", {result.resent} sent again" if result.resent else ""
+    resent = f", {result.resent} requests sent again" if result.resent else ""
+    copied = (
+        f"{len(result.copied)} files ({result.copied_bytes / 1024:.1f} KB) copied"
+        if result.copied
+        else "no file copied"
+    )
     out.print(
-        f"[green]deployed[/]  {name}: version {result.version}{was}, {len(result.copied)} files "
-        f"({result.copied_bytes / 1024:.1f} KB) copied and verified{removed}{resent}, node running, "
-        f"{result.seconds:.1f} s"
+        f"[green]deployed[/]  {name}: version {result.version}{was} in slot {result.slot}, {copied}{reused}{removed}"
+        f"{resent}; verified after {result.verified_s:.1f} s, proven {result.restart_s:.1f} s after the restart"
     )

@@ -71,7 +71,7 @@ def flash(
         _print(result)
     deployed = None
     if deploy and not result.error:
-        deployed = deployer.deploy_one(result.port, result.board)
+        deployed = deployer.deploy([result.port], result.board)[0]
         codes.append(deployed.exit_code)
         if not json:
             out.print(

@@ -1,0 +1,81 @@
+"""The manifest of a slot: what the files of a version are. `device/sentill/update.py` describes its format."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sentill_host.errors import VerifyError
+
+NONE = "-"
+_LINE = re.compile(r"([0-9a-f]{64}) (\d+) (\S+)")
+
+Sign = Callable[[bytes], bytes]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file of a version: path below the slot, bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a slot holds. `uid` and `counter` bind a signed one to a board and to an order of versions."""
+
+    version: str
+    board: str
+    min_firmware: str
+    items: tuple[Item, ...]
+    uid: str = NONE
+    counter: int = 0
+
+    @property
+    def head(self) -> str:
+        """The first line, as a board tells it."""
+        return (
+            f"sentill 1 version={self.version} board={self.board} min={self.min_firmware} "
+            f"uid={self.uid} counter={self.counter}"
+        )
+
+    def encode(self, sign: Sign | None = None) -> bytes:
+        """The file for the board; `sign` makes the 32-byte tag over all before its line."""
+        lines = [self.head, *(f"{item.sha256} {item.size} {item.path}" for item in self.items)]
+        body = "".join(line + "\n" for line in lines).encode()
+        return body + f"mac {sign(body).hex() if sign else NONE}\n".encode()
+
+
+def decode(data: bytes) -> tuple[Manifest, bytes, bytes]:
+    """The manifest in a file, the bytes its signature covers, and the tag (b"" when unsigned). Raises VerifyError."""
+    try:
+        text = data.decode("ascii")
+        first, *rest = text.splitlines()
+        head = parse_head(first)
+        items = []
+        for line in rest[:-1]:
+            match = _LINE.fullmatch(line)
+            if match is None:
+                raise ValueError(line)
+            items.append(Item(match[3], int(match[2]), match[1]))
+        word, _, tag = rest[-1].partition(" ")
+        if word != "mac" or not text.endswith("\n"):
+            raise ValueError(word)
+        made = Manifest(head["version"], head["board"], head["min"], tuple(items), head["uid"], int(head["counter"]))
+        return made, data[: data.rfind(b"mac ")], b"" if tag == NONE else bytes.fromhex(tag)
+    except (ValueError, KeyError, IndexError) as error:
+        raise VerifyError(f"not a manifest: {error}") from None
+
+
+def parse_head(line: str) -> dict[str, str]:
+    """The words of a manifest's first line; {} for a line that is none."""
+    words = line.split()
+    if words[:2] != ["sentill", "1"]:
+        return {}
+    return dict(word.split("=", 1) for word in words[2:] if "=" in word)
+
+
+def items(entries: Iterable[tuple[str, bytes, str]]) -> tuple[Item, ...]:
+    """Items of (path, content, SHA-256 in hex)."""
+    return tuple(Item(path, len(data), sha) for path, data, sha in entries)

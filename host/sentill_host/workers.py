@@ -1,0 +1,213 @@
+"""One process per port, each step with a deadline: a dead board or a hung driver takes nothing else with it.
+
+A worker announces each step and how long it may last; the parent ends a worker that outlives its word. Workers never
+see Ctrl-C: the parent tells them to stop, and they leave their board in order.
+"""
+
+import contextlib
+import gc
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from sentill_host.errors import LinkError
+
+# What a worker may take beyond its own deadlines: to start on a busy computer, to end.
+_GRACE_S = 30.0
+_STOP_S = 60.0
+
+
+class Stopped(LinkError):
+    """The user ended the command while this port was being worked on."""
+
+
+class Reporter:
+    """A worker's line to its parent."""
+
+    def __init__(self, line: Connection):
+        self._line = line
+        self._stop = False
+
+    def step(self, name: str, limit_s: float, done: int = 0, total: int = 0) -> None:
+        """Begin a step, or tell its progress: `limit_s` from now without another word, and the worker is ended."""
+        try:
+            self._line.send(("step", (name, limit_s, done, total)))
+        except OSError:
+            raise _orphaned() from None
+
+    def ask(self, question: Any, limit_s: float = 120.0) -> Any:
+        """Have the parent answer `question`. Raises what the parent's answer raised, LinkError when it is late."""
+        try:
+            self._line.send(("ask", question))
+            end = time.monotonic() + limit_s
+            while (left := end - time.monotonic()) > 0:
+                if self._line.poll(left):
+                    kind, value = self._line.recv()
+                    if kind == "answer":
+                        return value
+                    if kind == "error":
+                        raise value
+                    self._stop = True
+                    self.check()
+        except (EOFError, OSError):
+            raise _orphaned() from None
+        raise LinkError("the parent process does not answer")
+
+    def check(self) -> None:
+        """Raise Stopped once the user has asked for an end."""
+        try:
+            while not self._stop and self._line.poll():
+                self._stop = self._line.recv()[0] == "stop"
+        except (EOFError, OSError):
+            raise _orphaned() from None
+        if self._stop:
+            raise Stopped("interrupted", "run this again; it goes on where it stopped")
+
+
+def _orphaned() -> Stopped:
+    return Stopped("the command that started this has ended", "run it again")
+
+
+@dataclass
+class Outcome:
+    """How a worker ended: its `result`, or None and the step it was ended in (or died in) with `reason`."""
+
+    result: Any = None
+    step: str = "starting"
+    reason: str = ""
+
+
+@dataclass
+class _Worker:
+    process: Any
+    line: Connection
+    outcome: Outcome = field(default_factory=Outcome)
+    deadline: float = 0.0
+
+
+Work = Callable[[Reporter, Any], Any]
+OnStep = Callable[[int, str, int, int], None]
+
+
+def run(
+    work: Work,
+    arguments: Sequence[Any],
+    answer: Callable[[Any], Any],
+    on_step: OnStep | None = None,
+    at_once: int = 128,
+) -> list[Outcome]:
+    """Call `work(reporter, argument)` in a process for each of `arguments`; their outcomes in the same order.
+
+    `work` is a function of a module; arguments and results can be pickled. `answer` serves Reporter.ask in it.
+    On Ctrl-C the workers are told to stop, waited for, and KeyboardInterrupt is raised.
+    """
+    pool = _Pool(work, arguments, answer, on_step or (lambda *_: None))
+    try:
+        while pool.unfinished:
+            pool.start(at_once)
+            pool.serve()
+    except (KeyboardInterrupt, SystemExit):
+        pool.stop()
+        raise
+    finally:
+        pool.kill()
+    return [pool.outcomes[i] for i in range(len(arguments))]
+
+
+class _Pool:
+    def __init__(self, work: Work, arguments: Sequence[Any], answer: Callable[[Any], Any], on_step: OnStep):
+        # A fork shares what is loaded already: a few megabytes per port instead of thirty.
+        self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        self._work = work
+        self._waiting = list(enumerate(arguments))[::-1]
+        self._answer = answer
+        self._on_step = on_step
+        self._workers: dict[int, _Worker] = {}
+        self.outcomes: dict[int, Outcome] = {}
+
+    @property
+    def unfinished(self) -> bool:
+        return bool(self._waiting or self._workers)
+
+    def start(self, at_once: int) -> None:
+        gc.freeze()
+        while self._waiting and len(self._workers) < at_once:
+            number, argument = self._waiting.pop()
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(target=_main, args=(self._work, theirs, argument), daemon=True)
+            process.start()
+            theirs.close()
+            self._workers[number] = _Worker(process, ours, deadline=time.monotonic() + _GRACE_S)
+        gc.unfreeze()
+
+    def serve(self, limit_s: float = 0.5) -> None:
+        """Handle what the workers said within `limit_s`, and end those past their deadline."""
+        lines = {worker.line: number for number, worker in self._workers.items()}
+        for line in wait(list(lines), limit_s):
+            number = lines[line]  # type: ignore[index]
+            worker = self._workers[number]
+            try:
+                kind, value = worker.line.recv()
+            except (EOFError, OSError):
+                worker.process.join(5.0)
+                worker.outcome.reason = f"its process ended (exit code {worker.process.exitcode})"
+                self._finish(number)
+                continue
+            if kind == "step":
+                name, step_s, done, total = value
+                worker.outcome.step = name
+                worker.deadline = time.monotonic() + step_s + _GRACE_S
+                self._on_step(number, name, done, total)
+            elif kind == "ask":
+                worker.deadline = time.monotonic() + 120.0 + _GRACE_S
+                try:
+                    reply = ("answer", self._answer(value))
+                except Exception as error:
+                    reply = ("error", error)
+                with contextlib.suppress(OSError):
+                    worker.line.send(reply)
+            else:
+                worker.outcome.result = value
+                worker.process.join(5.0)
+                self._finish(number)
+        now = time.monotonic()
+        for number, worker in list(self._workers.items()):
+            if now > worker.deadline:
+                worker.outcome.reason = "no answer in time"
+                self._finish(number)
+
+    def stop(self) -> None:
+        """Have the workers put their boards in order, and wait for them."""
+        self._waiting.clear()
+        for worker in self._workers.values():
+            with contextlib.suppress(OSError):
+                worker.line.send(("stop", None))
+        end = time.monotonic() + _STOP_S
+        with contextlib.suppress(KeyboardInterrupt):  # a second one: at once
+            while self._workers and time.monotonic() < end:
+                self.serve()
+
+    def kill(self) -> None:
+        for number in list(self._workers):
+            self._finish(number)
+
+    def _finish(self, number: int) -> None:
+        worker = self._workers.pop(number)
+        if worker.process.is_alive():
+            worker.process.kill()
+        worker.process.join(5.0)
+        worker.line.close()
+        self.outcomes[number] = worker.outcome
+
+
+def _main(work: Work, line: Connection, argument: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    result = work(Reporter(line), argument)
+    with contextlib.suppress(OSError):
+        line.send(("result", result))

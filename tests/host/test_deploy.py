@@ -1,0 +1,93 @@
+"""What a deploy decides before and beside its conversation with a board."""
+
+import json
+
+import pytest
+
+from sentill import update
+from sentill_host import boards, bundle, deploy, manifest, preflight
+from sentill_host.errors import UsageError, VerifyError
+from sentill_host.manifest import Item, Manifest
+
+UNIX64 = bundle.Firmware((1, 29, 0), 6 | 3 << 8 | 2 << 10)
+ABOUT = {
+    "version": [1, 29, 0], "mpy": UNIX64.mpy, "block": 4096, "flash_free": 1 << 19, "heap_free": 150_000, "slots": {},
+}  # fmt: skip
+
+
+def found(**about) -> list[str]:
+    made = bundle.build(boards.load("SIM"), UNIX64)
+    findings = preflight.findings({**ABOUT, **about}, made, "b")
+    assert all(finding.hint for finding in findings)
+    return [finding.text for finding in findings]
+
+
+def test_preflight_names_each_finding():
+    assert found() == []
+    assert "flash is too full" in found(flash_free=20_000)[0]
+    assert found(flash_free=20_000, slots={"b": {"bytes": 1 << 19}}) == []  # what lies in the slot gives way
+    assert "heap" in found(heap_free=20_000)[0]
+    assert "1.19.0 is too old" in found(version=[1, 19, 0])[0]
+    assert "no file system" in found(block=0)[0]
+    assert ".mpy version 6" in found(mpy=5)[0]
+    assert len(found(version=[1, 19, 0], heap_free=20_000, flash_free=0)) == 3
+
+
+def test_findings_become_one_error_with_a_line_each():
+    preflight.require("P", [])
+    with pytest.raises(VerifyError, match="P: too old\ntoo full") as caught:
+        preflight.require("P", [preflight.Finding("too old", "flash it"), preflight.Finding("too full", "clean up")])
+    assert caught.value.hint == "flash it\nclean up"
+
+
+ITEMS = (Item("sentill/node.mpy", 3, "ab" * 32), Item("main.py", 0, "cd" * 32))
+
+
+def test_a_manifest_goes_through_its_text_and_back():
+    made = Manifest("0.1.0", "SIM", "1.24.0", ITEMS, uid="0123", counter=7)
+    data = made.encode(lambda body: bytes(32))
+    assert data.endswith(b"mac " + b"00" * 32 + b"\n")
+    again, body, tag = manifest.decode(data)
+    assert (again, tag) == (made, bytes(32))
+    assert data.startswith(body) and body.endswith(b"main.py\n")
+    assert manifest.decode(Manifest("0.1.0", "SIM", "1.24.0", ITEMS).encode())[2] == b""
+    assert manifest.parse_head(made.head)["counter"] == "7"
+    assert manifest.parse_head("something else") == {}
+
+
+def test_a_damaged_manifest_is_refused():
+    data = Manifest("0.1.0", "SIM", "1.24.0", ITEMS).encode()
+    for damaged in (data[:-1], data.replace(b"cd", b"xx"), b"", data[1:]):
+        with pytest.raises(VerifyError):
+            manifest.decode(damaged)
+
+
+def test_the_board_takes_the_manifest_that_the_host_writes(tmp_path):
+    made = bundle.build(boards.load("SIM"), UNIX64)
+    for entry in made.entries:
+        path = tmp_path / "slot_a" / entry.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(entry.data)
+    items = tuple(entry.item for entry in made.entries)
+    (tmp_path / "slot_a" / "manifest").write_bytes(Manifest(made.version, made.board, "1.24.0", items).encode())
+    assert update.check(str(tmp_path / "slot_a"))["version"] == made.version
+
+
+def test_configurations_are_checked_by_the_nodes_own_rules():
+    assert json.loads(deploy.read_config('{ "rate_hz": 2 }', "c.json")) == {"rate_hz": 2}
+    with pytest.raises(UsageError, match=r"c\.json: rate_hz"):
+        deploy.read_config('{"rate_hz": 2000}', "c.json")
+    with pytest.raises(UsageError, match="configuration"):
+        deploy.read_config("{rate", "c.json")
+
+
+def test_a_port_named_twice_is_refused():
+    with pytest.raises(UsageError, match="twice"):
+        deploy.deploy(["/dev/ttyACM0", "/dev/ttyACM0"])
+
+
+def test_ports_that_do_not_open_are_results_not_exceptions():
+    first, second = deploy.deploy(["/dev/sentill-absent-1", "/dev/sentill-absent-2"])
+    assert "no such port" in first.error
+    assert first.exit_code == second.exit_code == 3
+    assert second.port == "/dev/sentill-absent-2"

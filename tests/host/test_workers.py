@@ -1,0 +1,65 @@
+"""One process per port: deadlines, deaths, questions and the end."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from sentill_host import workers
+from sentill_host.errors import LinkError
+
+
+def work(reporter: workers.Reporter, argument):
+    reporter.step("first", 5.0)
+    if argument == "hang":
+        reporter.step("hanging", 0.0)
+        while True:
+            time.sleep(1)
+    if argument == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if argument == "ask":
+        return reporter.ask("what")
+    if argument == "fail":
+        try:
+            reporter.ask("fail")
+        except LinkError as error:
+            return str(error)
+    if argument == "wait":
+        while True:
+            time.sleep(0.05)
+            reporter.check()
+    return argument
+
+
+def answer(question):
+    if question == "fail":
+        raise LinkError("refused")
+    return question + "?"
+
+
+def test_results_come_in_order_and_questions_are_answered():
+    seen = []
+    outcomes = workers.run(work, ["a", "ask", "fail", "b"], answer, lambda *step: seen.append(step), at_once=2)
+    assert [outcome.result for outcome in outcomes] == ["a", "what?", "refused", "b"]
+    assert (0, "first", 0, 0) in seen
+
+
+def test_a_worker_that_dies_or_outlives_its_deadline_is_reported(monkeypatch):
+    monkeypatch.setattr(workers, "_GRACE_S", 1.0)
+    start = time.monotonic()
+    died, hung, fine = workers.run(work, ["die", "hang", "fine"], answer)
+    assert time.monotonic() - start < 20
+    assert died.result is None and "ended" in died.reason
+    assert (hung.result, hung.step, hung.reason) == (None, "hanging", "no answer in time")
+    assert fine.result == "fine"
+
+
+def test_ctrl_c_tells_the_workers_to_stop():
+    def interrupt(number, step, done, total):
+        raise KeyboardInterrupt
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        workers.run(work, ["wait"], answer, interrupt)
+    assert time.monotonic() - start < 20
