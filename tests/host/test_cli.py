@@ -142,3 +142,9 @@ def test_a_port_in_use_is_named_with_its_user():
         first.wait(30)
     assert second.returncode == 3
     assert f"pid {first.pid}" in second.stderr
+
+
+def test_a_verb_loads_what_it_needs_and_no_more():
+    code = "import sys\nfrom sentill_host.cli import build\nbuild('deploy')\nprint('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"

@@ -6,41 +6,15 @@ Exit codes: 0 done, 1 failed, 2 wrong request, 3 board not reachable, 4 verifica
 
 import signal
 import sys
+from importlib import import_module
 from types import FrameType
 
 import typer
 from rich.markup import escape
 
 from sentill import __version__
-from sentill_host.cli import (
-    bundle,
-    channels,
-    demo,
-    deploy,
-    doctor,
-    flash,
-    health,
-    journal,
-    model,
-    monitor,
-    ports,
-    replay,
-    simulate,
-    simulate_faults,
-    train,
-    virtual,
-    wear,
-)
 from sentill_host.cli.output import err
 from sentill_host.errors import SentillHostError
-
-app = typer.Typer(
-    name="sentill",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_show_locals=False,
-    help="Deploy, watch and audit the sensor node inside a payment terminal.",
-)
 
 
 def _show_version(wanted: bool) -> None:
@@ -49,32 +23,52 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def root(
+def _root(
     version: bool = typer.Option(False, "--version", callback=_show_version, is_eager=True, help="Show the version."),
 ) -> None:
     """Deploy, watch and audit the sensor node inside a payment terminal."""
 
 
-# One line per verb.
-app.command()(demo.demo)
-app.command()(deploy.deploy)
-app.command()(deploy.rollback)
-app.add_typer(bundle.app, name="bundle")
-app.command()(flash.flash)
-app.command()(monitor.monitor)
-app.command()(replay.replay)
-app.command()(ports.ports)
-app.command()(doctor.doctor)
-simulate.app.command()(simulate_faults.faults)
-app.add_typer(simulate.app, name="simulate")
-app.add_typer(model.app, name="model")
-app.command()(health.health)
-app.add_typer(journal.app, name="journal")
-app.command()(channels.channels)
-app.command("train")(train.command)
-app.add_typer(virtual.app, name="virtual")
-app.add_typer(wear.app, name="wear")
+# One line per verb: its module in this package, and the function or group of commands there.
+VERBS = {
+    "demo": ("demo", "demo"),
+    "deploy": ("deploy", "deploy"),
+    "rollback": ("deploy", "rollback"),
+    "bundle": ("bundle", "app"),
+    "flash": ("flash", "flash"),
+    "monitor": ("monitor", "monitor"),
+    "replay": ("replay", "replay"),
+    "ports": ("ports", "ports"),
+    "doctor": ("doctor", "doctor"),
+    "simulate": ("simulate", "app"),
+    "model": ("model", "app"),
+    "health": ("health", "health"),
+    "journal": ("journal", "app"),
+    "channels": ("channels", "channels"),
+    "train": ("train", "command"),
+    "virtual": ("virtual", "app"),
+    "wear": ("wear", "app"),
+}
+
+
+def build(verb: str = "") -> typer.Typer:
+    """The command. With a known `verb` only that one is in it: the modules of all take a second to load."""
+    app = typer.Typer(
+        name="sentill",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_show_locals=False,
+        help="Deploy, watch and audit the sensor node inside a payment terminal.",
+    )
+    app.callback()(_root)
+    for name, (module, attribute) in VERBS.items():
+        if verb not in VERBS or verb == name:
+            value = getattr(import_module(f"sentill_host.cli.{module}"), attribute)
+            if isinstance(value, typer.Typer):
+                app.add_typer(value, name=name)
+            else:
+                app.command(name)(value)
+    return app
 
 
 def _terminated(signum: int, frame: FrameType | None) -> None:
@@ -86,7 +80,7 @@ def main() -> None:
     """Entry point of the `sentill` command: runs a verb, turns expected failures into a message and an exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        app()
+        build(sys.argv[1] if len(sys.argv) > 1 else "")()
     except SentillHostError as error:
         err.print(f"[bold red]error:[/] {escape(str(error))}")
         if error.hint:

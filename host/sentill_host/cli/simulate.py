@@ -8,9 +8,11 @@ import typer
 from rich.table import Table
 
 from sentill_host import simulate as generator
+from sentill_host.cli import simulate_faults
 from sentill_host.cli.output import out, print_json
 
 app = typer.Typer(no_args_is_help=True, help="Generate data for tests and trials.")
+app.command()(simulate_faults.faults)
 
 
 @app.command()
