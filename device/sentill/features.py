@@ -32,7 +32,7 @@ nothing here allocates on a 32-bit board except `save`, `restore` and the constr
 from array import array
 from struct import pack_into, unpack_from
 
-from .compat import const
+from .compat import const, native
 from .errors import StorageError
 from .features_pending import Pending
 from .features_ratio import explained, ratio_q6
@@ -58,7 +58,6 @@ DELAY_S = 604_800
 
 _DAY_S = const(86_400)
 _DELAY_S = const(604_800)
-_HOUR_S = const(3_600)
 _DAYS = const(30)
 _MAX16 = const(32_767)
 _EXPLAINED = const(1)
@@ -98,8 +97,14 @@ class History:
     bytes per slot and 1 KB besides.
     """
 
-    def __init__(self, capacity: int = 512):
-        self._pending = Pending(capacity)
+    def __init__(self, capacity: int = 512, kernels=None):
+        """`kernels`: module to use instead of the fastest, features_viper or features_plain."""
+        if kernels is None:
+            kernels = native("features_viper")
+        if kernels is None:
+            from . import features_plain as kernels
+        self._own = kernels.own
+        self._pending = Pending(capacity, kernels.finder)
         self._s = array("i", bytes(4 * _SCALARS))
         self._n = array("H", bytes(2 * _DAYS))
         self._f = array("H", bytes(2 * _DAYS))
@@ -175,7 +180,7 @@ class History:
     # At most 11 locals and stack slots per function from here on: MicroPython takes larger frames from the heap.
 
     def fill(self, x, t: int, amt: int, pm: int, pn: int, ph: int) -> None:
-        """Write the features of a transaction into `x`, an `array("h")` of 12, after advancing to `t`.
+        """Advance to `t` and write the features of a transaction into `x`, an array("h") of 12: native code trusts it.
 
         `t` seconds, `amt` cents; `pm` the card's robust mean in cents (0..65535), `pn` its transactions (0..255; 0 for
         no profile), `ph` its high-ratio transactions of the last 7 days (0..255).
@@ -192,31 +197,9 @@ class History:
             x[11] = 0
 
     def own(self, x, t: int) -> None:
-        """Advance to `t` and write the features of the terminal's own history, 1 to 8, into `x`."""
+        """Advance to `t` and write the features of the terminal's own history, 1 to 8, into `x`, as in `fill`."""
         self.advance(t)
-        s = self._s
-        v = s[_RUNF]
-        x[1] = v if v < _MAX16 else _MAX16
-        v = s[_RUNG]
-        x[2] = v if v < _MAX16 else _MAX16
-        now = s[_NOW]
-        v = s[_FIRST]
-        if v < 0:  # no fraud yet
-            x[3] = x[4] = _MAX16
-        else:
-            v = (now - v) // _HOUR_S
-            x[3] = v if v < _MAX16 else _MAX16
-            v = (now - s[_LAST]) // _HOUR_S
-            x[4] = v if v < _MAX16 else _MAX16
-        v = s[_GEN]
-        v = (now - v) // _HOUR_S if v >= 0 else _MAX16
-        x[5] = v if v < _MAX16 else _MAX16
-        v = s[_N30]
-        x[6] = v if v < _MAX16 else _MAX16
-        v = s[_F30]
-        x[7] = v if v < _MAX16 else _MAX16
-        v = s[_U30]
-        x[8] = v if v < _MAX16 else _MAX16
+        self._own(self._s, x)
 
     def add(self, ref: int, t: int, amt: int, pm: int, pn: int, ph: int) -> bool:
         """Remember a transaction until it resolves; False (and counted) when `ref` is pending already.

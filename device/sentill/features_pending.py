@@ -19,9 +19,12 @@ _RECORD = const(9)  # u32 ref, u32 t, u8 flags
 
 
 class Pending:
-    """A ring of `capacity` (1..65534) slots. `times` (seconds) and `flags` go by slot; `head` is the oldest."""
+    """A ring of `capacity` (1..65534) slots. `times` (seconds) and `flags` go by slot; `head` is the oldest.
 
-    def __init__(self, capacity: int):
+    `finder` is that of features_viper.py or features_plain.py.
+    """
+
+    def __init__(self, capacity: int, finder):
         if not 1 <= capacity <= 65_534:
             raise ValueError("capacity must be 1..65534")
         self.capacity = capacity
@@ -32,8 +35,9 @@ class Pending:
         self._low = array("H", bytes(2 * capacity))
         self._high = array("H", bytes(2 * capacity))
         self._next = array("H", bytes(2 * capacity))  # slot + 1 of the next in the chain, 0 ends it
-        self._chains = array("H", bytes(2 * _CHAINS))
-        self._ref = bytearray(4)  # the ref `find` looked for last
+        self._chains = array("H", bytes(2 * _CHAINS + 4))  # and the ref `find` looked for last, as two halves
+        # (ref) -> slot of `ref` (0..2^32-1), or -1
+        self.find = finder(self._chains, self._low, self._high, self._next)
 
     def clear(self) -> None:
         """Forget all."""
@@ -41,34 +45,19 @@ class Pending:
         for i in range(_CHAINS):
             self._chains[i] = 0
 
-    def find(self, ref: int) -> int:
-        """Slot of `ref` (0..2^32-1), or -1."""
-        b = self._ref
-        pack_into("<I", b, 0, ref)
-        slot = self._chains[b[0] ^ b[1] ^ b[2] ^ b[3]]
-        if slot:
-            low = b[0] | b[1] << 8
-            high = b[2] | b[3] << 8
-            while slot:
-                slot -= 1
-                if self._low[slot] == low and self._high[slot] == high:
-                    return slot
-                slot = self._next[slot]
-        return -1
-
     def push(self, t: int, flags: int) -> None:
         """Append the ref that `find` just did not find. The ring must have room and `t` not precede the newest."""
-        b = self._ref
+        chains = self._chains
         slot = self.head + self.count
         if slot >= self.capacity:
             slot -= self.capacity
         self.count += 1
         self.times[slot] = t
         self.flags[slot] = flags
-        self._low[slot] = b[0] | b[1] << 8
-        self._high[slot] = b[2] | b[3] << 8
-        chains = self._chains
-        t = b[0] ^ b[1] ^ b[2] ^ b[3]
+        self._low[slot] = chains[_CHAINS]
+        self._high[slot] = chains[_CHAINS + 1]
+        t = chains[_CHAINS] ^ chains[_CHAINS + 1]
+        t = (t ^ t >> 8) & 255
         self._next[slot] = chains[t]
         chains[t] = slot + 1
 
@@ -103,6 +92,5 @@ class Pending:
         """Append the next transaction that `save` wrote. Needs room."""
         image = bytearray(_RECORD)
         readinto(image)
-        low, high, t, flags = unpack_from("<HHiB", image, 0)
-        pack_into("<HH", self._ref, 0, low, high)
+        self._chains[_CHAINS], self._chains[_CHAINS + 1], t, flags = unpack_from("<HHiB", image, 0)
         self.push(t, flags)

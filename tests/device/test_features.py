@@ -4,7 +4,8 @@ from array import array
 from binascii import crc32
 
 import support
-from sentill import features
+from sentill import features, features_plain
+from sentill.compat import native
 from sentill.errors import StorageError
 from sentill.features import NAMES, SCHEMA_ID, History, N
 from sentill.features_profile import Profile
@@ -143,14 +144,34 @@ def test_capacity_is_checked():
     assert History(1).add(1, T0, 500, 0, 0, 0)
 
 
-def busy(capacity=16):
+def busy(capacity=16, kernels=None):
     """A history with resolved and pending transactions, chains longer than one, and day totals in several buckets."""
-    h = History(capacity)
+    h = History(capacity, kernels)
     for i in range(60):
         h.add(BIG_REF - 256 * (i % 40), T0 + i * DAY // 2, 400 * i, 900, 9, 0)
         if i % 3 == 1:
             h.feedback(BIG_REF - 256 * (i % 40))
     return h
+
+
+def test_native_and_plain_kernels_agree():
+    kernels = native("features_viper")
+    if kernels is None:
+        raise support.SkipTest("no emitter for native code, or it was left out")
+    names = [name for name in dir(features_plain) if name[0] != "_"]
+    for name in dir(kernels):
+        assert name in names or name == "micropython" or name[0] == "_", name
+    fast, plain = busy(), busy(kernels=features_plain)
+    state = 1
+    for i in range(400):
+        state = (state * 1103515245 + 12345) & 0x7FFFFFFF
+        ref = BIG_REF - (state >> 8) % 60 if i & 1 else (state >> 8) % 60 << 8
+        t = T0 + 31 * DAY + i * (state >> 20)
+        assert row(fast, t) == row(plain, t), (i, row(fast, t), row(plain, t))
+        assert fast.add(ref, t, 100 * i, 900, 9, 0) == plain.add(ref, t, 100 * i, 900, 9, 0), (i, ref)
+        if not i % 5:
+            assert fast.feedback(ref) and plain.feedback(ref), (i, ref)
+    assert support.saved(fast) == support.saved(plain)
 
 
 def test_a_restored_history_goes_on_as_the_old_one():

@@ -21,7 +21,7 @@ from sentill.pan import looks_like_pan  # noqa: E402
 from sentill.port import Port  # noqa: E402
 from sentill.terminal import Terminal  # noqa: E402
 
-COUNT = 200
+COUNT = 50  # a round must fit between two other processes of a busy computer
 START = 90_000_000
 
 

@@ -33,7 +33,7 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10, help="timed rounds; the fastest counts")
+    parser.add_argument("--rounds", type=int, default=40, help="timed rounds; the fastest counts")
     rounds = parser.parse_args().rounds
     command = [*unix_command(), "-X", "heapsize=1M", str(WORKER), str(DEVICE), str(rounds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
