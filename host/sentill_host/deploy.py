@@ -123,19 +123,13 @@ def run(jobs: list[Job], progress: Progress | None = None) -> list[Result]:
     """Carry out the jobs, each in a process of its own; their results in the same order."""
     if len({job.port for job in jobs}) != len(jobs):
         raise UsageError("a port is named twice")
-    built: dict[tuple[str, Firmware], Bundle] = {}
-
-    def build(question: tuple[str, Firmware]) -> Bundle:
-        if question not in built:
-            built[question] = bundle.build(boards.load(question[0]), question[1])
-        return built[question]
 
     def tell(number: int, step: str, done: int, total: int) -> None:
         if progress is not None:
             progress(jobs[number].port, step, done, total)
 
     results = []
-    for job, outcome in zip(jobs, workers.run(work, jobs, build, tell), strict=True):
+    for job, outcome in zip(jobs, workers.run(work, jobs, builder(), tell), strict=True):
         result = outcome.result
         if result is None:
             result = Result(job.port, step=outcome.step, exit_code=LinkError.exit_code)
@@ -143,6 +137,18 @@ def run(jobs: list[Job], progress: Progress | None = None) -> list[Result]:
             result.hint = "check cable and power; run this again, it goes on where it stopped"
         results.append(result)
     return results
+
+
+def builder() -> Callable[[tuple[str, Firmware]], Bundle]:
+    """What answers the workers' question for a bundle (board id, firmware): builds each once, in the parent process."""
+    built: dict[tuple[str, Firmware], Bundle] = {}
+
+    def build(question: tuple[str, Firmware]) -> Bundle:
+        if question not in built:
+            built[question] = bundle.build(boards.load(question[0]), question[1])
+        return built[question]
+
+    return build
 
 
 def work(reporter: workers.Reporter, job: Job) -> Result:

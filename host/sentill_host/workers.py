@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+import psutil
+
 from sentill_host.errors import LinkError
 
 # What a worker may take beyond its own deadlines: to start on a busy computer, to end.
@@ -92,6 +94,8 @@ class _Worker:
 
 Work = Callable[[Reporter, Any], Any]
 OnStep = Callable[[int, str, int, int], None]
+MayStart = Callable[[int], bool]
+OnEnd = Callable[[int, Outcome], None]
 
 
 def run(
@@ -100,13 +104,17 @@ def run(
     answer: Callable[[Any], Any],
     on_step: OnStep | None = None,
     at_once: int = 128,
+    may_start: MayStart | None = None,
+    on_end: OnEnd | None = None,
 ) -> list[Outcome]:
     """Call `work(reporter, argument)` in a process for each of `arguments`; their outcomes in the same order.
 
     `work` is a function of a module; arguments and results can be pickled. `answer` serves Reporter.ask in it.
-    On Ctrl-C the workers are told to stop, waited for, and KeyboardInterrupt is raised.
+    `may_start` is asked with the number of an argument just before its process is made; one that may not is left out,
+    and its outcome says so. `on_end` is called as each process ends. On Ctrl-C the workers are told to stop, waited
+    for, and KeyboardInterrupt is raised.
     """
-    pool = _Pool(work, arguments, answer, on_step or (lambda *_: None))
+    pool = _Pool(work, arguments, answer, on_step or _ignore, may_start or _always, on_end or _ignore)
     try:
         while pool.unfinished:
             pool.start(at_once)
@@ -119,14 +127,32 @@ def run(
     return [pool.outcomes[i] for i in range(len(arguments))]
 
 
+def _ignore(*_: Any) -> None:
+    """Nobody wants to know."""
+
+
+def _always(_: int) -> bool:
+    return True
+
+
 class _Pool:
-    def __init__(self, work: Work, arguments: Sequence[Any], answer: Callable[[Any], Any], on_step: OnStep):
+    def __init__(
+        self,
+        work: Work,
+        arguments: Sequence[Any],
+        answer: Callable[[Any], Any],
+        on_step: OnStep,
+        may_start: MayStart,
+        on_end: OnEnd,
+    ):
         # A fork shares what is loaded already: a few megabytes per port instead of thirty.
         self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
         self._work = work
         self._waiting = list(enumerate(arguments))[::-1]
         self._answer = answer
         self._on_step = on_step
+        self._may_start = may_start
+        self._on_end = on_end
         self._workers: dict[int, _Worker] = {}
         self.outcomes: dict[int, Outcome] = {}
 
@@ -138,6 +164,9 @@ class _Pool:
         gc.freeze()
         while self._waiting and len(self._workers) < at_once:
             number, argument = self._waiting.pop()
+            if not self._may_start(number):
+                self.outcomes[number] = Outcome(reason="not started")
+                continue
             ours, theirs = self._context.Pipe()
             process = self._context.Process(target=_main, args=(self._work, theirs, argument), daemon=True)
             process.start()
@@ -199,10 +228,20 @@ class _Pool:
     def _finish(self, number: int) -> None:
         worker = self._workers.pop(number)
         if worker.process.is_alive():
-            worker.process.kill()
+            _kill(worker.process)
         worker.process.join(5.0)
         worker.line.close()
         self.outcomes[number] = worker.outcome
+        self._on_end(number, worker.outcome)
+
+
+def _kill(process: Any) -> None:
+    """End a process and the programs it has started (esptool), which would go on without it."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.kill()
 
 
 def _main(work: Work, line: Connection, argument: Any) -> None:

@@ -36,6 +36,7 @@ VERBS = {
     "rollback": ("deploy", "rollback"),
     "bundle": ("bundle", "app"),
     "flash": ("flash", "flash"),
+    "fleet": ("fleet", "app"),
     "monitor": ("monitor", "monitor"),
     "replay": ("replay", "replay"),
     "ports": ("ports", "ports"),

@@ -1,0 +1,305 @@
+"""Carries a request through a fleet: find the boards, canaries first, many at a time, stop when too many fail.
+
+Everything that happens is in the store before it counts, so a run that is cut goes on with `resume`.
+"""
+
+import datetime as dt
+import glob
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sentill_host import deploy, ports, workers
+from sentill_host.errors import LinkError, SentillHostError, UsageError
+from sentill_host.fleet import store as states
+from sentill_host.fleet import tasks
+from sentill_host.fleet.plan import Fleet, Member, Window
+from sentill_host.fleet.store import Job, Run, Store
+from sentill_host.fleet.tasks import Sighting, Task
+
+# Verbs that change boards: canaries first, inside the maintenance window.
+CHANGING = ("deploy", "rollback", "flash")
+_NAP_S = 30.0
+
+
+class Watcher(Protocol):
+    """Sees a run as it happens."""
+
+    def step(self, job: str, step: str, done: int, total: int) -> None:
+        """A board (by unique id; by port while looking) is at a step."""
+
+    def ended(self, job: str, state: str, text: str) -> None:
+        """A board is done, failed, or held back; `text` says why."""
+
+
+@dataclass
+class Whereabouts:
+    """Where the boards are: unique id to port; and what stands in the way of using a port."""
+
+    at: dict[str, str] = field(default_factory=dict)
+    sightings: list[Sighting] = field(default_factory=list)
+    ambiguous: dict[str, list[str]] = field(default_factory=dict)
+
+
+def ports_of(fleet: Fleet, extra: list[str]) -> list[str]:
+    """Every port to look at: USB, what fleet.toml names, what the command line names; each device once."""
+    names = [*extra]
+    if not extra:
+        for pattern in fleet.ports:
+            matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
+            names.extend(matches)
+        names.extend(port.device for port in ports.found())
+    unique: dict[str, str] = {}
+    for name in names:
+        try:
+            unique.setdefault(ports.Address(name).device(), name)
+        except SentillHostError:
+            unique.setdefault(name, name)
+    return list(unique.values())
+
+
+def find(store: Store, names: list[str], at_once: int, watcher: Watcher | None = None) -> Whereabouts:
+    """Look at all ports at once and keep what was seen."""
+
+    def on_step(number: int, step: str, done: int, total: int) -> None:
+        if watcher is not None:
+            watcher.step(names[number], step, done, total)
+
+    outcomes = workers.run(
+        tasks.work, [Task("look", name) for name in names], _no_answers, on_step, at_once=at_once
+    )  # fmt: skip
+    where = Whereabouts()
+    by_uid: dict[str, list[str]] = {}
+    for name, outcome in zip(names, outcomes, strict=True):
+        if outcome.result is None:
+            sighting = Sighting(name, error=f"{name}: {outcome.step}: {outcome.reason}", hint="unplug it, plug it in")
+        elif outcome.result["error"]:
+            sighting = Sighting(name, error=outcome.result["error"], hint=outcome.result["hint"])
+        else:
+            sighting = Sighting(**outcome.result["sighting"])
+        where.sightings.append(sighting)
+        if sighting.uid:
+            by_uid.setdefault(sighting.uid, []).append(name)
+            facts = {key: getattr(sighting, key) for key in ("board", "firmware", "software", "model", "port")}
+            store.saw(sighting.uid, **facts)
+    for uid, found in by_uid.items():
+        if len(found) == 1:
+            where.at[uid] = found[0]
+        else:
+            where.ambiguous[uid] = found
+    return where
+
+
+def _no_answers(question: Any) -> Any:
+    raise LinkError(f"nobody answers {question!r}")
+
+
+@dataclass
+class Request:
+    """What is asked of the boards of a run: `options` go to every task, `now` ignores maintenance windows."""
+
+    verb: str
+    options: dict[str, Any] = field(default_factory=dict)
+    now: bool = False
+    wait: bool = False
+
+
+def start(fleet: Fleet, store: Store, request: Request, targets: list[Member], where: Whereabouts) -> Run:
+    """A new run over `targets` that are plugged in; the others are in it as held. Raises UsageError without any.
+
+    An interrupted run has to be resumed or given up first.
+    """
+    refuse_ambiguous(targets, where)
+    here = [member for member in targets if member.uid in where.at]
+    if not here:
+        raise UsageError("none of these boards is plugged in", "`sentill fleet status` shows which are")
+    canaries = fleet.canaries(here) if request.verb in CHANGING else []
+    first = {member.uid for member in canaries}
+    options = {"request": request.options, "now": request.now, "wait": request.wait}
+    run = store.begin(
+        request.verb, options, [(m.uid, m.label, 0 if m.uid in first else 1) for m in targets]
+    )  # fmt: skip
+    for member in targets:
+        if member.uid not in where.at:
+            store.update(run.id, member.uid, state=states.HELD, error="not plugged in", exit_code=LinkError.exit_code)
+    return run
+
+
+def refuse_ambiguous(targets: list[Member], where: Whereabouts) -> None:
+    """Raises UsageError when a target answers at more than one port."""
+    for member in targets:
+        if found := where.ambiguous.get(member.uid):
+            raise UsageError(
+                f"{member.label} ({member.uid}) answers at several ports: {', '.join(found)}",
+                "unplug all but one; two boards with one id cannot be told apart",
+            )
+
+
+class Campaign:
+    """One run in progress."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        store: Store,
+        run: Run,
+        where: Whereabouts,
+        watcher: Watcher,
+        clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+    ):
+        self.fleet = fleet
+        self.store = store
+        self.run = run
+        self.where = where
+        self.watcher = watcher
+        self.clock = clock
+        self._stopped = ""
+        self._answer = deploy.builder()
+
+    def go(self) -> str:
+        """Carry the run through; returns the state it ends in. KeyboardInterrupt leaves it to be resumed."""
+        for wave in (0, 1):
+            while not self._stopped and (jobs := [job for job in self._jobs() if job.wave == wave and self._may(job)]):
+                if ready := self._ready(jobs):
+                    self._work(ready)
+            if wave == 0 and (bad := [job for job in self._jobs() if job.wave == 0 and job.state != states.DONE]):
+                self._stopped = f"canary {bad[0].label}: {bad[0].error}"
+        left = [job for job in self._jobs() if job.state == states.WAITING]
+        if not left:
+            self._stopped = ""  # the last one failed: there was nothing to stop
+        for job in left:
+            self._hold(job, self._stopped)
+        state = states.STOPPED if self._stopped else states.FINISHED
+        self.store.end(self.run.id, state, self._stopped)
+        return state
+
+    @property
+    def why(self) -> str:
+        """Why the run was stopped, "" when it was not."""
+        return self._stopped
+
+    def _jobs(self) -> list[Job]:
+        return self.store.jobs(self.run.id)
+
+    def _may(self, job: Job) -> bool:
+        """Whether the board's turn can still come."""
+        if job.state == states.FAILED:
+            # A wrong request stays wrong.
+            return job.attempts < self.fleet.policy.attempts and job.exit_code != UsageError.exit_code
+        return job.state == states.WAITING
+
+    def _ready(self, jobs: list[Job]) -> list[Job]:
+        """Those of `jobs` that can be worked on now. Holds back what cannot be; waits when asked to and nothing can."""
+        ready, opens_s = [], []
+        for job in jobs:
+            closed = self._closed(job)
+            if job.uid not in self.where.at:
+                self._hold(job, "not plugged in")
+            elif closed is None:
+                ready.append(job)
+            elif self.run.options["wait"]:
+                opens_s.append(closed.wait(self.clock()).total_seconds())
+                self.watcher.step(job.uid, f"waits for {closed}", 0, 0)
+            else:
+                hours = closed.wait(self.clock()).total_seconds() / 3600
+                self._hold(job, f"outside its maintenance window ({closed}), which opens in {hours:.1f} h")
+        if not ready and opens_s:
+            time.sleep(min(_NAP_S, max(min(opens_s), 0.05)))
+        return ready
+
+    def _closed(self, job: Job) -> Window | None:
+        """The maintenance window that keeps the board from being changed now, None when none does."""
+        member = self.fleet.member(job.uid)
+        window = self.fleet.group_of(member).window if member else None
+        free = self.run.options["now"] or self.run.verb not in CHANGING
+        return None if window is None or free or window.is_open(self.clock()) else window
+
+    def _work(self, ready: list[Job]) -> None:
+        """Work on all of `ready`, at_once at a time; no further board is begun once the run is stopped."""
+        total = len(self._jobs())
+        tolerated = self.fleet.policy.tolerated(total)
+
+        def may_start(number: int) -> bool:
+            job = ready[number]
+            if self._stopped or self._closed(job):
+                return False
+            self.store.update(
+                self.run.id, job.uid, state=states.RUNNING, attempts=job.attempts + 1, port=self.where.at[job.uid],
+                error="", hint="", exit_code=0,
+            )  # fmt: skip
+            self.watcher.step(job.uid, "starting", 0, 0)
+            return True
+
+        def on_end(number: int, outcome: workers.Outcome) -> None:
+            self._ended(ready[number], outcome)
+            lost = [job for job in self._jobs() if job.state == states.FAILED and not self._may(job)]
+            if len(lost) >= tolerated and total > 1 and not self._stopped:
+                self._stopped = f"{len(lost)} of {total} boards failed"
+
+        workers.run(
+            tasks.work,
+            [self._task(job) for job in ready],
+            self._answer,
+            lambda number, step, done, total: self.watcher.step(ready[number].uid, step, done, total),
+            at_once=self.fleet.policy.at_once,
+            may_start=may_start,
+            on_end=on_end,
+        )
+
+    def _task(self, job: Job) -> Task:
+        member = self.fleet.member(job.uid)
+        options = dict(self.run.options["request"])
+        config = self.fleet.group_of(member).config if member else None
+        if self.run.verb == "deploy" and config is not None:
+            options["config"] = config.read_text(encoding="utf-8")
+        if self.run.verb == "flash":
+            options["board"] = next((s.board for s in self.where.sightings if s.uid == job.uid), "")
+        return Task(self.run.verb, self.where.at[job.uid], job.uid, options)
+
+    def _ended(self, job: Job, outcome: workers.Outcome) -> None:
+        result = outcome.result
+        if result is None:
+            result = {
+                "error": f"{outcome.step}: {outcome.reason}",
+                "hint": "check cable and power; run this again, it goes on where it stopped",
+                "exit_code": LinkError.exit_code,
+                "seconds": 0.0,
+            }
+        state = states.FAILED if result["error"] else states.DONE
+        self.store.update(
+            self.run.id,
+            job.uid,
+            state=state,
+            step=outcome.step,
+            error=result["error"],
+            hint=result["hint"],
+            exit_code=result["exit_code"],
+            seconds=result["seconds"],
+            result=result,
+        )
+        text = result["error"] or describe(self.run.verb, result)
+        self.store.resulted(job.uid, f"{self.run.verb}: {text if result['error'] else 'ok'}")
+        if not result["error"]:
+            key = {"deploy": "software", "rollback": "software", "flash": "firmware"}.get(self.run.verb, "")
+            self.store.saw(job.uid, **({key: str(result.get("version", ""))} if key else {}))
+        self.watcher.ended(job.uid, state, text)
+
+    def _hold(self, job: Job, why: str) -> None:
+        self.store.update(self.run.id, job.uid, state=states.HELD, error=why)
+        self.watcher.ended(job.uid, states.HELD, why)
+
+
+def describe(verb: str, result: dict[str, Any]) -> str:
+    """A successful result in a few words."""
+    version = result.get("version", "")
+    if verb == "deploy":
+        copied = len(result.get("copied", []))
+        return f"version {version} was there" if result.get("unchanged") else f"version {version}, {copied} files sent"
+    if verb == "rollback":
+        return f"back to version {version}"
+    if verb == "flash":
+        return f"MicroPython {version}"
+    if verb == "collect":
+        return f"health {result.get('worst') or 'unknown'}, {result.get('records')} new audit records"
+    return str(result.get("via", "done"))
