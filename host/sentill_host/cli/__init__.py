@@ -72,6 +72,13 @@ def build(verb: str = "") -> typer.Typer:
     return app
 
 
+def __getattr__(name: str) -> typer.Typer:
+    """`app` is the command with all its verbs, made when it is asked for."""
+    if name == "app":
+        return build()
+    raise AttributeError(name)
+
+
 def _terminated(signum: int, frame: FrameType | None) -> None:
     # Unwinds like Ctrl-C, so that boards are put back to work and children end.
     sys.exit(128 + signum)
