@@ -27,10 +27,15 @@ RUNS = [
     ("raw, durable", "raw", 32, 1, 10, 80, 0.15),
     ("raw, durable", "raw", 256, 1, 10, 0, 0.15),
     ("raw, batched", "raw", 256, 31, 62, 80, 0.15),
+    ("raw, as the node", "raw", 256, 4, 10, 0, 0.15),
+    ("littlefs, as the node", "files", 256, 4, 10, 0, 0.15),
 ]
 SCAN_MS = 1000
-# As in tests/power/test_power.py, nothing left out.
-SWEEPS = [("files", 32, 1), ("files", 256, 1), ("files", 256, 8), ("files", 32, 8), ("raw", 32, 1), ("raw", 256, 8)]
+# As in tests/power/test_power.py, nothing left out: store, program size, window, records of mixed sizes.
+SWEEPS = [
+    ("files", 32, 1, False), ("files", 32, 8, True), ("files", 256, 1, False), ("files", 256, 4, True),
+    ("raw", 32, 1, False), ("raw", 256, 1, False), ("raw", 256, 4, True),
+]  # fmt: skip
 
 
 def child(script: str, heap: str, options: dict[str, Any]) -> dict[str, Any]:
@@ -65,8 +70,9 @@ def main() -> None:
     )
     tried = lost = 0
     if "--no-cuts" not in sys.argv:
-        for store, prog, window in SWEEPS:
-            cuts = child("sweep.py", "64M", {"raw": store == "raw", "prog": prog, "window": window})
+        for store, prog, window, mixed in SWEEPS:
+            options = {"raw": store == "raw", "prog": prog, "window": window, "mixed": mixed}
+            cuts = child("sweep.py", "64M", options)
             tried += cuts["cuts"]
             lost += cuts["faults"]
             console.print(
