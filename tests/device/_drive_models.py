@@ -39,7 +39,7 @@ def scores(data, rows):
     model = Model.from_bytes(data)
     rows = array("h", rows)
     n = model.n_features
-    x = array("h", bytes(2 * n))
+    x = array("h", bytes(2 * model.n_inputs))  # facts for hard rules stay 0
     found = array("i", bytes(4 * (len(rows) // n)))
     for k in range(len(found)):
         for i in range(n):

@@ -17,6 +17,7 @@ from sentill.tree import Model
 from sentill_host import modelfile, quantize, timing
 from sentill_host.modelfile import ModelFileError
 from sentill_host.quantize import Forest, Overlay
+from tests.interpreters import DEVICE
 from tests.vectors import make_trees
 
 THRESHOLDS = {"review": 10, "decline": 20}
@@ -335,19 +336,40 @@ def test_hostile_files_on_the_unix_port(interpreters, name):
     assert accepted > 200, accepted
 
 
-@pytest.mark.parametrize("name", ["wide", "short", "perfect"])
+@pytest.mark.parametrize("name", ["wide", "short", "perfect", "profile.stm", "local.stm"])
 def test_fifty_thousand_rows_on_the_unix_port(interpreters, name):
-    """Integer inference there equals the quantised reference on every row."""
-    dice = random.Random(9)
-    forest = Forest([full(6, dice, 120) for _ in range(12)])
-    data = quantize.pack_model(forest, layout=name, **THRESHOLDS)
+    """Integer inference there equals the quantised reference on every row: every layout, and the shipped models."""
+    if name in quantize.LAYOUTS:
+        forest = Forest([full(6, random.Random(9), 120) for _ in range(12)])
+        data = bytes(quantize.pack_model(forest, layout=name, **THRESHOLDS))
+        ranges = [(-32_768, 32_767)] * 12
+    else:
+        data = (DEVICE / "models" / name).read_bytes()
+        forest = Forest(modelfile.read(data).forest.trees)
+        ranges = [cut_range(forest, feature) for feature in range(12)]
     child = interpreters["unix"]
-    for seed in range(34):
-        state = random.Random(seed)
-        values = array("h", state.randbytes(2 * 12 * 500))
-        got = array("i", child.call("_drive_models:scores", bytes(data), values.tobytes()))
+    asked = 0
+    for seed in range(22 if name in quantize.LAYOUTS else 100):
+        dice = random.Random(seed)
+        values = array("h", [dice.randint(*ranges[i % 12]) for i in range(12 * 500)])
+        got = array("i", child.call("_drive_models:scores", data, values.tobytes()))
         rows = [values[i : i + 12] for i in range(0, len(values), 12)]
         assert got.tolist() == [forest.evaluate(row)[0] for row in rows], seed
+        asked += len(rows)
+        assert len(set(got)) > 10, "the rows end in few leaves"
+    assert asked >= (11_000 if name in quantize.LAYOUTS else 50_000)
+
+
+def cut_range(forest: Forest, feature: int) -> tuple[int, int]:
+    """Where the forest parts the values of a feature, and a little more."""
+
+    def cuts(tree: modelfile.Tree) -> list[int]:
+        if isinstance(tree, int):
+            return []
+        return [tree[1]] * (tree[0] == feature) + cuts(tree[2]) + cuts(tree[3])
+
+    found = [cut for tree in forest.trees for cut in cuts(tree)] or [0]
+    return max(-32_768, min(found) - 20), min(32_767, max(found) + 20)
 
 
 @settings(max_examples=200)
