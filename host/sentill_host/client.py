@@ -98,6 +98,44 @@ def await_identity(client: NodeClient, timeout_s: float) -> tuple[dict[str, Any]
 
 
 @dataclass
+class Presence:
+    """Who answers on a port: the fields of a node's I frame, or MicroPython's prompt; and the console text."""
+
+    identity: dict[str, Any] | None = None
+    prompt: bool = False
+    console: list[str] = field(default_factory=list)
+
+
+def look(client: NodeClient, timeout_s: float = 2.5) -> Presence:
+    """Find out who is there without disturbing a running node. Waits `timeout_s` only when nobody answers.
+
+    At a REPL prompt the frame is an inert comment, and the prompt comes back. Raises LinkError, PortGone.
+    """
+    seen = Presence()
+    client.link.drain(limit_s=0.2)
+    start = time.monotonic()
+    asked = -timeout_s
+    tail = b""
+    while (now := time.monotonic() - start) < timeout_s:
+        if now - asked >= timeout_s / 2:
+            asked = now
+            client.send("C", [("cmd", "identify")])
+        data = client.link.read(min(timeout_s - now, 0.1))
+        tail = (tail + data)[-8:]
+        for item in client.decoder.feed(data):
+            if isinstance(item, Frame) and item.kind == "I":
+                seen.identity = item.fields
+                return seen
+            if isinstance(item, Text):
+                seen.console.append(item.line)
+        if not data and tail.endswith(b">>> "):
+            seen.prompt = True
+            return seen
+    seen.console.extend(item.line for item in client.decoder.flush() if isinstance(item, Text))
+    return seen
+
+
+@dataclass
 class Boot:
     """What has been seen of a booting node: its I frame's fields, its slot pointer ("a", "b 2 a"), the console text."""
 

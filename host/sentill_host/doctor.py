@@ -23,7 +23,6 @@ from sentill_host.link import Link
 OK, NOTE, WARN, FAIL = "ok", "note", "warn", "fail"
 LEVELS = (OK, NOTE, WARN, FAIL)
 
-_IDENTITY_S = 2.5
 _HEALTH_S = 15.0
 _LOW_HEAP = 100 << 10
 _LOW_FLASH = 200 << 10
@@ -235,7 +234,8 @@ def _shared(name: str, device: str) -> Finding:
 def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None]) -> list[Finding]:
     say("listening for a node")
     node = client.NodeClient(link)
-    identity, console = client.await_identity(node, _IDENTITY_S)
+    there = client.look(node)
+    identity = there.identity
     found: list[Finding] = []
     if identity is not None:
         found += _node(name, node, identity)
@@ -246,7 +246,7 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None]) -> list
     try:
         rung = link.enter_repl()
     except LinkError as error:
-        words = f"; it printed: {console[-1]}" if console else ", and prints nothing"
+        words = f"; it printed: {there.console[-1]}" if there.console else ", and prints nothing"
         return [*found, Finding(FAIL, name, f"no raw REPL{words}", error.hint)]
     level, text, fix = _RUNGS[rung]
     if identity is None:

@@ -74,7 +74,7 @@ def test_a_full_flash(board):
 
 
 def test_a_node_is_examined_undisturbed_and_deeply_when_asked(board):
-    assert not deploy.deploy_one(board.usb).error
+    assert not deploy.deploy([board.usb])[0].error
     boots = board.status()["boots"]
     findings = doctor.examine_port(board.usb)
     assert not texts(findings, FAIL, WARN), findings

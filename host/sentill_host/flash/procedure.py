@@ -17,7 +17,6 @@ from sentill_host.flash.memory import Remembered
 from sentill_host.link import Link
 
 _BACK_S = 60.0
-_IDENTITY_S = 1.5
 _RASPBERRY_PI = 0x2E8A
 _TOUCH_BAUD = 1200
 
@@ -147,7 +146,7 @@ class _Flashing:
         """What runs on the board says; None when nothing of MicroPython answers."""
         with Link(self.port) as link:
             try:
-                fields = client.await_identity(client.NodeClient(link), _IDENTITY_S)[0]
+                fields = client.look(client.NodeClient(link)).identity
                 if fields is not None:
                     return {
                         "uid": fields.get("uid", ""),

@@ -25,7 +25,6 @@ _COLLECT_S = 90.0
 _BLINK_S = 60.0
 # A step of flashing: erasing a whole chip, or a person looking for a key.
 _FLASH_STEP_S = 180.0
-_IDENTITY_S = 2.0
 _WATCH_S = 0.5
 
 _BLINK = """\
@@ -83,11 +82,11 @@ def look(port: str) -> Sighting:
     sighting = Sighting(port)
     try:
         with Link(port) as link:
-            fields = client.await_identity(client.NodeClient(link), _IDENTITY_S)[0]
-            if fields is not None:
-                _take_identity(sighting, fields)
+            there = client.look(client.NodeClient(link))
+            if there.identity is not None:
+                _take_identity(sighting, there.identity)
             else:
-                _ask_prompt(sighting, link)
+                _ask_prompt(sighting, link, there.prompt)
     except SentillHostError as error:
         sighting.error, sighting.hint = str(error), error.hint
     return sighting
@@ -102,9 +101,7 @@ def _take_identity(sighting: Sighting, fields: dict[str, Any]) -> None:
     sighting.faults = str(fields.get("faults", ""))
 
 
-def _ask_prompt(sighting: Sighting, link: Link) -> None:
-    link.write(b"\r\n")
-    idle = link.drain(0.3, 1.0).rstrip(b" ").endswith(b">>>")
+def _ask_prompt(sighting: Sighting, link: Link, idle: bool) -> None:
     link.enter_repl()
     try:
         about = procedure.ask(link)
@@ -185,7 +182,7 @@ def _collect(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
     reporter.step("reading the node", _COLLECT_S)
     with Link(task.port) as link:
         node = client.NodeClient(link)
-        identity, _ = client.await_identity(node, _IDENTITY_S * 3)
+        identity = client.look(node).identity
         if identity is None:
             raise LinkError(f"{task.port}: no node runs here", "`sentill fleet deploy` puts one on the board")
         if identity.get("uid") != task.uid:
