@@ -4,12 +4,14 @@ The board is a virtual one that leaves its port for the boot loader as an RP2 do
 file an independent UF2 reader takes apart. What is written does not change the interpreter of a virtual board.
 """
 
+import collections
 import dataclasses
 import os
 import sys
 import threading
 import time
 
+import psutil
 import pytest
 
 from sentill_host import boards
@@ -251,3 +253,28 @@ def test_only_one_board_without_a_known_socket_is_in_its_boot_loader_at_a_time()
         rp2.bootsel_lock(0.3, lambda *_: None)
     first.close()
     rp2.bootsel_lock(0.0, lambda *_: None).close()
+
+
+Partition = collections.namedtuple("Partition", "device mountpoint fstype opts")
+
+
+@pytest.mark.parametrize(
+    ("device", "fstype", "options"),
+    [
+        ("/dev/sda1", "vfat", "rw,nosuid,nodev"),
+        ("E:\\", "FAT", "rw,removable"),
+        ("/dev/disk4s1", "msdos", "rw,nodev,nosuid"),
+    ],
+    ids=["linux", "windows", "macos"],
+)
+def test_boot_drives_are_found_as_each_system_lists_them(tmp_path, monkeypatch, device, fstype, options):
+    drive = BootDrive(tmp_path / "RP2350", "rp2350")
+    drive.insert()
+    listing = [
+        Partition(device, str(drive.path), fstype, options),
+        Partition("C:\\", str(tmp_path), "NTFS", "rw,fixed"),
+        Partition("D:\\", str(tmp_path / "no medium"), "", "cdrom"),
+    ]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: listing)
+    assert rp2.drives() == [rp2.Drive(drive.path, "rp2350")]
+    drive.close()

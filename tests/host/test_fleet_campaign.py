@@ -4,6 +4,8 @@ import dataclasses
 import datetime as dt
 import html.parser
 import os
+import signal
+import threading
 import time
 
 import psutil
@@ -347,3 +349,36 @@ def test_ports_are_looked_at_once_whatever_they_are_called(tmp_path, monkeypatch
     fleet = plan.Fleet("x", tmp_path, tmp_path / "r", (), (str(tmp_path / "[abc]"), "/dev/zero"))
     assert campaign.ports_of(fleet, []) == [str(tmp_path / "a"), str(tmp_path / "c")]
     assert campaign.ports_of(fleet, ["/dev/null"]) == ["/dev/null"]
+
+
+def test_ctrl_c_leaves_the_run_to_be_resumed(tmp_path, monkeypatch):
+    def slow(reporter, task):
+        for _ in range(400):
+            reporter.check()
+            if task.uid == "aa00" or (tmp_path / "quick").exists():
+                break
+            time.sleep(0.05)
+        return {"version": "1.0", "uid": task.uid}
+
+    monkeypatch.setitem(tasks._VERBS, "deploy", slow)
+    bench = Bench(tmp_path, 4, Policy(attempts=1))
+    run = bench.start()
+
+    class Impatient(Log):
+        def step(self, job, step, done, total):
+            super().step(job, step, done, total)
+            if self.started == ["aa00", "aa01", "aa02", "aa03"]:
+                threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+                self.step = super().step
+
+    bench.log = Impatient()
+    with pytest.raises(KeyboardInterrupt):
+        bench.go(run)
+    assert list(bench.states(run).values()) == ["done", "running", "running", "running"]
+    assert bench.store.run().state == states.RUNNING
+    (tmp_path / "quick").touch()
+    bench.store.reopen(run.id)
+    bench.log = Log()
+    bench.go(bench.store.run())
+    assert bench.log.started == ["aa01", "aa02", "aa03"]
+    assert set(bench.states(run).values()) == {"done"}

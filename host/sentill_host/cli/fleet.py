@@ -331,7 +331,11 @@ def _finish(fleet: Fleet, store: Store, run: Run, where: Whereabouts, json: bool
     labels = {job.uid: job.label for job in store.jobs(run.id)}
     with live(err, f"{fleet.name}: {run.verb}", labels) as view:
         work = Campaign(fleet, store, run, where, view)
-        work.go()
+        try:
+            work.go()
+        except KeyboardInterrupt:
+            err.print(f"run {run.id} is not finished: `sentill fleet resume` goes on with it", markup=False)
+            raise
     made = report.make(fleet, store, run.id)
     folder = fleet.folder / "reports"
     folder.mkdir(exist_ok=True)

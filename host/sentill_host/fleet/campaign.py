@@ -159,6 +159,16 @@ class Campaign:
 
     def go(self) -> str:
         """Carry the run through; returns the state it ends in. KeyboardInterrupt leaves it to be resumed."""
+        try:
+            return self._go()
+        except (KeyboardInterrupt, SystemExit):
+            # What was broken off for it has not failed.
+            for job in self._jobs():
+                if job.state == states.FAILED and job.error.endswith("interrupted"):
+                    self.store.update(self.run.id, job.uid, state=states.RUNNING)
+            raise
+
+    def _go(self) -> str:
         for wave in (0, 1):
             while not self._stopped and (jobs := [job for job in self._jobs() if job.wave == wave and self._may(job)]):
                 if ready := self._ready(jobs):
