@@ -201,6 +201,24 @@ def test_the_command_writes_two_models_with_cards(tmp_path: Path) -> None:
         assert (tmp_path / "m" / name).read_bytes() == (tmp_path / "n" / name).read_bytes()
 
 
+def test_the_command_takes_a_model_trained_elsewhere_and_hard_rules(tmp_path: Path) -> None:
+    source = tmp_path / "t.parquet"
+    options = simulate.TrafficOptions(cards=60, terminals=40, days=40, rate=2.0, frauds=True, seed=5)
+    simulate.write(simulate.traffic(options), source)
+    vectors, shipped = Path(__file__).parents[1] / "vectors", Path(__file__).parents[2] / "device" / "models"
+    arguments = ["train", str(source), "--out", str(tmp_path / "m"), "--folds", "1", "--workers", "1", "--no-plots"]
+    arguments += ["--import", str(vectors / "xgboost_model.json"), "--rules", str(shipped / "rules.toml")]
+    result = CliRunner().invoke(cli.app, [*arguments, "--about", "Made up."])
+    assert result.exit_code == 0, result.output
+    assert not (tmp_path / "m" / "local.stm").exists()
+    text = (tmp_path / "m" / "profile.card.md").read_text()
+    assert "Made up." in text and "trained elsewhere" in text and "`AMOUNT_LIMIT`" in text
+    model = Model.load(str(tmp_path / "m" / "profile.stm"), SCHEMA_ID)
+    assert model.rules == ("BLOCKED", "AMOUNT_LIMIT")
+    x = array("h", [0] * len(NAMES) + [5_001, 0, 0, 0])
+    assert (model.rules[model.rule(x)], model.action) == ("AMOUNT_LIMIT", 2)
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.integers(-300, 300), min_size=12, max_size=12))
 def test_forests_predict_what_their_trees_say(row: list[int]) -> None:

@@ -45,7 +45,10 @@ def markdown(card: dict[str, Any], picture: str | None = None) -> str:
         "",
         "## Walk-forward evaluation",
         "",
-        "Each period was scored, in integers, by a model trained only on what was labelled when it began; cards "
+        "Each period was scored in integers. The model was trained elsewhere: whether it had seen these periods "
+        "only its maker knows."
+        if card["recipe"]["kind"] == "imported"
+        else "Each period was scored, in integers, by a model trained only on what was labelled when it began; cards "
         "already known to be compromised are left out.",
         "",
         "| from day | rows | frauds | AUC | average precision | card precision at 100 |",

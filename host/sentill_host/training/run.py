@@ -96,7 +96,8 @@ def train(data: Transactions, rows: np.ndarray, recipe: Recipe, plan: Plan, say:
     unseen: list[np.ndarray] = []
     seen_scores: list[np.ndarray] = []
     for i, fold in enumerate(folds, 1):
-        say(f"fold {i} of {len(folds)}: training on {len(fold.train):,} transactions")
+        todo = "scoring the imported model" if plan.imported else f"training on {len(fold.train):,} transactions"
+        say(f"fold {i} of {len(folds)}: {todo}")
         forest = plan.imported or fit(rows[fold.train], data.fraud[fold.train], recipe, plan.threads)
         test = evaluate.unknown_cards(data.time, data.card, data.fraud, fold)
         scores = forest.predict(rows[test])
@@ -115,7 +116,8 @@ def train(data: Transactions, rows: np.ndarray, recipe: Recipe, plan: Plan, say:
     end_s = int(data.time[-1]) + 1 - plan.delay_s
     last = int(np.searchsorted(data.time, end_s))
     first = int(np.searchsorted(data.time, end_s - span_s)) if span_s is not None else 0
-    say(f"final model: training on {last - first:,} transactions")
+    if not plan.imported:
+        say(f"final model: training on {last - first:,} transactions")
     forest = plan.imported or fit(rows[first:last], data.fraud[first:last], recipe, plan.threads)
     final = quantize(forest, recipe.bits)
     genuine = rows[first:last][~data.fraud[first:last]]
