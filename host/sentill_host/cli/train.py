@@ -36,6 +36,7 @@ def command(
     ] = None,
     trees: Annotated[int | None, typer.Option(help="Number of trees.")] = None,
     leaves: Annotated[int | None, typer.Option(help="Most leaves per tree.")] = None,
+    bits: Annotated[int | None, typer.Option(help="Bits of a leaf: 8 is smaller, 16 finer.")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Most bytes of the forest in the file.")] = None,
     folds: Annotated[int, typer.Option(help="Periods of the walk-forward evaluation.")] = Plan.folds,
     fold_days: Annotated[int, typer.Option(help="Days per period.")] = Plan.fold_days,
@@ -76,9 +77,9 @@ def command(
     if model not in RECIPES:
         raise UsageError(f"no model kind {model!r}", ", ".join(RECIPES))
     recipe = replace(RECIPES[model], seed=seed)
-    recipe = replace(recipe, trees=trees or recipe.trees, leaves=leaves or recipe.leaves)
-    if importing:
-        recipe = replace(recipe, bits=16)  # its leaves were not made with eight in mind
+    # The leaves of a foreign model were not made with eight bits in mind.
+    bits = bits or (16 if importing else recipe.bits)
+    recipe = replace(recipe, trees=trees or recipe.trees, leaves=leaves or recipe.leaves, bits=bits)
     columns = Columns(time_column, card_column, terminal_column, amount_column, fraud_column)
     table = transactions.read(data, columns)
     if not len(table):
