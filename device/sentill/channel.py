@@ -179,6 +179,11 @@ class Channel:
         last = self.unscaled(detector.last(self.s))
         return rate if last < rate <= self.max else last
 
+    @property
+    def started(self) -> bool:
+        """Whether there was ever a reading, or none where there should have been one."""
+        return self.s[_FLAGS] >> 21 & 1 == 1
+
     def level(self):
         """The running mean over the last 16 steps in units, None before the first step has ended."""
         return None if detector.learning(self.s, 1) else self.unscaled(detector.level(self.s))

@@ -65,14 +65,14 @@ class Monitor:
 
         ch id, name, v health 0..100, w worst health, th the health that warns, raw value in unit u, st state, tr trend
         (1 rising, -1 falling); when they apply: left_h with lo_h and hi_h, hours until the fail limit and their band,
-        why the cause, lrn steps still to learn, miss missing readings in a row, adv advice.
+        why the cause, lrn steps still to learn (1 before the first reading), miss missing readings in a row, adv advice.
         """
         c = self.channels[i]
         value = c.value
         row = [
             ("ch", i),
             ("name", c.name),
-            ("v", c.health(value)),
+            ("v", c.health(value) if c.started else 100),
             ("w", c.worst),
             ("th", c.threshold()),
             ("raw", value),
@@ -94,8 +94,9 @@ class Monitor:
             )
         if c.cause:
             row.append(("why", CAUSES[c.cause]))
-        if c.watch_at and c.learning():
-            row.append(("lrn", c.learning()))
+        steps = c.learning() if c.watch_at else 0 if c.started else 1
+        if steps:
+            row.append(("lrn", steps))
         if c.missing:
             row.append(("miss", c.missing))
         if c.state >= WATCH and c.advice:

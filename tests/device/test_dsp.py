@@ -1,5 +1,7 @@
-"""Spectral features on every interpreter: a known wave, no heap, integer square roots."""
+"""Spectral features on every interpreter: a known wave, no heap, integer square roots, the path through ulab."""
 
+import math
+import sys
 from array import array
 
 from sentill import dsp
@@ -41,3 +43,43 @@ def test_features_need_no_heap():
     wave = array("h", [32767 if i // 32 % 2 else -32768 for i in range(128)])
     out = array("i", [0] * 5)
     no_alloc(lambda: spectrum.features(wave, out), 2048)
+
+
+class _Ulab:
+    """Stands in for ulab: what dsp_ulab.py uses of it, as ulab's manual describes it."""
+
+    class numpy:
+        @staticmethod
+        def array(values):
+            return [float(v) for v in values]
+
+    class utils:
+        @staticmethod
+        def spectrogram(values):
+            n = len(values)
+            out = []
+            for k in range(n):
+                re = sum([v * math.cos(2 * math.pi * k * i / n) for i, v in enumerate(values)])
+                im = sum([v * math.sin(2 * math.pi * k * i / n) for i, v in enumerate(values)])
+                out.append(math.sqrt(re * re + im * im))
+            return out
+
+
+def test_ulab_is_used_where_it_is_and_tells_the_same():
+    bins = (2, 3, 8, 20)
+    plain = dsp.Spectrum(64, bins)
+    assert plain.kind == "integer"
+    sys.modules["ulab"] = _Ulab
+    try:
+        fast = dsp.Spectrum(64, bins)
+    finally:
+        del sys.modules["ulab"]
+        sys.modules.pop("sentill.dsp_ulab", None)  # for the tests after this one
+    assert fast.kind == "ulab"
+    for wave in (_wave(64, 8, 1000), _wave(64, 3, 40), array("h", [(i * 7919 % 401) - 200 for i in range(64)])):
+        a, b = array("i", [0] * 6), array("i", [0] * 6)
+        plain.features(wave, a)
+        fast.features(wave, b)
+        assert list(a[:2]) == list(b[:2]), (list(a), list(b))
+        for k in range(2, 6):
+            assert abs(a[k] - b[k]) <= 4 + b[k] // 100 + a[dsp.RANGE] // 400, (k, list(a), list(b))

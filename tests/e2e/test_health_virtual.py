@@ -154,6 +154,29 @@ def test_starts_are_counted_by_cause_and_the_state_outlasts_them(board: Board, t
     assert now["erases"] > was["erases"]
 
 
+def test_a_power_cut_while_the_state_is_saved_loses_none_of_it(board: Board, tmp_path: Path) -> None:
+    """The power fails at one of the first flash writes of the saves; each time the node knows what it knew."""
+    board.control("set", values={"adc.1": 32768})
+    supply = channel("supply", "adc:1", lo_warn=25000, lo_fail=20000, good=33000, hold_s=DAY_S)
+    configure(board, tmp_path, {}, channels=[supply], sample_ms=100)
+    board.control("set", values={"adc.1": 22000})
+    worst = eventually(board, "supply", lambda row: row["st"] == "warn")["w"]
+    board.control("set", values={"adc.1": 32768})
+    for cut in (1, 4):
+        boots = board.status()["boots"]
+        with Link(board.usb) as link:
+            client = NodeClient(link)
+            identity(client)
+            board.control("cut_flash", writes=cut, torn="half", reboot_ms=100)
+            client.send("C", [("cmd", "reboot")])
+        board.wait(boots=boots + 1)
+        board.control("cut_flash", writes=None)
+        with Link(board.usb) as link:
+            assert "state" not in identity(NodeClient(link)).get("faults", ""), cut
+        row = rows(board)["supply"]
+        assert row["w"] == worst and row["st"] == "warn", (cut, row)
+
+
 def test_light_sleep_between_readings(board: Board, tmp_path: Path) -> None:
     configure(
         board, tmp_path, {}, channels=[channel("steady", "adc:9")], sample_ms=2000, rate_hz=0, light_sleep=True,
@@ -177,7 +200,7 @@ def test_a_fault_that_takes_its_course_is_warned_of_in_time(board: Board, tmp_pa
     """A scenario of the fault library, an hour a second, on the board's own channels."""
     fault = faults.find(name)
     specs = boards.load("SIM").data["channels"]
-    text, begin_s, fail_s = fault_scenario.write(specs, fault, 1, 3600)
+    text, begin_s, fail_s = fault_scenario.write(specs, fault, 3, 3600)
     configure(board, tmp_path, {}, sample_ms=100)
     with Link(board.usb) as link:
         client = NodeClient(link)

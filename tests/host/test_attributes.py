@@ -80,6 +80,6 @@ def test_the_table_says_what_to_do():
         "9 d (6..12)",
         "forecast",
         "motor: Clean the printer within 9 days",
-        "vibration (12 steps to go)",
+        "12 steps to go: vibration",
     ):
         assert word in text, (word, text)

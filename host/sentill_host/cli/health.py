@@ -50,7 +50,7 @@ def notes(rows: list[dict[str, Any]]) -> list[str]:
     """What to do about the channels that are not well, worst first, and which ones still learn what is usual."""
     ill = sorted((row for row in rows if row.get("adv")), key=lambda row: -STATES.index(row["st"]))
     lines = [f"{row['name']}: {row['adv']}" for row in ill]
-    learning = [f"{row['name']} ({row['lrn']} steps to go)" for row in rows if row.get("lrn")]
-    if learning:
-        lines.append("anomalies are not told yet, still learning: " + ", ".join(learning))
+    for steps in sorted({int(row["lrn"]) for row in rows if row.get("lrn")}):
+        names = ", ".join(str(row["name"]) for row in rows if row.get("lrn") == steps)
+        lines.append(f"still learning what is usual, {steps} step{'s' * (steps > 1)} to go: {names}")
     return lines
