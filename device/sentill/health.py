@@ -65,7 +65,7 @@ class Monitor:
 
         ch id, name, v health 0..100, w worst health, th the health that warns, raw value in unit u, st state, tr trend
         (1 rising, -1 falling); when they apply: left_h with lo_h and hi_h, hours until the fail limit and their band,
-        why the cause, lrn steps still to learn (1 before the first reading), miss missing readings in a row, adv advice.
+        why the cause, lrn steps to learn (1 before the first reading), miss missing readings in a row, adv advice.
         """
         c = self.channels[i]
         value = c.value
