@@ -42,6 +42,8 @@ def native(name: str):
 
     None also for a module that was compiled for another architecture or left out of the firmware.
     """
+    if sys.implementation.name != "micropython":
+        return None
     try:
         return getattr(__import__("sentill." + name), name)
     except (ImportError, SyntaxError, ValueError):
