@@ -43,9 +43,11 @@ def make_assessor(node) -> tuple:
 def load_model(path: str):
     """The model in the file `path`, made for the features of this node. Raises ModelError."""
     try:
-        return Model.load(path, SCHEMA_ID)
+        model = Model.load(path, SCHEMA_ID)
     except OSError:
         raise ModelError("missing", "no model in " + path)
+    model.drop_texts()
+    return model
 
 
 def make_monitor(node):

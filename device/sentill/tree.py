@@ -65,6 +65,7 @@ class Model:
     typical: array
     forest: int
     rules_forest: int
+    _found: dict
 
     def __init__(self, words, kernels=None):
         """Check `words`, an array('H') with a file, and keep it. `kernels`: module to use instead of the fastest."""
@@ -120,7 +121,18 @@ class Model:
 
     def text(self, i: int, rule: bool = False) -> str:
         """Text for people of reason `i` (an index into `reasons`, or with `rule` into `rules`)."""
+        if self._found is None:
+            raise ModelError("texts", "only in the file")
         return borrow("tree_file").text(self, i, rule)
+
+    def drop_texts(self) -> None:
+        """Give back the memory of what only people read: texts, notes, signature. `text` raises ModelError then."""
+        found = self._found
+        if found is not None:
+            end = max([found[kind][1] for kind in (1, 2) if kind in found])  # the forests, which come first
+            self.words = self._job[1] = self.words[:end]
+            self._found = None
+            self.signature = b""
 
     def _perfect(self):
         """The score kernel of the perfect layout."""

@@ -70,6 +70,25 @@ def test_perfect_layout():
     _check("perfect")
 
 
+def test_without_its_texts_a_model_takes_less_and_says_the_same():
+    row = [-100, 310, 5, 32_767, -32_768, 1000, 3, 4, 1]
+    for name in NAMES:
+        for model in _models(name):
+            x = array("h", row)
+            asked = [model.score(x), model.rule(x), model.action]
+            model.explain(x)
+            asked += [model.next_reason(), model.next_reason()]
+            before = len(model.words)
+            model.drop_texts()
+            model.drop_texts()
+            assert len(model.words) < before, (name, before)
+            got = [model.score(x), model.rule(x), model.action]
+            model.explain(x)
+            got += [model.next_reason(), model.next_reason()]
+            assert got == asked, (name, got, asked)
+            assert raises(ModelError, model.text, 0).code == "texts"
+
+
 def test_votes():
     _check("votes")
 
