@@ -269,7 +269,7 @@ def show_report(
         if listing:
             table = Table("run", "what", "started", "state", box=None)
             for run in store.runs():
-                table.add_row(str(run.id), run.verb, run.started.replace("T", " "), run.state)
+                table.add_row(str(run.id), run.verb, run.started.replace("T", " ").replace("+00:00", " UTC"), run.state)
             out.print(table)
             return
         made = report.make(fleet, store, number)

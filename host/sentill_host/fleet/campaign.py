@@ -305,7 +305,8 @@ def describe(verb: str, result: dict[str, Any]) -> str:
     version = result.get("version", "")
     if verb == "deploy":
         copied = len(result.get("copied", []))
-        return f"version {version} was there" if result.get("unchanged") else f"version {version}, {copied} files sent"
+        sent = f"{copied} file{'s' if copied != 1 else ''} sent"
+        return f"version {version} {'was there' if result.get('unchanged') else 'installed, ' + sent}"
     if verb == "rollback":
         return f"back to version {version}"
     if verb == "flash":
