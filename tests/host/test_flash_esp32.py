@@ -61,6 +61,15 @@ def test_another_chip_than_the_boards_is_refused_before_anything_is_written():
         assert set(rom.flash) == {0xFF}
 
 
+def test_a_file_that_is_no_image_is_refused_before_the_chip_is_touched():
+    with EspRom() as rom:
+        job = context(rom.port)
+        job.image = firmware.Image(Path("fw.uf2"), b"UF2\n" + bytes(508), "", "1.26.1", "file", True)
+        with pytest.raises(UsageError, match=r"fw\.uf2 is no firmware for an ESP32"):
+            esp32.Esptool().flash(job)
+        assert rom.commands == []
+
+
 def test_a_bit_that_is_written_wrong_is_found():
     with EspRom(flips=0x1234) as rom, pytest.raises(VerifyError, match="not what was sent"):
         esp32.Esptool().flash(context(rom.port))

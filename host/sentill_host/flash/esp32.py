@@ -19,6 +19,7 @@ from sentill_host.errors import LinkError, PlatformError, UsageError, VerifyErro
 from sentill_host.flash.backend import Context, Voice
 
 BAUD = 460_800
+_IMAGE_MAGIC = b"\xe9"
 _CONNECT_S = 25.0
 _SILENCE_S = 120.0  # erasing a whole flash chip is the longest silence
 _PROGRESS = re.compile(r"Writing at 0x[0-9a-f]+.*?(\d+(?:\.\d+)?)\s?%")
@@ -51,6 +52,8 @@ class Esptool:
     def flash(self, context: Context) -> None:
         """Write the image at the board's offset; esptool reads the hash back from the chip. Starts the firmware."""
         firmware = context.board.data["firmware"]
+        if context.image.data[:1] != _IMAGE_MAGIC:
+            raise UsageError(f"{context.image.path.name} is no firmware for an ESP32", "take the .bin for this board")
         chip = identify(context.port, context.voice, context.patience_s)
         if chip.name != firmware["chip"]:
             raise UsageError(
