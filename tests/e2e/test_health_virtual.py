@@ -14,11 +14,11 @@ import pytest
 
 from sentill_host import boards, fault_scenario, faults
 from sentill_host.client import NodeClient
-from sentill_host.deploy import deploy_one
+from sentill_host.deploy import deploy, read_config
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
-from tests.e2e.test_node_virtual import event, identity, mpremote, verdict
+from tests.e2e.test_node_virtual import event, identity, verdict
 
 SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
 DAY_S = 86400
@@ -26,20 +26,18 @@ DAY_S = 86400
 
 @pytest.fixture(scope="module")
 def board() -> Iterator[Board]:
-    """A virtual board with the node deployed to it, shared: each test brings its own configuration."""
+    """A virtual board, shared: each test deploys the node with its own configuration."""
     with VirtualBoards(1) as boards:
-        result = deploy_one(boards[0].usb)
-        assert not result.error, result
         yield boards[0]
 
 
-def configure(board: Board, folder: Path, files: dict[str, bytes], **config: Any) -> None:
-    """Restart the node with this configuration and these files beside it."""
-    commands: list[str] = []
-    for name, data in {**files, "config.json": json.dumps(config).encode()}.items():
+def configure(board: Board, folder: Path, models: dict[str, bytes], **config: Any) -> None:
+    """Restart the node with this configuration and these models."""
+    for name, data in models.items():
         (folder / name).write_bytes(data)
-        commands += ["cp", str(folder / name), ":" + name, "+"]
-    mpremote(board.usb, *commands, "reset")
+    text = read_config(json.dumps(config), "config")
+    (result,) = deploy([board.usb], config=text, models=[folder / name for name in models])
+    assert not result.error, result
     with Link(board.usb) as link:
         identity(NodeClient(link))
 
@@ -72,8 +70,8 @@ def wear_file(names: bytes) -> bytes:
 
 def test_a_trained_index_tells_when_to_replace_a_part(board: Board, tmp_path: Path) -> None:
     board.control("set", values={"adc.4": 32768 + 18571})
-    life = channel("life", "wear:printer.stw", min=0, max=200, good=100, lo_warn=20, lo_fail=3, unit="d")
-    lost = channel("lost", "wear:gone.stw", min=0, max=200)
+    life = channel("life", "wear:models/printer.stw", min=0, max=200, good=100, lo_warn=20, lo_fail=3, unit="d")
+    lost = channel("lost", "wear:models/gone.stw", min=0, max=200)
     life["advice"] = "Replace the printer head"
     configure(
         board, tmp_path, {"printer.stw": wear_file(b"motor")}, channels=[channel("motor", "adc:4"), life, lost],
@@ -183,7 +181,7 @@ def test_light_sleep_between_readings(board: Board, tmp_path: Path) -> None:
         save_s=86400,
     )  # fmt: skip
     before = starts(board)
-    time.sleep(5 + 5 + 8)  # awake after the start, and after what was asked
+    time.sleep(14)  # awake for 10 s after the start, and for 5 after what was asked
     with Link(board.uart) as line:
         line.write(b"\r\n")  # wakes the node, and is lost
         time.sleep(0.05)
@@ -191,7 +189,7 @@ def test_light_sleep_between_readings(board: Board, tmp_path: Path) -> None:
     now = starts(board)
     slept, passed = now["asleep"] - before["asleep"], now["up"] - before["up"]
     print(f"{slept} of {passed} s asleep")
-    assert slept >= 3, (slept, passed)
+    assert slept >= 2, (slept, passed)
     assert now["watchdog"] == before["watchdog"] and rows(board)["steady"]["raw"] == 32768
 
 

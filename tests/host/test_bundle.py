@@ -4,10 +4,12 @@ import dataclasses
 import hashlib
 import re
 
+import numpy as np
 import pytest
 
 from sentill_host import boards, bundle
 from sentill_host.errors import PlatformError, UsageError
+from sentill_host.wear import train
 
 UNIX64 = bundle.Firmware((1, 29, 0), 6 | 3 << 8 | 2 << 10)
 RP2040 = bundle.Firmware((1, 28, 0), 6 | 3 << 8 | 4 << 10)
@@ -112,3 +114,28 @@ def test_usual_firmware_loads_what_is_compiled_for_it(board_id):
 def test_the_compilers_words_reach_the_user():
     with pytest.raises(PlatformError, match=r"sentill/bad\.py.*SyntaxError"):
         bundle.compile_file("sentill/bad.py", b"def (:\n")
+
+
+def test_models_of_ones_own_join_the_shipped_ones_or_replace_them(tmp_path):
+    shipped = boards.device_data("models") / "rules.stm"
+    index = train([np.outer(np.arange(60), [1, 2])], names=["motor", "vibration"])
+    (tmp_path / "printer.stw").write_bytes(index)
+    (tmp_path / "local.stm").write_bytes(shipped.read_bytes())
+    models = bundle.read_models([tmp_path])
+    made = {entry.path: entry.data for entry in bundle.build(boards.load("SIM"), UNIX64, models).entries}
+    assert made["models/printer.stw"] == index
+    assert made["models/local.stm"] == made["models/rules.stm"] == shipped.read_bytes()
+    plain = {entry.path for entry in bundle.build(boards.load("SIM"), UNIX64).entries}
+    assert set(made) - plain == {"models/printer.stw"}
+
+
+def test_what_is_no_model_is_not_taken_along(tmp_path):
+    for name, data in (("a.stm", b"STM1"), ("a.stw", b"STW1"), ("b.stw", b"")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UsageError, match="no model"):
+            bundle.read_models([tmp_path / name])
+    with pytest.raises(UsageError, match="No such file"):
+        bundle.read_models([tmp_path / "gone.stm"])
+    shipped = boards.device_data("models") / "rules.stm"
+    with pytest.raises(UsageError, match="two models"):
+        bundle.read_models([shipped, shipped.parent])

@@ -20,6 +20,10 @@ def build(
     mpy: Annotated[
         int, typer.Option(help="The boards' sys.implementation._mpy; default: usual firmware for the board.")
     ] = 0,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(help="Model (.stm) or wear index (.stw), or a folder of them, beside the shipped or instead."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Compile this version for one kind of board. The same sources give the same bytes, on any computer."""
@@ -27,7 +31,7 @@ def build(
     firmware = bundle.usual_firmware(kind)
     if mpy:
         firmware = bundle.Firmware(firmware.version, mpy)
-    made = bundle.build(kind, firmware)
+    made = bundle.build(kind, firmware, bundle.read_models(model or []))
     target = path or Path(f"sentill-{made.version}-{kind.id}{bundle.SUFFIX}")
     digest = bundle.write(made, target)
     if json:

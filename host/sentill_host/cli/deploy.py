@@ -26,6 +26,10 @@ def deploy(
         list[Path] | None,
         typer.Option(help="Bundle file to deploy instead of this version; once per kind of board."),
     ] = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option(help="Model (.stm) or wear index (.stw), or a folder of them, beside the shipped or instead."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Bring the node to boards: only what differs, every file verified there, the version before kept beside it.
@@ -34,13 +38,15 @@ def deploy(
     returns to the old one by itself. A second run copies nothing. Several boards are served at once. Exit code 0 when
     all succeeded, else that of the worst failure: 1 board error, 2 wrong request, 3 not reachable, 4 verification.
     """
+    if bundle and model:
+        raise UsageError("a bundle has its models", "give them to `sentill bundle build --model`")
     text = None
     if config is not None:
         try:
             text = deployer.read_config(config.read_text(encoding="utf-8"), str(config))
         except OSError as error:
             raise UsageError(f"{config}: {error.strerror}") from None
-    _carry_out(ports, json, lambda show: deployer.deploy(ports, board, text, show, bundle))
+    _carry_out(ports, json, lambda show: deployer.deploy(ports, board, text, show, bundle, model))
 
 
 def rollback(ports: Ports, json: Json = False) -> None:

@@ -34,9 +34,9 @@ def train(
 ) -> None:
     """Train a wear index from runs to failure, and tell how well it does on runs it has not seen.
 
-    Copy the file to the board and give a channel the source `wear:NAME.stw`, or choose `sentill channels --with
-    printer_life`: it then shows the life left, with a band, and warns below its limits. `sentill simulate faults --out
-    FOLDER` makes runs to try it with.
+    `sentill deploy --model` takes the file to the board; a channel with the source `wear:models/NAME.stw`, such as that
+    of `sentill channels --with printer_life`, then shows the life left, with a band, and warns below its limits.
+    `sentill simulate faults --out FOLDER` makes runs to try it with.
     """
     files = [file for path in runs for file in (sorted(path.glob("*.csv")) if path.is_dir() else [path])]
     names = [name.strip() for name in inputs.split(",")]
@@ -56,7 +56,7 @@ def train(
     out.print(f"{target}: {len(data)} bytes from {len(files)} runs")
     unit = "days" if unit_h == 24 else f"units of {unit_h} h"
     out.print(f"on unseen runs: off by {rmse:.1f} {unit} (root mean square), band holds {covered:.0%}")
-    err.print(f"a channel with the source wear:{target.name} shows it")
+    err.print(f"`sentill deploy PORT --model {target}`; a channel with the source wear:models/{target.name} shows it")
 
 
 @app.command()
