@@ -17,7 +17,7 @@ from sentill_host.errors import UsageError
 from sentill_host.training import card, dataset, evaluate, run
 from sentill_host.training.convert import FloatForest
 from sentill_host.training.evaluate import Budget, Cost
-from sentill_host.training.fit import LOCAL, RECIPES, Recipe, fit
+from sentill_host.training.fit import LOCAL, RECIPES, Recipe, fit, thin
 
 DAY_S = 86_400
 SMALL = {
@@ -144,6 +144,21 @@ def test_the_same_seed_gives_the_same_model_and_integers_score_alike_on_the_boar
 def test_another_seed_gives_another_forest(rows: np.ndarray, data: transactions.Transactions) -> None:
     one, two = (fit(rows, data.fraud, Recipe("forest", trees=3, leaves=8, share=0.3, seed=seed)) for seed in (1, 2))
     assert one != two
+
+
+def test_thinning_keeps_frauds_and_what_resembles_them() -> None:
+    dice = np.random.default_rng(5)
+    rows = dice.integers(-300, 300, (20_000, 3)).astype(np.int16)
+    risky = rows[:, 1] >= 270
+    labels = (risky & (dice.random(len(rows)) < 0.5)).astype(int)
+    kept, weights = thin(rows, labels, 0.1, seed=3)
+    again, _ = thin(rows, labels, 0.1, seed=3)
+    assert (kept == again).all() and (np.diff(kept) > 0).all()
+    assert np.isin(np.flatnonzero(risky), kept).mean() > 0.95, "genuine or not, it might have been a fraud"
+    assert labels[kept].sum() == labels.sum(), "every fraud stays"
+    assert set(weights.tolist()) == {1.0, 10.0} and (weights[labels[kept] == 1] == 1).all()
+    assert len(kept) < 0.2 * len(labels), "most rows are ordinary"
+    assert abs(weights.sum() / len(labels) - 1) < 0.05, "those kept stand for all"
 
 
 def test_the_local_model_asks_nothing_of_the_card(rows: np.ndarray, data: transactions.Transactions) -> None:
