@@ -32,7 +32,10 @@ def test_version_and_help():
         assert verb in text
 
 
-@pytest.mark.parametrize("verb", ["deploy", "monitor", "replay", "demo", "ports", "simulate traffic"])
+VERBS = "deploy,flash,doctor,fleet deploy,fleet status,monitor,replay,demo,ports,simulate traffic".split(",")
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(verb):
     done = run(*verb.split(), "--help")
     assert done.returncode == 0
