@@ -79,7 +79,7 @@ def fit(rows: np.ndarray, labels: np.ndarray, recipe: Recipe, threads: int = 1) 
         rows, labels = rows[kept], labels[kept]
     grow = {"tree": _tree, "pupil": _pupil, "forest": _forest, "boost": _boost}[recipe.kind]
     forest = grow(rows, labels, weights, recipe, threads)
-    return FloatForest([_renumber(tree, columns) for tree in forest.trees], forest.base)
+    return FloatForest([renumber(tree, columns) for tree in forest.trees], forest.base)
 
 
 def thin(rows: np.ndarray, labels: np.ndarray, keep: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -166,7 +166,8 @@ def centred(forest: FloatForest) -> FloatForest:
     return FloatForest(forest.trees, -sum(middle(tree) for tree in forest.trees))
 
 
-def _renumber(tree: Any, columns: np.ndarray) -> Any:
+def renumber(tree: Any, columns: Any) -> Any:
+    """The tree over all features from one over `columns`, a sequence of their indices."""
     if isinstance(tree, tuple):
-        return int(columns[tree[0]]), tree[1], _renumber(tree[2], columns), _renumber(tree[3], columns)
+        return int(columns[tree[0]]), tree[1], renumber(tree[2], columns), renumber(tree[3], columns)
     return tree

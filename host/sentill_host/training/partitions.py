@@ -17,7 +17,7 @@ import pandas as pd
 from sentill.features import DELAY_S, NAMES
 from sentill_host.training.convert import FloatForest, from_lightgbm
 from sentill_host.training.dataset import card_profiles, groups, terminal_features
-from sentill_host.training.fit import Recipe, centred
+from sentill_host.training.fit import Recipe, centred, renumber
 from sentill_host.transactions import Columns
 
 if TYPE_CHECKING:
@@ -79,10 +79,4 @@ def train(client: "Client", frame: "dd.DataFrame", recipe: Recipe, columns: Colu
     model = lightgbm.DaskLGBMClassifier(client=client, **settings)
     model.fit(frame[inputs].astype("float32"), frame[columns.fraud])
     forest = centred(from_lightgbm(model.booster_))
-    return FloatForest([_named(tree, recipe.features) for tree in forest.trees], forest.base)
-
-
-def _named(tree: Any, inputs: Any) -> Any:
-    if isinstance(tree, tuple):
-        return int(inputs[tree[0]]), tree[1], _named(tree[2], inputs), _named(tree[3], inputs)
-    return tree
+    return FloatForest([renumber(tree, recipe.features) for tree in forest.trees], forest.base)
