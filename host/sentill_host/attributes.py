@@ -9,6 +9,7 @@ from sentill_host.telemetry import Frame
 
 FAST_HZ = 10  # the node sends one row per report
 STATES = ("ok", "watch", "warn", "fail")
+STARTS = ("power", "brownout", "watchdog", "hard", "deepsleep", "soft", "planned", "unknown")
 
 
 def collect(client: NodeClient, timeout_s: float = 10.0) -> list[dict[str, Any]]:
@@ -62,3 +63,17 @@ def worst(rows: list[dict[str, Any]]) -> str:
     """The worst state of the rows; "" without any."""
     states = [STATES.index(row["st"]) for row in rows if row.get("st") in STATES]
     return STATES[max(states)] if states else ""
+
+
+def life(fields: dict[str, Any]) -> str:
+    """The reply to the command `vitals` for people: uptime, starts by cause, light sleep, wear of the flash."""
+    up = int(fields["up"])
+    hours, days = up // 3600 % 24, up // 86400
+    text = f"up {days} d {hours} h" if days else f"up {hours} h {up // 60 % 60} min" if up >= 60 else f"up {up} s"
+    if fields.get("asleep"):
+        text += f", {min(100, 100 * int(fields['asleep']) // max(up, 1))} % of it asleep"
+    starts = {name: int(fields[name]) for name in STARTS if fields.get(name)}
+    causes = ", ".join(f"{count} {name}" for name, count in starts.items())
+    number = sum(starts.values())
+    times = "once" if number == 1 else f"{number} times"
+    return f"{text}; started {times} ({causes}); about {int(fields['erases']):,} flash erases"

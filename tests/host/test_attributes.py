@@ -3,6 +3,7 @@
 import pytest
 from rich.console import Console
 
+from sentill import starts
 from sentill_host import attributes
 from sentill_host.cli.health import notes, table
 from sentill_host.errors import LinkError
@@ -61,6 +62,16 @@ def test_time_left_is_in_hours_then_days():
 def test_the_worst_state_counts():
     assert attributes.worst([{"st": "ok"}, {"st": "warn"}, {"st": "watch"}]) == "warn"
     assert attributes.worst([]) == ""
+
+
+def test_the_nodes_own_life_in_words():
+    fields = {"up": 277_200, "asleep": 138_600, "erases": 4000, "power": 9, "watchdog": 1, "hard": 0}
+    assert attributes.life(fields) == (
+        "up 3 d 5 h, 50 % of it asleep; started 10 times (9 power, 1 watchdog); about 4,000 flash erases"
+    )
+    assert attributes.life({"up": 59, "erases": 1, "planned": 1}).startswith("up 59 s; started once (1 planned)")
+    assert attributes.life({"up": 3660, "erases": 1, "hard": 2}).startswith("up 1 h 1 min; started 2 times")
+    assert attributes.STARTS == starts.CAUSES
 
 
 def test_the_table_says_what_to_do():

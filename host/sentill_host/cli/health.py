@@ -6,7 +6,7 @@ import typer
 from rich.table import Table
 from rich.text import Text as Words
 
-from sentill_host.attributes import STATES, collect, remaining, worst
+from sentill_host.attributes import STATES, collect, life, remaining, worst
 from sentill_host.cli.output import out, print_json
 from sentill_host.client import NodeClient
 from sentill_host.link import Link
@@ -21,13 +21,20 @@ def health(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the whole table.")] = 10.0,
     json: Annotated[bool, typer.Option("--json", help="The table as one JSON document on stdout.")] = False,
 ) -> None:
-    """Show the health of a terminal's hardware: value, worst, threshold, state, trend, time left, cause and advice."""
+    """Show the health of a terminal's hardware: value, worst, threshold, state, trend, time left, cause and advice.
+
+    And of the node itself: how long it has been up, why it started so far, the wear of its flash.
+    """
     with Link(port, baudrate) as link:
-        rows = collect(NodeClient(link), timeout)
+        client = NodeClient(link)
+        rows = collect(client, timeout)
+        vitals = client.command("vitals")
     if json:
-        print_json({"port": port, "worst": worst(rows), "channels": rows})
+        vitals = {key: value for key, value in vitals.items() if key not in ("q", "re", "ok")}
+        print_json({"port": port, "worst": worst(rows), "channels": rows, "node": vitals})
         return
     out.print(table(rows))
+    out.print(life(vitals), soft_wrap=True)
     for line in notes(rows):
         out.print(line, soft_wrap=True)
 
