@@ -5,6 +5,7 @@ the device's own channels make those levels out of raw readings, so that trainin
 """
 
 import csv
+import json
 from array import array
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,7 +17,7 @@ import numpy as np
 from sentill.health import Monitor
 from sentill.wear import STATE, WearIndex
 from sentill_host.errors import UsageError
-from sentill_host.faults import Course
+from sentill_host.faults import Course, to_raw
 from sentill_host.wear import Floats, Ints, WearSettings, WearTrainingError, train
 
 
@@ -35,6 +36,38 @@ def read(path: Path) -> Course:
     if len(times) < 2 or not columns or any(b <= a for a, b in pairwise(times)):
         raise UsageError(f"{path} is no run to failure", "a column t that rises, and one column per channel")
     return Course(times, columns, None, times[-1])
+
+
+def read_frames(path: Path, specs: list[dict[str, Any]]) -> Course:
+    """A course from what `sentill monitor --json` wrote: the values of the channels `specs`, as last told at each time.
+
+    The last row is the failure. Raises UsageError for counters, whose events the frames do not tell, and for a node
+    whose clock went back: it restarted without being told the time.
+    """
+    for spec in specs:
+        if spec.get("per_s"):
+            raise UsageError(f"{spec['name']} is a counter: frames tell its rate only", "give its readings as CSV")
+    latest: dict[str, int] = {}
+    times: list[int] = []
+    raw: dict[str, list[int]] = {spec["name"]: [] for spec in specs}
+    try:
+        for line in path.read_text(encoding="utf-8").splitlines():
+            frame = json.loads(line)
+            if frame.get("kind") != "H" or frame.get("name") not in raw:
+                continue
+            latest[frame["name"]] = int(frame["raw"])
+            if len(latest) < len(specs) or (times and frame["t"] == times[-1]):
+                continue
+            if times and frame["t"] < times[-1]:
+                raise UsageError(f"{path}: the node's clock went back at {frame['t']}", "split the file there")
+            times.append(int(frame["t"]))
+            for spec in specs:
+                raw[spec["name"]] += to_raw(spec, np.array([latest[spec["name"]]], dtype=float))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UsageError(f"{path} is not from `sentill monitor --json`: {error}") from None
+    if len(times) < 2:
+        raise UsageError(f"{path} tells of {', '.join(raw)} less than twice")
+    return Course(times, raw, None, times[-1])
 
 
 def chosen(specs: list[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -75,6 +75,26 @@ def test_what_is_no_run_is_refused(tmp_path, text):
         wear_runs.read(path)
 
 
+def test_what_the_monitor_writes_is_a_run(tmp_path):
+    path = tmp_path / "run.jsonl"
+    lines = [{"kind": "I", "t": 5}, {"kind": "H", "t": 6, "up": 6}]
+    for k in range(2000):
+        name, value = ("motor", 400 + k // 10) if k % 2 else ("vibration", 40)
+        lines.append({"kind": "H", "t": 1000 + 60 * k, "name": name, "raw": value})
+    path.write_text("\n".join(map(json.dumps, lines)))
+    course = wear_runs.read_frames(path, SPECS)
+    levels = wear_runs.observe(SPECS, course, 3600)
+    assert len(levels) == pytest.approx(2000 * 60 / 3600, abs=2)
+    assert levels[0].tolist() == pytest.approx([400, 40], abs=3), levels[0]
+    assert levels[-1].tolist() == pytest.approx([597, 40], abs=12), levels[-1]
+    for broken in (lines[:3], [*lines, lines[-9]], [{"kind": "H", "name": "motor"}], [[1]]):
+        path.write_text("\n".join(map(json.dumps, broken)))
+        with pytest.raises(UsageError):
+            wear_runs.read_frames(path, SPECS)
+    with pytest.raises(UsageError, match="counter"):
+        wear_runs.read_frames(path, [{"name": "keys", "per_s": 60}])
+
+
 def test_a_channel_without_readings_is_refused():
     with pytest.raises(UsageError, match="no readings of vibration"):
         wear_runs.observe(SPECS, faults.Course([1, 2], {"motor": [1, 2]}, None, 2), 60)

@@ -21,7 +21,7 @@ DAY_S = 86400
 def train(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="CSV files, one per run to failure, or folders of them: t, raw readings by channel."),
+        typer.Argument(help="A file per run to failure, or folders: CSV of readings, or the monitor's JSON lines."),
     ],
     inputs: Annotated[str, typer.Option(help="The channels that show the wear, with commas between.")],
     target: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("wear.stw"),
@@ -34,15 +34,17 @@ def train(
 ) -> None:
     """Train a wear index from runs to failure, and tell how well it does on runs it has not seen.
 
-    `sentill deploy --model` takes the file to the board; a channel with the source `wear:models/NAME.stw`, such as that
-    of `sentill channels --with printer_life`, then shows the life left, with a band, and warns below its limits.
-    `sentill simulate faults --out FOLDER` makes runs to try it with.
+    A CSV file has a column t in seconds and one per channel; `sentill monitor PORT --json > run.jsonl` writes the other
+    kind, until the part fails. `sentill deploy --model` takes the index to the board; a channel with the source
+    `wear:models/NAME.stw`, such as that of `sentill channels --with printer_life`, then shows the life left, with a
+    band, and warns below its limits. `sentill simulate faults --out FOLDER` makes runs to try it with.
     """
-    files = [file for path in runs for file in (sorted(path.glob("*.csv")) if path.is_dir() else [path])]
+    files = [file for path in runs for file in (sorted(path.glob("*.*")) if path.is_dir() else [path])]
     names = [name.strip() for name in inputs.split(",")]
     specs = wear_runs.chosen(boards.load(board).data.get("channels", []), names)
     settings = trainer.WearSettings(cap, quick, slow, unit_s=unit_h * 3600)
-    seen = [wear_runs.observe(specs, wear_runs.read(file), settings.unit_s) for file in files]
+    courses = [wear_runs.read(f) if f.suffix == ".csv" else wear_runs.read_frames(f, specs) for f in files]
+    seen = [wear_runs.observe(specs, course, settings.unit_s) for course in courses]
     data = trainer.train(seen, settings, names)
     rmse, covered = wear_runs.cross_validate(seen, settings)
     target.parent.mkdir(parents=True, exist_ok=True)
