@@ -146,6 +146,18 @@ def test_a_configuration_is_deployed_and_rolled_back(fleet):
     toml.write_text(text)
 
 
+def test_a_bundle_built_once_is_what_the_boards_get(fleet):
+    made = fleet.folder / "node.sentill"
+    done = subprocess.run(
+        [*SENTILL, "bundle", "build", "--board", "SIM", "--out", str(made)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"version {__version__}" in fleet.sentill("deploy", "till 3", "--bundle", str(made))
+    made.write_bytes(made.read_bytes()[:2000])
+    assert "node.sentill" in fleet.sentill("deploy", "till 3", "--bundle", str(made), exits=2)
+    assert "is finished" in fleet.sentill("resume", exits=2), "no run was begun with it"
+
+
 def test_looking_and_collecting_leave_the_nodes_running(fleet):
     before = fleet.boots()
     fleet.sentill("status")

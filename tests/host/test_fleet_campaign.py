@@ -18,6 +18,7 @@ from sentill_host.fleet import store as states
 from sentill_host.fleet.campaign import Campaign, Request, Whereabouts
 from sentill_host.fleet.plan import Fleet, Group, Member, Policy, Window
 from sentill_host.fleet.store import Store
+from tools.device_modules import DEVICE
 
 NOON = dt.datetime(2026, 7, 1, 12, tzinfo=dt.UTC)
 
@@ -381,4 +382,25 @@ def test_ctrl_c_leaves_the_run_to_be_resumed(tmp_path, monkeypatch):
     bench.log = Log()
     bench.go(bench.store.run())
     assert bench.log.started == ["aa01", "aa02", "aa03"]
+    assert set(bench.states(run).values()) == {"done"}
+
+
+def test_a_run_goes_on_only_with_the_files_it_began_with(tmp_path, play):
+    play(lambda task: None)
+    bench = Bench(tmp_path, 2)
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for name in ("rules.stm", "local.stm"):
+        (folder / name).write_bytes((DEVICE / "models" / name).read_bytes())
+    options = {"models": [str(folder)], "sha256": campaign.hashes([folder])}
+    assert len(options["sha256"]) == 2
+    run = bench.start(options=options)
+    (folder / "local.stm").write_bytes((DEVICE / "models" / "rules.stm").read_bytes())
+    with pytest.raises(UsageError, match=f"local.stm has changed since run {run.id} began"):
+        bench.go(run)
+    (folder / "local.stm").unlink()
+    with pytest.raises(UsageError, match="local.stm"):
+        bench.go(run)
+    (folder / "local.stm").write_bytes((DEVICE / "models" / "local.stm").read_bytes())
+    bench.go(run)
     assert set(bench.states(run).values()) == {"done"}

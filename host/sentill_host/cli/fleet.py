@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sentill_host import bundle as bundler
 from sentill_host import deploy as deployer
 from sentill_host.cli.fleet_view import live
 from sentill_host.cli.output import err, out, print_json
@@ -155,16 +156,31 @@ def _status_row(member: Member, found: Whereabouts, seen: dict[str, str]) -> dic
 @app.command()
 def deploy(
     who: Who = None, where: Where = _HERE, ports: Ports = None, now: Now = False, wait: Wait = False, new: New = False,
+    bundle: Annotated[
+        list[Path] | None, typer.Option(help="Bundle file instead of this version; once per kind of board.")
+    ] = None,
+    model: Annotated[
+        list[Path] | None, typer.Option(help="Model, or folder of models, beside the shipped or instead.")
+    ] = None,
     json: Json = False,
 ) -> None:  # fmt: skip
     """Bring boards to this version of the node: canaries first, then all at once; stops when too many fail."""
+    if bundle and model:
+        raise UsageError("a bundle has its models", "give them to `sentill bundle build --model`")
     fleet = plan.load(_path(where))
     for path in {group.config for group in (fleet.default, *fleet.groups.values()) if group.config}:
         try:
             deployer.read_config(path.read_text(encoding="utf-8"), str(path))
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from None
-    _begin(fleet, Request("deploy", {}, now, wait), who, ports, new, json)
+    files = {"bundles": [str(path.absolute()) for path in bundle or []],
+             "models": [str(path.absolute()) for path in model or []]}  # fmt: skip
+    # Read here, so that a run is not begun with what cannot be read.
+    for path in bundle or []:
+        bundler.read(path)
+    bundler.read_models(model or [])
+    given = campaign.hashes([Path(path) for paths in files.values() for path in paths])
+    _begin(fleet, Request("deploy", {**files, "sha256": given}, now, wait), who, ports, new, json)
 
 
 @app.command()

@@ -5,12 +5,14 @@ Everything that happens is in the store before it counts, so a run that is cut g
 
 import datetime as dt
 import glob
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from sentill_host import deploy, ports, workers
+from sentill_host import bundle, deploy, ports, workers
 from sentill_host.errors import LinkError, SentillHostError, UsageError
 from sentill_host.fleet import store as states
 from sentill_host.fleet import tasks
@@ -136,6 +138,24 @@ def refuse_ambiguous(targets: list[Member], where: Whereabouts) -> None:
             )
 
 
+def hashes(paths: list[Path]) -> dict[str, str]:
+    """SHA-256 of every file in `paths` (files and folders): what a run has begun with, it must go on with."""
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
+    try:
+        return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files if not file.is_dir()}
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from None
+
+
+def _require_unchanged(run: Run) -> None:
+    begun = run.options["request"].get("sha256", {})
+    for path, digest in hashes([Path(path) for path in begun]).items():
+        if digest != begun[path]:
+            raise UsageError(
+                f"{path} has changed since run {run.id} began", "put it back, or begin a new run with --new"
+            )
+
+
 class Campaign:
     """One run in progress."""
 
@@ -155,7 +175,10 @@ class Campaign:
         self.watcher = watcher
         self.clock = clock
         self._stopped = ""
-        self._answer = deploy.builder()
+        options = run.options["request"]
+        _require_unchanged(run)
+        self._bundles = tuple(bundle.read(Path(path)) for path in options.get("bundles", ()))
+        self._answer = deploy.builder(bundle.read_models([Path(path) for path in options.get("models", ())]))
 
     def go(self) -> str:
         """Carry the run through; returns the state it ends in. KeyboardInterrupt leaves it to be resumed."""
@@ -260,12 +283,12 @@ class Campaign:
     def _task(self, job: Job) -> Task:
         member = self.fleet.member(job.uid)
         options = dict(self.run.options["request"])
-        config = self.fleet.group_of(member).config if member else None
-        if self.run.verb == "deploy" and config is not None:
-            options["config"] = config.read_text(encoding="utf-8")
+        config = None
+        if self.run.verb == "deploy" and member is not None and (path := self.fleet.group_of(member).config):
+            config = deploy.read_config(path.read_text(encoding="utf-8"), str(path))
         if self.run.verb == "flash":
             options["board"] = next((s.board for s in self.where.sightings if s.uid == job.uid), "")
-        return Task(self.run.verb, self.where.at[job.uid], job.uid, options)
+        return Task(self.run.verb, self.where.at[job.uid], job.uid, options, config, self._bundles)
 
     def _ended(self, job: Job, outcome: workers.Outcome) -> None:
         result = outcome.result

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from sentill_host import attributes, boards, client, deploy, pull, workers
+from sentill_host.bundle import Bundle
 from sentill_host.errors import BoardError, LinkError, SentillHostError, UsageError
 from sentill_host.flash import procedure
 from sentill_host.flash.backend import Voice
@@ -40,12 +41,17 @@ for i in range({times}):
 
 @dataclass(frozen=True)
 class Task:
-    """One board's part of a request. `uid` is the board that must be there; "" for `look`, which finds out."""
+    """One board's part of a request. `uid` is the board that must be there; "" for `look`, which finds out.
+
+    `config` and `bundles` are for `deploy`, see deploy.Job.
+    """
 
     verb: str
     port: str
     uid: str = ""
     options: dict[str, Any] = field(default_factory=dict)
+    config: bytes | None = None
+    bundles: tuple[Bundle, ...] = ()
 
 
 @dataclass
@@ -137,8 +143,7 @@ def _look(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
 
 def _deploy(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
     _require(reporter, task)
-    config = task.options.get("config")
-    job = deploy.Job(task.port, config=config.encode() if config else None)
+    job = deploy.Job(task.port, config=task.config, bundles=task.bundles)
     return _told(task, dataclasses.asdict(deploy.work(reporter, job)))
 
 
