@@ -6,6 +6,7 @@ file an independent UF2 reader takes apart. What is written does not change the 
 
 import collections
 import dataclasses
+import json
 import os
 import sys
 import threading
@@ -13,10 +14,12 @@ import time
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
-from sentill_host import boards
+from sentill import __version__
+from sentill_host import boards, cli, client
 from sentill_host.errors import LinkError
-from sentill_host.flash import procedure, rp2
+from sentill_host.flash import memory, procedure, rp2
 from sentill_host.flash.backend import Context, Voice
 from sentill_host.flash.memory import Remembered
 from sentill_host.flash.procedure import Options
@@ -101,6 +104,21 @@ def test_a_running_board_is_flashed_and_answers_again(board, tmp_path, monkeypat
         "entering the boot loader", "copying", "waiting for MicroPython"
     ]  # fmt: skip
     assert "rpi" not in run_mpremote(board.usb, "fs", "ls", ":/").lower()
+
+
+def test_the_command_deploys_right_after(board, tmp_path, monkeypatch, firmware_file):
+    monkeypatch.setattr(memory.platformdirs, "user_data_dir", lambda _: str(tmp_path / "data"))
+    drive = Bench(board, tmp_path).drive
+    monkeypatch.setattr(rp2, "drives", lambda: list(filter(None, [rp2.read_drive(drive.path)])))
+    arguments = ["flash", stable(board), "--file", str(firmware_file), "--deploy", "--json"]
+    done = CliRunner().invoke(cli.build("flash"), arguments, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    result = json.loads(done.stdout)
+    assert drive.written == (FLASH_START, CONTENT)
+    assert (result["error"], result["deploy"]["error"]) == ("", "")
+    with Link(stable(board)) as link:
+        there = client.look(client.NodeClient(link))
+    assert (there.identity or {}).get("sw") == __version__
 
 
 def test_firmware_of_another_version_than_said_is_found(board, tmp_path, monkeypatch, firmware_file):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sentill_host import boards
-from sentill_host.errors import LinkError, UsageError, VerifyError
+from sentill_host.errors import LinkError, PlatformError, UsageError, VerifyError
 from sentill_host.flash import esp32, firmware
 from sentill_host.flash.backend import Context, Voice
 from sentill_host.link import Link
@@ -68,6 +68,14 @@ def test_a_file_that_is_no_image_is_refused_before_the_chip_is_touched():
         with pytest.raises(UsageError, match=r"fw\.uf2 is no firmware for an ESP32"):
             esp32.Esptool().flash(job)
         assert rom.commands == []
+
+
+def test_without_esptool_it_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(esp32.importlib.util, "find_spec", lambda name: None)
+    assert esp32.Esptool().missing() == "esptool"
+    with pytest.raises(PlatformError) as caught:
+        esp32.identify("/dev/null", Voice(), 0)
+    assert "sentill[flash]" in caught.value.hint
 
 
 def test_a_bit_that_is_written_wrong_is_found():
