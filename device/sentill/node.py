@@ -275,7 +275,8 @@ class Node:
         started = ticks_us()
         while True:
             while True:
-                await self._room(port, loop)
+                while port.room() < _REPLY:
+                    await self._pause(loop)
                 kind = reader.next()
                 if not kind:
                     break
@@ -297,11 +298,10 @@ class Node:
             else:
                 await asyncio.sleep_ms(20)
 
-    async def _room(self, port, loop):
-        # A reply always finds room: what comes in meanwhile waits in the hardware.
-        while port.room() < _REPLY:
-            loop.beat()
-            await asyncio.sleep_ms(5)
+    async def _pause(self, loop):
+        # Until a reply finds room again; what comes in meanwhile waits in the hardware.
+        loop.beat()
+        await asyncio.sleep_ms(5)
 
     async def _console(self, loop):
         port = self.console
@@ -310,7 +310,8 @@ class Node:
         one = memoryview(bytearray(1))
         while True:
             while True:
-                await self._room(port, loop)
+                while port.room() < _REPLY:
+                    await self._pause(loop)
                 kind = reader.next()
                 if not kind:
                     break
