@@ -39,6 +39,10 @@ Whoever lost frames asks again from the first record missing. The head and the r
 other, are a journal file. Only kept records are sent. Status and H summaries tell jn, the number of the next record,
 and jk: the records below it survive a power cut. A verdict names its record as j, when there is one.
 
+The command `vitals` is answered with up and asleep (seconds since the start, of them in light sleep), erases (flash
+blocks erased over the board's life, an estimate) and the starts by cause: power, brownout, watchdog, hard, deepsleep,
+soft, planned, unknown. A node in light sleep loses what wakes it: send CR LF, wait 10 ms, then the frame.
+
 Codes in R frames: json, field, range, amount, card, pan, type, command, unknown, state, storage, crash.
 """  # noqa: E501
 
