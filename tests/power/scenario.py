@@ -110,7 +110,7 @@ class Machine:
             tail = min(4 * o.prog, 448)
             kind = UnflushedStore if o.bug == "flush" else FileStore
             self.store = kind(self.fs, keep=KEEP, tail_bytes=tail)
-            self.files = (HastyStore if o.bug == "rename" else store.Store)("/x/")
+            self.files = (HastyStore if o.bug == "rename" else store.Store)("/x/", "/x/")
         self.journal = Journal(self.store, self.keys, DEVICE, o.window)
         if journal_open.key_place(self.keys):
             self.journal.open()
