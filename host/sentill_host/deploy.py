@@ -381,7 +381,8 @@ class _Deployment:
         except PortGone:
             raise LinkError(f"{self.port}: the port did not come back after the reset", "check the cable") from None
         self.result.restart_s = round(time.monotonic() - began, 3)
-        words = [line for line in seen.console if _EXCEPTION.match(line) or line.startswith("sentill:")] or seen.console
+        sayings = [line for line in seen.console if _EXCEPTION.match(line) or line.startswith("sentill:")]
+        words = seen.faults or sayings or seen.console
         said = f": {words[-1]}" if words else ""
         if seen.identity is None:
             raise VerifyError(
