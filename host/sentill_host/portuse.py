@@ -13,6 +13,7 @@ import filelock
 from sentill_host.errors import LinkError
 
 _LSOF_S = 5.0
+_MOST_NAMED = 4
 
 
 class PortLock:
@@ -120,9 +121,22 @@ def diagnose(port: str, error: Exception, platform: str = sys.platform) -> LinkE
                 if group
                 else "ask the owner of the port",
             )
+        if os.path.exists(port) and not _is_terminal(port):
+            return LinkError(f"{port}: no serial port", "`sentill ports` lists the ports this computer sees")
         if _code(error) == errno.EBUSY or "busy" in str(error).lower() or holders(port, platform):
             return _busy(port)
     return LinkError(f"{port}: cannot be opened ({error})", "`sentill ports` lists the ports this computer sees")
+
+
+def _is_terminal(port: str) -> bool:
+    try:
+        handle = os.open(port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        return True  # it may be one that is busy
+    try:
+        return os.isatty(handle)
+    finally:
+        os.close(handle)
 
 
 def _code(error: Exception) -> int | None:
@@ -132,9 +146,8 @@ def _code(error: Exception) -> int | None:
 
 def _busy(port: str) -> LinkError:
     users = holders(port)
-    return LinkError(
-        f"{port}: in use by {', '.join(users) if users else 'another program'}", "close that program or wait for it"
-    )
+    named = ", ".join(users[:_MOST_NAMED]) + (f" and {len(users) - _MOST_NAMED} more" if users[_MOST_NAMED:] else "")
+    return LinkError(f"{port}: in use by {named or 'another program'}", "close that program or wait for it")
 
 
 def group_of(port: str) -> str:

@@ -190,6 +190,13 @@ def test_a_busy_error_is_known_by_its_number():
     assert "in use by" in str(told)
 
 
+def test_what_is_no_serial_port_is_called_so(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    for name in ("/dev/null", str(tmp_path / "notes.txt")):
+        with pytest.raises(LinkError, match="no serial port"):
+            Link(name)
+
+
 LOCKER = """
 import sys
 from sentill_host import portuse
