@@ -4,6 +4,7 @@ import gc
 from array import array
 
 from sentill.compat import ticks_diff, ticks_us
+from sentill.dsp import Spectrum
 from sentill.health import Monitor
 
 
@@ -59,4 +60,15 @@ def loop_ns(rounds):
     start = ticks_us()
     for _ in range(rounds):
         _sum30(words)
+    return ticks_diff(ticks_us(), start) * 1000 // rounds
+
+
+def window_ns(rounds):
+    """Nanoseconds for the features of a window: 64 samples, root mean square, range and two bins."""
+    spectrum = Spectrum(64, (9, 20))
+    samples = array("i", [(i * 7919 % 401) - 200 for i in range(64)])
+    out = array("i", [0] * 4)
+    start = ticks_us()
+    for _ in range(rounds):
+        spectrum.features(samples, out)
     return ticks_diff(ticks_us(), start) * 1000 // rounds
