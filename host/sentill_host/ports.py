@@ -35,11 +35,14 @@ class PortInfo:
         return self.location.partition(":")[0]
 
     @property
+    def place(self) -> str:
+        """A name for whatever is in this socket, as `resolve` takes it; the device where the socket is hidden."""
+        return _BY_SOCKET + self.location if self.location else self.device
+
+    @property
     def stable(self) -> str:
         """A name that survives a reset and another order of plugging in, as `resolve` takes it."""
-        if self.serial_number:
-            return _BY_SERIAL + self.serial_number
-        return _BY_SOCKET + self.location if self.location else self.device
+        return _BY_SERIAL + self.serial_number if self.serial_number else self.place
 
 
 def found() -> list[PortInfo]:

@@ -11,7 +11,7 @@ import time
 import psutil
 import pytest
 
-from sentill_host import workers
+from sentill_host import ports, workers
 from sentill_host.errors import LinkError, UsageError
 from sentill_host.fleet import campaign, plan, report, tasks
 from sentill_host.fleet import store as states
@@ -350,6 +350,11 @@ def test_ports_are_looked_at_once_whatever_they_are_called(tmp_path, monkeypatch
     fleet = plan.Fleet("x", tmp_path, tmp_path / "r", (), (str(tmp_path / "[abc]"), "/dev/zero"))
     assert campaign.ports_of(fleet, []) == [str(tmp_path / "a"), str(tmp_path / "c")]
     assert campaign.ports_of(fleet, ["/dev/null"]) == ["/dev/null"]
+    board = ports.PortInfo("/dev/null", "", "E66", "1-1.4:1.0", ())
+    bare = ports.PortInfo("/dev/full", "", "", "", ())
+    monkeypatch.setattr(ports, "found", lambda: [board, bare])
+    unnamed = dataclasses.replace(fleet, ports=())
+    assert campaign.ports_of(unnamed, []) == ["at:1-1.4:1.0", "/dev/full"], "by socket where there is one"
 
 
 def test_ctrl_c_leaves_the_run_to_be_resumed(tmp_path, monkeypatch):

@@ -51,7 +51,8 @@ def ports_of(fleet: Fleet, extra: list[str]) -> list[str]:
         for pattern in fleet.ports:
             matches = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
             names.extend(matches)
-        names.extend(port.device for port in ports.found())
+        # By socket: boards that are reset at once may swap the names of their devices.
+        names.extend(port.place for port in ports.found())
     unique: dict[str, str] = {}
     for name in names:
         try:
