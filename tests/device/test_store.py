@@ -13,7 +13,7 @@ def _store():
     for name in ("state.bin", "state.bin.new"):
         if name in os.listdir(path):
             os.remove(path + name)
-    return Store(path)
+    return Store(path, path)
 
 
 class _Kept:
