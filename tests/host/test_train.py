@@ -148,7 +148,7 @@ def test_another_seed_gives_another_forest(rows: np.ndarray, data: transactions.
 
 def test_thinning_keeps_frauds_and_what_resembles_them() -> None:
     dice = np.random.default_rng(5)
-    rows = dice.integers(-300, 300, (20_000, 3)).astype(np.int16)
+    rows = dice.integers(-300, 300, (170_000, 3)).astype(np.int16)
     risky = rows[:, 1] >= 270
     labels = (risky & (dice.random(len(rows)) < 0.5)).astype(int)
     kept, weights = thin(rows, labels, 0.1, seed=3)
@@ -159,6 +159,8 @@ def test_thinning_keeps_frauds_and_what_resembles_them() -> None:
     assert set(weights.tolist()) == {1.0, 10.0} and (weights[labels[kept] == 1] == 1).all()
     assert len(kept) < 0.2 * len(labels), "most rows are ordinary"
     assert abs(weights.sum() / len(labels) - 1) < 0.05, "those kept stand for all"
+    few, weights = thin(rows[:9_000], labels[:9_000], 0.1, seed=3)
+    assert len(few) == 9_000 and (weights == 1).all(), "nothing is left out of little"
 
 
 def test_the_local_model_asks_nothing_of_the_card(rows: np.ndarray, data: transactions.Transactions) -> None:

@@ -13,6 +13,7 @@ from sentill_host.training.prune import pruned
 from sentill_host.trees import middle
 
 _SCOUT_ROWS = 200_000
+_LEAST_ORDINARY = 15_000
 
 # What a terminal knows without a card profile: everything but the G_ features of the card.
 LOCAL = tuple(i for i, name in enumerate(NAMES) if name not in ("G_rew", "G_ewmean", "G_hi7"))
@@ -86,7 +87,7 @@ def thin(rows: np.ndarray, labels: np.ndarray, keep: float, seed: int) -> tuple[
     """Positions of the rows to train on, ascending, and the weights that stand for those left out.
 
     Nine rows in ten are ordinary: genuine, and where a small tree finds fewer frauds than everywhere. A share `keep` of
-    them says as much as all; frauds and what resembles them stay.
+    them, and at least _LEAST_ORDINARY, says as much as all; frauds and what resembles them stay.
     """
     from sklearn.tree import DecisionTreeClassifier
 
@@ -98,6 +99,7 @@ def thin(rows: np.ndarray, labels: np.ndarray, keep: float, seed: int) -> tuple[
     scout.fit(rows[sample], labels[sample])
     ordinary = scout.predict_proba(rows)[:, 1] < labels[sample].mean()
     ordinary &= labels == 0
+    keep = min(1.0, max(keep, _LEAST_ORDINARY / max(1, int(ordinary.sum()))))
     kept = np.flatnonzero(~ordinary | (dice.random(len(labels)) < keep))
     return kept, np.where(ordinary[kept], 1 / keep, 1.0)
 
