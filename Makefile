@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep lint bench sizes generate clean
+.PHONY: help demo test sweep storm lint bench sizes generate clean
 
 help:            ## list the targets
 	@grep -hE '^[a-zA-Z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ test: .venv/.dev ## run every test
 
 sweep: .venv/.dev ## cut the power at every flash operation of every scenario (minutes; for the night)
 	SENTILL_SWEEP=all $(BIN)/pytest -q tests/power
+
+storm: .venv/.dev ## deploy through 528 seeded faults: cuts, pulled cables, noise, killed hosts (half an hour)
+	PYTHONPATH=. $(BIN)/python tests/e2e/storm.py
 
 lint: .venv/.stubs ## ruff, mypy, import layers, generated files
 	$(BIN)/ruff check .

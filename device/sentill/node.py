@@ -37,6 +37,7 @@ _FIRST_BACKOFF_MS = const(100)
 _LAST_BACKOFF_MS = const(10_000)
 _CALM_MS = const(60_000)  # a task that ran this long starts anew with the first backoff
 _FLUSH_MS = const(500)
+_ASIDE_MS = const(30_000)
 _PULL_MS = const(100)
 _CHURN_BYTES = const(8192)
 _PROOF_MS = const(3000)  # a version on trial that ran this long without fault or crash is proven
@@ -49,11 +50,11 @@ _OUTSIDE = ("uart", "state")  # faults that another version would have, too
 def start(hal) -> None:
     """Run the node on `hal` until Ctrl-C; returns to let the REPL take over.
 
-    After the command "maintenance" it returns at once, with no watchdog armed; the next start runs the node again.
+    After the command "maintenance" it waits half a minute for that, with no watchdog armed, and restarts the board.
     """
     store = Store(hal.root, hal.home)
     if store.take(commands.MAINTENANCE):
-        _say(hal, b"sentill: maintenance, the node runs again after the next reset\r\n")
+        _stand_aside(hal)
         return
     node = Node(hal, store)
     gc.collect()
@@ -468,6 +469,18 @@ class Node:
         for name, owner in ((_HISTORY, self.assessor), (_HEALTH, self.monitor)):
             if owner:
                 self.attempt("state", self.store.load, name, owner.restore)
+
+
+def _stand_aside(hal):
+    # No watchdog runs. Whoever asked for this presses Ctrl-C; when nobody comes, the node goes back to work.
+    hal.wdt_release()
+    hal.hold_ctrl_c(False)
+    try:
+        _say(hal, b"sentill: maintenance, the node runs again after the next reset\r\n")
+        sleep_ms(_ASIDE_MS)
+        hal.reset()
+    except KeyboardInterrupt:
+        pass
 
 
 def _say(hal, text):

@@ -13,6 +13,8 @@ from sentill_host.telemetry import Decoder, Frame, Text
 
 # From the reply to "maintenance" to the end of the boot that follows.
 _RESTART_S = 5.0
+# A port that is not back by then has lost its cable.
+_BACK_S = 20.0
 
 Pairs = Iterable[tuple[str, int | str | bool]]
 
@@ -164,7 +166,7 @@ def watch_boot(client: NodeClient, timeout_s: float, seen: Boot) -> Iterator[Boo
                 asked = client.send("C", [("cmd", "identify")])
             item = client.receive(min(0.2, end - now))
         except PortGone:
-            client.reopen(max(end - now, 0.1))
+            client.reopen(max(min(end - now, _BACK_S), 0.1))
             continue
         if isinstance(item, Text):
             seen.console.append(item.line)
@@ -176,7 +178,7 @@ def watch_boot(client: NodeClient, timeout_s: float, seen: Boot) -> Iterator[Boo
             seen.identity = item.fields
         elif item.fields.get("ev") in ("proven", "unproven") or (item.kind == "R" and item.fields.get("re") == asked):
             seen.slot = str(item.fields.get("slot", ""))
-        elif item.fields.get("ev") in ("fault", "task_crash"):
+        elif item.fields.get("ev") in ("fault", "task_crash", "hang"):
             seen.faults.append(f"{item.fields.get('part') or item.fields.get('task')}: {item.fields.get('err')}")
     seen.console.extend(item.line for item in client.decoder.flush() if isinstance(item, Text))
 

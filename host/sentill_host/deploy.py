@@ -381,8 +381,9 @@ class _Deployment:
         except PortGone:
             raise LinkError(f"{self.port}: the port did not come back after the reset", "check the cable") from None
         self.result.restart_s = round(time.monotonic() - began, 3)
-        sayings = [line for line in seen.console if _EXCEPTION.match(line) or line.startswith("sentill:")]
-        words = seen.faults or sayings or seen.console
+        console = [line for line in seen.console if not line.startswith(("#", "@"))]
+        sayings = [line for line in console if _EXCEPTION.match(line) or line.startswith("sentill:")]
+        words = seen.faults or sayings or console
         said = f": {words[-1]}" if words else ""
         if seen.identity is None:
             raise VerifyError(

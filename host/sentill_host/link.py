@@ -5,13 +5,15 @@ adapter is the only place that touches its transport: it bounds each step, climb
 program does not yield, and turns each failure into a LinkError that says what to do.
 """
 
+import contextlib
 import errno
+import io
 import json
 import os
 import select
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,6 +31,19 @@ _SILENCE_S = 3.0
 _POLL_S = 0.05
 # A soft reset runs boot.py.
 _RESTART_S = 10.0
+
+
+class _Transport(SerialTransport):
+    """mpremote's, whose wait for an acknowledgement never ends while a board keeps printing something else."""
+
+    def read_until(
+        self, min_num_bytes: int, ending: bytes, timeout: int = 10, data_consumer: Any = None, **more: Any
+    ) -> bytes:
+        """As the original; without any limit asked for, `timeout` is one for the whole."""
+        if data_consumer is None and more.get("timeout_overall") is None:
+            more["timeout_overall"] = timeout
+        data: bytes = super().read_until(min_num_bytes, ending, timeout, data_consumer, **more)
+        return data
 
 
 class Link:
@@ -152,7 +167,8 @@ class Link:
         try:
             transport.serial.timeout = _SILENCE_S
             transport.serial.write_timeout = _SILENCE_S
-            transport.exec_raw_no_follow(code)
+            with _silently():
+                transport.exec_raw_no_follow(code)
             _, failure = transport.follow(timeout_s, collect)
         except TransportError as error:
             raise LinkError(
@@ -171,7 +187,8 @@ class Link:
         try:
             transport.serial.timeout = _SILENCE_S
             transport.serial.write_timeout = _SILENCE_S
-            transport.exec_raw_no_follow(code)
+            with _silently():
+                transport.exec_raw_no_follow(code)
         except TransportError as error:
             raise LinkError(f"{self.port}: the board takes no command", "check the cable; run this again") from error
         except (OSError, serial.SerialException, struct.error) as error:
@@ -237,7 +254,7 @@ class Link:
     def _open(self) -> SerialTransport:
         path = self._address.device()
         try:
-            transport = SerialTransport(path, baudrate=self.baudrate, timeout=_SILENCE_S, exclusive=True)
+            transport = _Transport(path, baudrate=self.baudrate, timeout=_SILENCE_S, exclusive=True)
         except (TransportError, OSError, serial.SerialException, ValueError) as error:
             raise portuse.diagnose(self._address.spoken(path), error) from error
         transport.serial.write_timeout = _SILENCE_S
@@ -295,6 +312,13 @@ class Link:
                 return False
             raise self._gone(error) from error
         return True
+
+
+@contextlib.contextmanager
+def _silently() -> Iterator[None]:
+    """mpremote prints what it does not understand; the error it raises then says enough."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 def _keep_lines(port: serial.Serial) -> None:

@@ -6,6 +6,7 @@ board carries a repeated request out once.
 
 import contextlib
 import json
+import re
 import time
 import zlib
 from collections import deque
@@ -19,13 +20,15 @@ from sentill_host.link import Link
 MOST_BYTES = 12_000
 """Longest payload of a request: the board holds it as a whole."""
 # Longest silence of a board at work; it tells progress more often than this.
-_SILENCE_S = 8.0
+_SILENCE_S = 6.0
 # Before its first answer it hashes the version it runs.
 _START_S = 20.0
-_TRIES = 4
+_TRIES = 3
 # The slowest line we serve.
 _SLOWEST_BYTES_S = 900
 _END = b"\x04"
+# A node's frame or the prompt's greeting: the agent is gone.
+_ANOTHER_LIFE = re.compile(rb'#[A-Z] \{.*\}\*[0-9a-f]{8}\s*$|Type "help\(\)" for more')
 
 OnProgress = Callable[[int, int], None]
 
@@ -114,6 +117,11 @@ class Session:
                 value = _decode(line)
                 if value is None:
                     self._note(line)
+                    if _ANOTHER_LIFE.search(line):
+                        raise LinkError(
+                            f"{self.link.port}: the board was reset meanwhile",
+                            "check its supply; run this again, it goes on where it stopped",
+                        )
                 elif value.get("re") == seq:
                     return value
                 elif "at" in value:

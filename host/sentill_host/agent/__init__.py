@@ -5,6 +5,8 @@ import zlib
 from functools import cache
 from importlib.resources import files
 
+from sentill_host.shorten import shorten
+
 # Window of 2^12 bytes: what a small board can spare while it inflates.
 WINDOW_BITS = 12
 _PIECE_CHARS = 1_000
@@ -14,6 +16,7 @@ _PIECE_CHARS = 1_000
 def source(name: str) -> str:
     """Text of the agent file `name`, without comment lines, docstring and blank lines: they only cost transfer time."""
     text = files(__package__).joinpath(f"{name}.py").read_text(encoding="utf-8")
+    text = shorten({f"agent/{name}.py": text})[f"agent/{name}.py"]
     if text.startswith('"""'):
         text = text.split('"""', 2)[2]
     lines = (line.rstrip() for line in text.splitlines())
@@ -24,11 +27,15 @@ def source(name: str) -> str:
 def packed(name: str) -> str:
     """Python that inflates and runs the agent file `name`; needs MicroPython 1.21 or later."""
     pieces = [piece.encode() for piece in _pieces(source(name))]
-    text = base64.b64encode(deflate(b"".join(pieces))).decode()
-    # Piece by piece: compiled as a whole it would need a third of a small board's heap at once.
+    whole = b"".join(pieces)
+    text = base64.b64encode(deflate(whole)).decode()
+    # Checked, since half an agent could do harm. Piece by piece: compiled as a whole it would need a third of a small
+    # board's heap at once.
     return (
         "import io,deflate,binascii\n"
-        f"_=deflate.DeflateIO(io.BytesIO(binascii.a2b_base64('{text}')),deflate.RAW,{WINDOW_BITS})\n"
+        f"_=deflate.DeflateIO(io.BytesIO(binascii.a2b_base64('{text}')),deflate.RAW,{WINDOW_BITS}).read()\n"
+        f"if binascii.crc32(_)!={zlib.crc32(whole)}:raise ValueError('damaged on the way')\n"
+        "_=io.BytesIO(_)\n"
         f"for n in {','.join(str(len(piece)) for piece in pieces)}:exec(_.read(n))\n"
     )
 

@@ -67,7 +67,7 @@ def _receive():
     head = b""
     while not head.endswith(b"\n"):
         if not _poll.poll(_SILENCE_MS):
-            _do_reset(None, b"")
+            do_reset(None, b"")
         head += _in.read(1)
         if head == b"\n":
             head = b""
@@ -218,7 +218,7 @@ def _make_folder(path):
             pass
 
 
-def _do_about(a, body):
+def do_about(a, body):
     stat = os.statvfs("/")
     pointer = _read("/slot")
     slots = {}
@@ -284,7 +284,7 @@ def _pending(folder, missing):
         at += 1
 
 
-def _do_diff(a, body):
+def do_diff(a, body):
     # Take the manifest, remove what it does not name, copy from elsewhere on the board what is there, list the rest.
     global _todo, _open, _target, _file, _bad
     slot = a["slot"]
@@ -337,7 +337,7 @@ def _do_diff(a, body):
     }
 
 
-def _do_data(a, body):
+def do_data(a, body):
     # The next piece of all missing files laid end to end.
     global _target, _open, _file, _left
     stream = _inflated(a, body)
@@ -371,7 +371,7 @@ def _do_data(a, body):
     return {"done": done, "left": _open, "bad": _bad}
 
 
-def _do_seal(a, body):
+def do_seal(a, body):
     folder = "/slot_" + a["slot"]
     if _open or _bad or _hash(folder + "/manifest.new")[1] != a["sha"]:
         raise ValueError("the slot is not complete")
@@ -379,11 +379,11 @@ def _do_seal(a, body):
     return {"sha": _hash(folder + "/manifest")[1]}
 
 
-def _do_check(a, body):
+def do_check(a, body):
     return {"fault": _fault("/slot_" + a["slot"])}
 
 
-def _do_point(a, body):
+def do_point(a, body):
     # main.py comes with the version, too; then the pointer.
     size, digest = _hash("/slot_" + a["text"][:1] + "/main.py")
     if not _same("/main.py", size, digest):
@@ -398,7 +398,7 @@ def _do_point(a, body):
     return {"pointer": _read("/slot")}
 
 
-def _do_tidy(a, body):
+def do_tidy(a, body):
     # What a cut left behind, and the files of versions that knew no slots (they had a manifest.json).
     names = os.listdir("/")
     stale = [name for name in names if name.endswith(".new")]
@@ -413,7 +413,7 @@ def _do_tidy(a, body):
     return {"removed": stale}
 
 
-def _do_reset(a, body):
+def do_reset(a, body):
     # A start interrupted before the node took its flag would make the next one stand aside, too.
     _remove("/maintenance")
     machine.reset()
@@ -421,14 +421,14 @@ def _do_reset(a, body):
 
 def _serve(a, body):
     try:
-        return globals()["_do_" + a["op"]](a, body)
+        return globals()["do_" + a["op"]](a, body)
     except Exception as error:
         return {"err": repr(error)}
 
 
 def _session():
     last = 0
-    answer = _do_about(None, b"")
+    answer = do_about(None, b"")
     answer["re"] = 0
     _say(answer)
     while True:

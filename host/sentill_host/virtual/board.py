@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import random
 import selectors
 import signal
 import struct
@@ -42,6 +43,26 @@ class Settings:
     usb: str = "uart_bridge"
     paced: bool = False
     raw_bytes: int = 0  # of the flash region beside the file system
+
+
+class Noise:
+    """A bad cable: about one in `every` bytes is changed, lost or doubled, `count` in all."""
+
+    def __init__(self, every: int, count: int, seed: int):
+        self._random = random.Random(seed)
+        self._every = max(1, every)
+        self._left = count
+
+    def on(self, data: bytes) -> bytes:
+        """What arrives of `data`."""
+        out = bytearray()
+        for byte in data:
+            if self._left and self._random.randrange(self._every) == 0:
+                self._left -= 1
+                out += self._random.choice((bytes([byte ^ 1 << self._random.randrange(8)]), b"", bytes([byte, byte])))
+            else:
+                out.append(byte)
+        return bytes(out)
 
 
 class VirtualBoard:
@@ -101,6 +122,7 @@ class VirtualBoard:
         self._release: Timer | None = None
         self._retry: Timer | None = None
         self._reboot_after_cut: float | None = None
+        self._noise: Noise | None = None
 
     # Power and resets
 
@@ -336,6 +358,8 @@ class VirtualBoard:
         if self._swallow:
             data = self._reveal(data)
         self._tail = (self._tail + data)[-512:]
+        if self._noise:
+            data = self._noise.on(data)
         self.usb.write(data)
         return True
 
@@ -368,6 +392,8 @@ class VirtualBoard:
             self._watch_stdout(True)
 
     def _from_usb(self, data: bytes) -> None:
+        if self._noise:
+            data = self._noise.on(data)
         if self.state == "running":
             self._feed(data)
         elif self.state == "starting":
@@ -514,6 +540,14 @@ class VirtualBoard:
         """Let the power fail at a flash write, see Hardware.cut_after; on again after `reboot_s`, or not."""
         self._reboot_after_cut = reboot_s
         self.hardware.cut_after(writes, torn, seed)
+
+    def garble(self, every: int, count: int, seed: int) -> None:
+        """Damage about one in `every` bytes on the USB cable, both ways, `count` in all; 0 ends it."""
+        self._noise = Noise(every, count, seed) if count else None
+
+    def flood(self, data: bytes) -> None:
+        """Put bytes on the console as if the program had printed them."""
+        self.usb.write(data)
 
     def status(self) -> dict[str, Any]:
         """Everything there is to know, for people and tests."""

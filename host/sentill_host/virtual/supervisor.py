@@ -284,6 +284,14 @@ class Operations:
         """Let these characters come in on the UART as if the terminal had sent them."""
         board.uart_in(text)
 
+    def op_garble(self, board: VirtualBoard, every: int = 1000, count: int = 1, seed: int = 0) -> None:
+        """Damage about one in `every` bytes on the USB cable, both ways, `count` in all; a count of 0 ends it."""
+        board.garble(int(every), int(count), int(seed))
+
+    def op_flood(self, board: VirtualBoard, text: str) -> None:
+        """Put text on the console as if the program had printed it."""
+        board.flood(text.encode())
+
     def op_hold_uart(self, board: VirtualBoard, ms: float | None = None) -> None:
         """Interrupt the UART for `ms`, or until held for 0."""
         board.hold_uart(None if ms is None else ms / 1000)
