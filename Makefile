@@ -34,8 +34,9 @@ STUBS := rp2-rpi-pico esp32
 demo: .venv/.run ## run the node on a virtual board: deploy, transactions, a hardware fault, a summary
 	$(BIN)/sentill demo
 
+# Two at a time, a file at once: much of the time is spent waiting for boards.
 test: .venv/.dev ## run every test
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 sweep: .venv/.dev ## cut the power at every flash operation of every scenario (minutes; for the night)
 	SENTILL_SWEEP=all $(BIN)/pytest -q tests/power

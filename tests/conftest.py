@@ -25,6 +25,10 @@ _INTERPRETERS = pytest.StashKey[Interpreters]()
 _SECONDS = pytest.StashKey[dict[str, float]]()
 _ITEMS = pytest.StashKey[Counter[str]]()
 
+# Interpreter, what it says of itself, device tests, seconds, requests, starts.
+Served = tuple[Any, ...]
+_ELSEWHERE = pytest.StashKey[list[Served]]()
+
 
 class DeviceFile(pytest.File):
     """A file of device tests. It is read, not imported: it belongs to the interpreters."""
@@ -84,6 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_INTERPRETERS] = Interpreters()
     config.stash[_SECONDS] = defaultdict(float)
     config.stash[_ITEMS] = Counter()
+    config.stash[_ELSEWHERE] = []
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -103,18 +108,38 @@ def pytest_report_header() -> str:
     return "device tests on a real board: skipped, SENTILL_PORT is not set"
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def _served(config: pytest.Config) -> list[Served]:
     children: dict[str, Any] = dict(config.stash[_INTERPRETERS].children)
     if board.connected():
         children["board"] = board.get()
-    if not children:
+    items, seconds = config.stash[_ITEMS], config.stash[_SECONDS]
+    return [(n, c.about, items[n], seconds[n], c.requests, c.starts) for n, c in children.items()]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    # A worker of pytest-xdist hands its part to the process that prints the summary.
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["served"] = _served(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    node.config.stash[_ELSEWHERE].extend(getattr(node, "workeroutput", {}).get("served", []))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    served = [*_served(config), *config.stash[_ELSEWHERE]]
+    if not served:
         return
     terminalreporter.section("interpreters")
-    for name in [name for name in (*NAMES, "board") if name in children]:
-        child, items, seconds = children[name], config.stash[_ITEMS][name], config.stash[_SECONDS][name]
-        terminalreporter.line(
-            f"{name:9} {child.about:32} {items:5} device tests in {seconds:6.2f} s,"
-            f" {child.requests} requests, {child.starts} start(s)"
-        )
+    for name in (*NAMES, "board"):
+        if rows := [row for row in served if row[0] == name]:
+            about = next((row[1] for row in rows if row[1]), "")
+            items, seconds, requests, starts = (sum(row[i] for row in rows) for i in range(2, 6))
+            terminalreporter.line(
+                f"{name:9} {about:32} {items:5} device tests in {seconds:6.2f} s,"
+                f" {requests} requests, {starts} start(s)"
+            )
     if not board.PORT:
         terminalreporter.line("board     skipped: SENTILL_PORT is not set")
