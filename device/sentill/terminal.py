@@ -25,8 +25,7 @@ class Terminal:
     """Judges requests with `assessor` (risk.Assessor), which may be None: then every verdict is review.
 
     Verdicts go to `audit`, with the first 8 bytes of `token(card)` for the card. `guard(bytes)` tells whether bytes
-    look like a card number. Counters: `verdicts` by code, `refused` requests and
-    feedback.
+    look like a card number. Counters: `verdicts` by code, `refused` requests and feedback.
     """
 
     def __init__(self, assessor, guard, audit, token):
@@ -51,11 +50,7 @@ class Terminal:
         if not self._request.scan(port.reader) and not self._parse(port):
             return
         port.sequence.seen(self._request.fields[_Q])
-        try:
-            self._assess(port, self._request.fields)
-        except Exception:
-            self._crashed(port)
-            raise
+        self._answer(port)
         self._send(port, started_us)
         self._record(self._request.fields, self.code)
         if self.verdicts[self.code] < _MAX_COUNT:
@@ -63,6 +58,13 @@ class Terminal:
 
     # The way of a plain request is cut so that every frame stays within eleven locals, stack slots and exception
     # blocks: MicroPython takes larger ones from the heap.
+
+    def _answer(self, port) -> None:
+        try:
+            self._assess(port, self._request.fields)
+        except Exception:
+            self._crashed(port)
+            raise
 
     def _assess(self, port, f) -> None:
         # Assesses the request and writes all of the verdict but its end.
