@@ -8,7 +8,7 @@ integers are off by at most 1/8 unit plus 1 % plus 0.25 % of the window's range 
 
 from array import array
 
-from .compat import native
+from .compat import present
 from .errors import LimitError
 
 RMS = 0
@@ -53,9 +53,13 @@ class Spectrum:
         self.n = n
         self.bins = bytes(bins)
         self._x = array("i", [0] * n)
-        fast = native("dsp_ulab")
-        self._magnitudes = fast.magnitudes if fast else None
-        self.kind = "ulab" if fast else "integer"
+        self._magnitudes = None
+        self.kind = "integer"
+        if present("ulab"):
+            from . import dsp_ulab
+
+            self._magnitudes = dsp_ulab.magnitudes
+            self.kind = "ulab"
 
     def features(self, window, out) -> None:
         """Write the features of `window` (n samples within ±MAX_SAMPLE, larger ones are clipped) to `out`."""
