@@ -206,6 +206,15 @@ def request_maintenance(client: NodeClient, timeout_s: float = 1.5) -> bool:
     return False
 
 
+def restart(link: Link) -> None:
+    """From the raw REPL, start the board anew and whatever is installed on it. Raises BoardError, LinkError.
+
+    A start interrupted before the node took its flag of maintenance would make the next one stand aside, too.
+    """
+    link.exec("import os\nif 'maintenance' in os.listdir('/'):\n os.remove('/maintenance')\n")
+    link.reset()
+
+
 def _await_restart(client: NodeClient) -> None:
     """Wait until the node says that it stands aside, or the port has come back without it."""
     end = time.monotonic() + _RESTART_S

@@ -35,8 +35,6 @@ _FIRST_BOOT_S = 20.0
 _TRIAL_S = 60.0
 _TRIES = 3
 _SLOWEST_BYTES_S = 900
-# A start interrupted before the node took its flag would make the next one stand aside, too.
-_CLEAR_FLAG = "import os\nif 'maintenance' in os.listdir('/'):\n os.remove('/maintenance')\n"
 
 # The last line of a traceback.
 _EXCEPTION = re.compile(r"\w+(Error|Exception|Interrupt)\b")
@@ -414,8 +412,7 @@ class _Deployment:
                 return
         with contextlib.suppress(SentillHostError):
             link.enter_repl()
-            link.exec(_CLEAR_FLAG)
-            link.reset()
+            client.restart(link)
 
     def _verified(self) -> None:
         self.result.verified_s = round(time.monotonic() - self.start, 3)

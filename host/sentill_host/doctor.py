@@ -255,7 +255,7 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None]) -> list
         link.soft_reset()  # what ran has left its modules in the heap
         found += _micropython(name, procedure.ask(link), link.exec_json(_SPACE), identity is not None)
     finally:
-        link.reset()
+        client.restart(link)
     return found
 
 

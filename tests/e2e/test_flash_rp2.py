@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from sentill import __version__
 from sentill_host import boards, cli, client
 from sentill_host.errors import LinkError
-from sentill_host.flash import memory, procedure, rp2
+from sentill_host.flash import firmware, memory, procedure, rp2
 from sentill_host.flash.backend import Context, Voice
 from sentill_host.flash.memory import Remembered
 from sentill_host.flash.procedure import Options
@@ -27,6 +27,7 @@ from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import run_mpremote, until
 from tests.host.boot_drive import FLASH_START, BootDrive, make_uf2
+from tests.host.test_flash_firmware import Site
 
 CONTENT = os.urandom(256 * 300)
 
@@ -119,6 +120,34 @@ def test_the_command_deploys_right_after(board, tmp_path, monkeypatch, firmware_
     with Link(stable(board)) as link:
         there = client.look(client.NodeClient(link))
     assert (there.identity or {}).get("sw") == __version__
+    update_from_a_site(board, tmp_path, monkeypatch, firmware_file)
+
+
+def update_from_a_site(board, tmp_path, monkeypatch, firmware_file) -> None:
+    """The node that runs now is asked which variant of the firmware it sits on; the file comes from a web server."""
+    build = "-".join(filter(None, ("SIM", build_of(board).partition("-")[2])))
+    name = firmware_file.name.replace("SIM", build)
+    page = f'<a href="/resources/firmware/{name}">{name}</a>'.encode()
+    site = Site({"/download/SIM/": page, f"/resources/firmware/{name}": firmware_file.read_bytes()})
+    monkeypatch.setattr(firmware.platformdirs, "user_cache_dir", lambda _: str(tmp_path / "cache"))
+    (tmp_path / "again").mkdir()
+    bench = Bench(board, tmp_path / "again")
+    result = bench.flash(tmp_path, monkeypatch, site=site.url)
+    site.close()
+    assert (result.error, result.file) == ("", name)
+    assert bench.drive.written == (FLASH_START, CONTENT)
+    assert (tmp_path / "cache" / "firmware" / f"{name}.sha256").read_text().strip() == result.sha256
+
+
+def build_of(board) -> str:
+    with Link(stable(board)) as link:
+        client.request_maintenance(client.NodeClient(link))
+        link.enter_repl()
+        build = procedure.ask(link)["build"]
+        client.restart(link)
+        link.reopen(20)
+        assert client.await_identity(client.NodeClient(link), 20)[0] is not None
+    return build
 
 
 def test_firmware_of_another_version_than_said_is_found(board, tmp_path, monkeypatch, firmware_file):

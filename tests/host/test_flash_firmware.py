@@ -60,6 +60,7 @@ FILES = [
     "RPI_PICO-20241129-v1.24.1.uf2",
     "RPI_PICO-20251001-v1.27.0-preview.95.g0a1b2c3d.uf2",
     "RPI_PICO_W-20250911-v1.99.0.uf2",
+    "RPI_PICO-SPIRAM-20250911-v1.26.1.uf2",
 ]
 
 
@@ -98,6 +99,19 @@ def test_a_version_is_downloaded_once_and_its_hash_holds_ever_after(site, tmp_pa
     first.path.write_bytes(first.data + b"!")
     with pytest.raises(VerifyError, match="expected"):
         get(site, tmp_path, "1.25.0")
+
+
+def test_a_variant_is_a_file_of_its_own(site, tmp_path):
+    plain = get(site, tmp_path, "1.26.1")
+    variant = get(site, tmp_path, "1.26.1", variant="SPIRAM")
+    assert (plain.path.name, variant.path.name) == (FILES[0], FILES[-1])
+    assert get(site, tmp_path, "1.26.1").data == plain.data
+    kept = get(site, tmp_path, "1.26.1", variant="SPIRAM")
+    assert (kept.data, kept.source) == (variant.data, "kept")
+    with pytest.raises(UsageError, match="RPI_PICO-OTHER: no firmware"):
+        get(site, tmp_path, variant="OTHER")
+    with pytest.raises(UsageError, match="no variant"):
+        get(site, tmp_path, variant="../x")
 
 
 def test_a_given_hash_decides(site, tmp_path):
@@ -151,6 +165,8 @@ def test_a_page_that_leads_elsewhere_is_not_followed(site, tmp_path):
 def test_only_encrypted_or_local_sources_are_asked(tmp_path):
     with pytest.raises(UsageError, match="only https"):
         firmware.download(PICO, site="http://192.0.2.1", folder=tmp_path)
+    with pytest.raises(UsageError, match="only https"):
+        firmware.download(PICO, site="http://localhost.example.org", folder=tmp_path)
 
 
 def test_a_dead_server_is_an_error_with_a_way_out(tmp_path):

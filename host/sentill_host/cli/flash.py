@@ -22,6 +22,9 @@ def flash(
     ] = "",
     board: Annotated[str, typer.Option(help="Board id, when the chip alone does not tell.")] = "",
     version: Annotated[str, typer.Option(help="MicroPython version to download, such as 1.26.1; the newest.")] = "",
+    variant: Annotated[
+        str, typer.Option(help="Build of the board's firmware, such as SPIRAM; PLAIN; without it that which runs.")
+    ] = "",
     file: Annotated[
         Path | None, typer.Option(help="Firmware file of yours instead of a download.", show_default=False)
     ] = None,
@@ -47,7 +50,7 @@ def flash(
         err.print("no port given: looking for an RP2 board in its boot loader")
     if tool not in ("", "drive", "picotool"):
         raise UsageError(f"no tool {tool!r}", "drive or picotool")
-    options = Options(board, version, file, sha256, ulab, site, drive, erase, tool, patience)
+    options = Options(board, version, variant.upper(), file, sha256, ulab, site, drive, erase, tool, patience)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         task = bars.add_task("starting", total=None)

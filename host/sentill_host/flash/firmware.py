@@ -70,12 +70,13 @@ def local(path: Path, sha256: str = "", version: str = "") -> Image:
 
 
 def download(
-    board: Board, version: str = "", *, ulab: bool = False, sha256: str = "", say: Say | None = None,
-    folder: Path | None = None, site: str = "",
+    board: Board, version: str = "", *, variant: str = "", ulab: bool = False, sha256: str = "",
+    say: Say | None = None, folder: Path | None = None, site: str = "",
 ) -> Image:  # fmt: skip
     """Firmware for `board` from its source, or from the copy kept of an earlier download.
 
-    `version` is like "1.26.1"; without one the newest release. `site` is the base URL of a mirror (default: $SITE).
+    `version` is like "1.26.1"; without one the newest release. `variant` is one of the board's builds, such as SPIRAM
+    (memory beside the chip), "" the plain one. `site` is the base URL of a mirror (default: $SITE).
     Raises UsageError when there is no such firmware, LinkError when the source cannot be reached, VerifyError when the
     hash is not the expected one.
     """
@@ -85,7 +86,10 @@ def download(
     ending = file_ending(board)
     if not re.fullmatch(r"(\d+\.\d+\.\d+)?", version):
         raise UsageError(f"no version: {version!r}", "like 1.26.1")
-    kept = _kept(folder, board, version, ending, ulab)
+    if not re.fullmatch(r"[A-Z0-9_]*", variant):
+        raise UsageError(f"no variant: {variant!r}", "like SPIRAM")
+    build = f"{board.id}-{variant}" if variant else board.id
+    kept = _kept(folder, build, version, ending, ulab)
     if kept is not None:
         return _image(kept, kept.read_bytes(), sha256 or _pin(kept).read_text().strip(), "", "kept")
     sources = _sources()
@@ -100,25 +104,27 @@ def download(
         url = _at(site, source["url"].format(board=board.id, file=ending))
         name = f"{board.id}-ulab.{ending}"
     else:
-        url, name = _official(sources["official"], board, version, ending, site)
+        url, name = _official(sources["official"], board, build, version, ending, site)
     data = _fetch(url, say)
     image = _image(folder / name, data, sha256, "", url)
     _keep(folder, image)
     return image
 
 
-def _official(source: dict[str, str], board: Board, version: str, ending: str, site: str) -> tuple[str, str]:
+def _official(
+    source: dict[str, str], board: Board, build: str, version: str, ending: str, site: str
+) -> tuple[str, str]:
     page_url = _at(site, source["page"].format(board=board.id))
     page = _fetch(page_url, lambda *_: None).decode("utf-8", "replace")
     found: dict[tuple[int, ...], re.Match[str]] = {}
-    for match in re.finditer(source["link"].format(board=re.escape(board.id), file=ending), page):
+    for match in re.finditer(source["link"].format(build=re.escape(build), file=ending), page):
         number = tuple(int(part) for part in match["version"].split("."))
         # The page lists the newest build of a version first.
         found.setdefault(number, match)
     wanted = tuple(int(part) for part in version.split(".")) if version else max(found, default=())
     if wanted not in found:
         known = ", ".join(".".join(map(str, number)) for number in sorted(found, reverse=True)[:8])
-        raise UsageError(f"{board.name}: no firmware {version}".rstrip(), f"there are {known or 'none'} at {page_url}")
+        raise UsageError(f"{build}: no firmware {version}".rstrip(), f"there are {known or 'none'} at {page_url}")
     url = urllib.parse.urljoin(page_url, found[wanted]["url"])
     if urllib.parse.urlsplit(url).netloc != urllib.parse.urlsplit(page_url).netloc:
         raise VerifyError(f"{page_url} leads to another site: {url}")
@@ -134,13 +140,19 @@ def _at(site: str, url: str) -> str:
     return site.rstrip("/") + parts.path if site else url
 
 
+def _require_safe(url: str) -> None:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost", "::1")):
+        raise UsageError(f"{url}: only https, or this computer")
+
+
 def _fetch(url: str, say: Say) -> bytes:
     """The whole of a URL within _MOST_BYTES. Raises UsageError for "not found", LinkError for anything else."""
-    if not url.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
-        raise UsageError(f"{url}: only https, or this computer")
+    _require_safe(url)
     name = url.rpartition("/")[2] or url
     try:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer:
+            _require_safe(answer.url)  # where it was sent on to
             total = int(answer.headers.get("Content-Length") or 0)
             data = bytearray()
             while piece := answer.read(_PIECE):
@@ -175,9 +187,9 @@ def _image(path: Path, data: bytes, sha256: str, version: str, source: str) -> I
     return Image(path, data, digest, version, source, bool(told))
 
 
-def _kept(folder: Path, board: Board, version: str, ending: str, ulab: bool) -> Path | None:
+def _kept(folder: Path, build: str, version: str, ending: str, ulab: bool) -> Path | None:
     """The kept file of exactly this board and version; the newest is asked for anew each time."""
-    pattern = f"{board.id}-ulab.{ending}" if ulab else f"{board.id}-????????-v{version}.{ending}"
+    pattern = f"{build}-ulab.{ending}" if ulab else f"{build}-????????-v{version}.{ending}"
     if not ulab and not version:
         return None
     return next((path for path in sorted(folder.glob(pattern), reverse=True) if _pin(path).is_file()), None)

@@ -16,7 +16,9 @@ from sentill_host.flash.firmware import Image
 from sentill_host.flash.memory import Remembered
 from sentill_host.link import Link
 
+PLAIN = "PLAIN"
 _BACK_S = 60.0
+_TRIES = 3
 _RASPBERRY_PI = 0x2E8A
 _TOUCH_BAUD = 1200
 
@@ -45,6 +47,7 @@ class Options:
 
     board: str = ""
     version: str = ""
+    variant: str = ""  # of the board's builds; "" keeps the one that runs, PLAIN is the one without a name
     file: Path | None = None
     sha256: str = ""
     ulab: bool = False
@@ -114,7 +117,7 @@ class _Flashing:
         self._check_uid()
         board = self._board(about)
         self.result.board = board.id
-        image = self._image(board)
+        image = self._image(board, about)
         self.result.file, self.result.sha256, self.result.pinned = image.path.name, image.sha256, image.pinned
         backend = self._backend(board)
         self.result.tool = backend.name
@@ -201,13 +204,36 @@ class _Flashing:
         self._check_uid()
         return chip.name
 
-    def _image(self, board: Board) -> Image:
+    def _image(self, board: Board, about: dict[str, Any] | None) -> Image:
         options = self.options
         if options.file is not None:
             return firmware.local(options.file, options.sha256, options.version)
         return firmware.download(
-            board, options.version, ulab=options.ulab, sha256=options.sha256, say=self.voice.say, site=options.site
+            board,
+            options.version,
+            variant=self._variant(about).removeprefix(PLAIN),
+            ulab=options.ulab,
+            sha256=options.sha256,
+            say=self.voice.say,
+            site=options.site,
         )
+
+    def _variant(self, about: dict[str, Any] | None) -> str:
+        """The wanted variant, else that of the firmware that runs: one for more memory must not be lost unnoticed."""
+        if self.options.variant or about is None or self.options.ulab:
+            return self.options.variant
+        build = about["build"]
+        if not about["platform"]:
+            # A node told of itself, and does not know. It stops for the question, and goes on until it is flashed.
+            with Link(self.port) as link:
+                client.request_maintenance(client.NodeClient(link))
+                link.enter_repl()
+                try:
+                    build = ask(link)["build"]
+                finally:
+                    client.restart(link)
+                    client.await_identity(client.NodeClient(link), _BACK_S)
+        return str(build).partition("-")[2]
 
     def _backend(self, board: Board) -> Backend:
         chip = board.data["firmware"]["chip"]
@@ -234,7 +260,7 @@ class _Flashing:
     def _enter_boot_loader(self, running: bool) -> None:
         """From a running MicroPython by command, else by opening the port at 1200 baud; else a person has to."""
         self.voice.say("entering the boot loader", 0, 0)
-        if running:
+        for _ in range(_TRIES if running else 0):
             try:
                 with Link(self.port) as link:
                     client.request_maintenance(client.NodeClient(link))
@@ -242,7 +268,7 @@ class _Flashing:
                     link.start("import machine\nmachine.bootloader()")
                     return
             except SentillHostError:
-                pass  # tried the other way next
+                time.sleep(1.0)  # it may be in the middle of a start
         try:
             serial.Serial(self._device(), _TOUCH_BAUD).close()
         except (OSError, serial.SerialException, ValueError, LinkError):

@@ -115,7 +115,7 @@ def _ask_prompt(sighting: Sighting, link: Link, idle: bool) -> None:
         if idle:
             link.leave_repl()
         else:
-            link.reset()
+            client.restart(link)
     known = boards.recognise(about["build"], about["machine"], about["platform"])
     sighting.via = "prompt" if idle else "interrupt"
     sighting.uid, sighting.firmware = about["uid"], about["version"]
@@ -231,7 +231,7 @@ def _blink(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
         except BoardError as error:
             raise LinkError(f"{task.port}: its light cannot be switched", error.hint) from None
         finally:
-            link.reset() if sighting.via == "interrupt" else link.leave_repl()
+            client.restart(link) if sighting.via == "interrupt" else link.leave_repl()
     return {"via": sighting.via}
 
 
