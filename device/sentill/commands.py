@@ -36,7 +36,7 @@ def answer(node, port) -> None:
 
 def _identify(node, port, fields):
     node.send_identity(port)
-    return [("slot", node.store.slot())]
+    return [("slot", node.store.slot()), ("bundle", node.store.bundle())]
 
 
 def _status(node, port, fields):

@@ -90,6 +90,14 @@ class Store:
         except OSError:
             return ""
 
+    def bundle(self) -> str:
+        """The name of the bundle that the running version came from, by its manifest; "" without one."""
+        try:
+            with open(self._home + "manifest") as file:
+                return file.readline().split("bundle=")[1][:16]
+        except (OSError, IndexError):
+            return ""
+
     def prove(self) -> None:
         """End the trial of the slot that runs: it is the proven one from now on. Raises OSError."""
         path = self._root + "slot"

@@ -7,13 +7,14 @@ decide, and the other's when that one cannot: no single copy of anything but mai
 `/slot_a/manifest` lists all that belongs to the slot; a slot that differs from it in any byte or holds more code does
 not run. It is text, one item a line:
 
-    sentill 1 version=0.1.0 board=SIM min=1.24.0 uid=- counter=0
+    sentill 1 version=0.1.0 board=SIM min=1.24.0 uid=- counter=0 bundle=0123456789abcdef
     SHA-256-IN-HEX BYTES PATH
     ...
     mac HEX
 
-`uid` is the board the manifest was signed for, `counter` grows with every signed deploy, `mac` is the HMAC-SHA256 of
-all before its line under the board's key for signatures; the three are "-", 0 and "-" where no keys are in use.
+`bundle` names what was built; the configuration is not part of it. `uid` is the board the manifest was signed for,
+`counter` grows with every signed deploy, `mac` is the HMAC-SHA256 of all before its line under the board's key for
+signatures; the three are "-", 0 and "-" where no keys are in use.
 """
 
 import os

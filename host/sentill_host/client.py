@@ -101,9 +101,12 @@ def await_identity(client: NodeClient, timeout_s: float) -> tuple[dict[str, Any]
 
 @dataclass
 class Presence:
-    """Who answers on a port: the fields of a node's I frame, or MicroPython's prompt; and the console text."""
+    """Who answers on a port: the fields of a node's I frame with its slot pointer and the bundle it runs, or
+    MicroPython's prompt; and the console text."""
 
     identity: dict[str, Any] | None = None
+    slot: str = ""
+    bundle: str = ""
     prompt: bool = False
     console: list[str] = field(default_factory=list)
 
@@ -127,8 +130,11 @@ def look(client: NodeClient, timeout_s: float = 2.5) -> Presence:
         for item in client.decoder.feed(data):
             if isinstance(item, Frame) and item.kind == "I":
                 seen.identity = item.fields
+                timeout_s = min(timeout_s, now + 1.0)  # the reply to the question follows
+            elif isinstance(item, Frame) and item.kind == "R" and seen.identity is not None:
+                seen.slot, seen.bundle = str(item.fields.get("slot", "")), str(item.fields.get("bundle", ""))
                 return seen
-            if isinstance(item, Text):
+            elif isinstance(item, Text):
                 seen.console.append(item.line)
         if not data and tail.endswith(b">>> "):
             seen.prompt = True
@@ -157,13 +163,14 @@ def watch_boot(client: NodeClient, timeout_s: float, seen: Boot) -> Iterator[Boo
     """
     end = time.monotonic() + timeout_s
     ask = time.monotonic() + 1.0
-    asked = -1
+    asked = False
     while (now := time.monotonic()) < end:
         yield seen
         try:
             if now >= ask:
                 ask = now + 1.0
-                asked = client.send("C", [("cmd", "identify")])
+                asked = True
+                client.send("C", [("cmd", "identify")])
             item = client.receive(min(0.2, end - now))
         except PortGone:
             client.reopen(max(min(end - now, _BACK_S), 0.1))
@@ -173,10 +180,10 @@ def watch_boot(client: NodeClient, timeout_s: float, seen: Boot) -> Iterator[Boo
         elif not isinstance(item, Frame):
             continue
         elif item.kind == "I":
-            if asked < 0:
+            if not asked:
                 ask = now  # the reply tells the slot
             seen.identity = item.fields
-        elif item.fields.get("ev") in ("proven", "unproven") or (item.kind == "R" and item.fields.get("re") == asked):
+        elif item.fields.get("ev") in ("proven", "unproven") or (item.kind == "R" and "slot" in item.fields):
             seen.slot = str(item.fields.get("slot", ""))
         elif item.fields.get("ev") in ("fault", "task_crash", "hang"):
             seen.faults.append(f"{item.fields.get('part') or item.fields.get('task')}: {item.fields.get('err')}")

@@ -29,6 +29,7 @@ class Manifest:
     board: str
     min_firmware: str
     items: tuple[Item, ...]
+    bundle: str
     uid: str = NONE
     counter: int = 0
 
@@ -37,7 +38,7 @@ class Manifest:
         """The first line, as a board tells it."""
         return (
             f"sentill 1 version={self.version} board={self.board} min={self.min_firmware} "
-            f"uid={self.uid} counter={self.counter}"
+            f"uid={self.uid} counter={self.counter} bundle={self.bundle}"
         )
 
     def encode(self, sign: Sign | None = None) -> bytes:
@@ -62,7 +63,9 @@ def decode(data: bytes) -> tuple[Manifest, bytes, bytes]:
         word, _, tag = rest[-1].partition(" ")
         if word != "mac" or not text.endswith("\n"):
             raise ValueError(word)
-        made = Manifest(head["version"], head["board"], head["min"], tuple(items), head["uid"], int(head["counter"]))
+        made = Manifest(
+            head["version"], head["board"], head["min"], tuple(items), head["bundle"], head["uid"], int(head["counter"])
+        )
         return made, data[: data.rfind(b"mac ")], b"" if tag == NONE else bytes.fromhex(tag)
     except (ValueError, KeyError, IndexError) as error:
         raise VerifyError(f"not a manifest: {error}") from None

@@ -255,7 +255,7 @@ def test_a_full_flash_is_found_before_anything_is_written(board):
 def test_ctrl_c_leaves_the_version_that_was_there_running(deployed):
     before = node_answers(deployed.usb)
     child = subprocess.Popen(
-        [*SENTILL, "deploy", deployed.usb], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*SENTILL, "deploy", "--verify", deployed.usb], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     boots = deployed.status()["boots"]
     until(lambda: deployed.status()["boots"] > boots)  # it has begun
@@ -284,3 +284,14 @@ def test_a_bundle_file_is_built_twice_alike_and_deployed(board, tmp_path):
     )
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout)["copied_bytes"] == made.size + 2  # and the default configuration, {}
+
+
+def test_a_node_that_is_the_one_wanted_is_left_running_and_with_verify_read_back(deployed):
+    boots = deployed.status()["boots"]
+    result = deploy_to(deployed.usb)
+    assert (result.error, result.unchanged, result.version) == ("", True, __version__)
+    assert deployed.status()["boots"] == boots
+    mpremote(deployed.usb, "exec", "f = open('/slot_' + open('/slot').read() + '/new.py', 'w')\nf.close()", "reset")
+    result = deploy_to(deployed.usb, verify=True)
+    assert result.error == ""
+    assert deployed.status()["boots"] > boots

@@ -44,19 +44,19 @@ ITEMS = (Item("sentill/node.mpy", 3, "ab" * 32), Item("main.py", 0, "cd" * 32))
 
 
 def test_a_manifest_goes_through_its_text_and_back():
-    made = Manifest("0.1.0", "SIM", "1.24.0", ITEMS, uid="0123", counter=7)
+    made = Manifest("0.1.0", "SIM", "1.24.0", ITEMS, "00ff" * 4, uid="0123", counter=7)
     data = made.encode(lambda body: bytes(32))
     assert data.endswith(b"mac " + b"00" * 32 + b"\n")
     again, body, tag = manifest.decode(data)
     assert (again, tag) == (made, bytes(32))
     assert data.startswith(body) and body.endswith(b"main.py\n")
-    assert manifest.decode(Manifest("0.1.0", "SIM", "1.24.0", ITEMS).encode())[2] == b""
+    assert manifest.decode(Manifest("0.1.0", "SIM", "1.24.0", ITEMS, "00ff" * 4).encode())[2] == b""
     assert manifest.parse_head(made.head)["counter"] == "7"
     assert manifest.parse_head("something else") == {}
 
 
 def test_a_damaged_manifest_is_refused():
-    data = Manifest("0.1.0", "SIM", "1.24.0", ITEMS).encode()
+    data = Manifest("0.1.0", "SIM", "1.24.0", ITEMS, "00ff" * 4).encode()
     for damaged in (data[:-1], data.replace(b"cd", b"xx"), b"", data[1:]):
         with pytest.raises(VerifyError):
             manifest.decode(damaged)
@@ -69,7 +69,8 @@ def test_the_board_takes_the_manifest_that_the_host_writes(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(entry.data)
     items = tuple(entry.item for entry in made.entries)
-    (tmp_path / "slot_a" / "manifest").write_bytes(Manifest(made.version, made.board, "1.24.0", items).encode())
+    text = Manifest(made.version, made.board, "1.24.0", items, made.id).encode()
+    (tmp_path / "slot_a" / "manifest").write_bytes(text)
     assert update.check(str(tmp_path / "slot_a"))["version"] == made.version
 
 

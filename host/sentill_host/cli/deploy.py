@@ -30,6 +30,9 @@ def deploy(
         list[Path] | None,
         typer.Option(help="Model (.stm) or wear index (.stw), or a folder of them, beside the shipped or instead."),
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file back even where the node that runs is the one wanted.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Bring the node to boards: only what differs, every file verified there, the version before kept beside it.
@@ -46,7 +49,7 @@ def deploy(
             text = deployer.read_config(config.read_text(encoding="utf-8"), str(config))
         except OSError as error:
             raise UsageError(f"{config}: {error.strerror}") from None
-    _carry_out(ports, json, lambda show: deployer.deploy(ports, board, text, show, bundle, model))
+    _carry_out(ports, json, lambda show: deployer.deploy(ports, board, text, show, bundle, model, verify))
 
 
 def rollback(ports: Ports, json: Json = False) -> None:
