@@ -17,17 +17,16 @@ BINS = 2  # features from here on are the bins asked for
 
 MAX_SAMPLE = 2047
 
-# sin(2 pi k / 256) in Q14 for a quarter of the circle, k = 0..64.
+# sin(2 pi k / 256) in Q14 for a quarter of the circle, k = 0..64, as little-endian 16-bit words: as numbers they would
+# stay in the heap twice.
 _SINE = array(
     "h",
-    (
-        0, 402, 804, 1205, 1606, 2006, 2404, 2801, 3196, 3590, 3981, 4370, 4756, 5139, 5520, 5897, 6270,
-        6639, 7005, 7366, 7723, 8076, 8423, 8765, 9102, 9434, 9760, 10080, 10394, 10702, 11003, 11297, 11585,
-        11866, 12140, 12406, 12665, 12916, 13160, 13395, 13623, 13842, 14053, 14256, 14449, 14635, 14811,
-        14978, 15137, 15286, 15426, 15557, 15679, 15791, 15893, 15986, 16069, 16143, 16207, 16261, 16305,
-        16340, 16364, 16379, 16384,
-    ),
-)  # fmt: skip
+    b"\x00\x00\x92\x01\x24\x03\xb5\x04\x46\x06\xd6\x07\x64\x09\xf1\x0a\x7c\x0c\x06\x0e\x8d\x0f\x12\x11\x94\x12"
+    b"\x13\x14\x90\x15\x09\x17\x7e\x18\xef\x19\x5d\x1b\xc6\x1c\x2b\x1e\x8c\x1f\xe7\x20\x3d\x22\x8e\x23\xda\x24"
+    b"\x20\x26\x60\x27\x9a\x28\xce\x29\xfb\x2a\x21\x2c\x41\x2d\x5a\x2e\x6c\x2f\x76\x30\x79\x31\x74\x32\x68\x33"
+    b"\x53\x34\x37\x35\x12\x36\xe5\x36\xb0\x37\x71\x38\x2b\x39\xdb\x39\x82\x3a\x21\x3b\xb6\x3b\x42\x3c\xc5\x3c"
+    b"\x3f\x3d\xaf\x3d\x15\x3e\x72\x3e\xc5\x3e\x0f\x3f\x4f\x3f\x85\x3f\xb1\x3f\xd4\x3f\xec\x3f\xfb\x3f\x00\x40",
+)
 
 
 def sine(k: int) -> int:

@@ -1,33 +1,21 @@
 """Integer wear index: several channels in, remaining life out, by weights trained on the host and shipped as data.
 
 Two weighted sums of the inputs are smoothed, one quickly, one slowly; their total, read off a table of knots, is the
-remaining life with a low and a high bound. The slow sum lets the index see the trend, not only the state.
-
-File, little-endian: magic `STW1`; u8 inputs, u8 knots, u8 quick shift, u8 slow shift; u32 seconds per unit of life; per
-input i32 offset, i16 quick mantissa, i16 slow mantissa, u8 quick exponent, u8 slow exponent; per knot i16 index, i16
-life, i16 low, i16 high; u16 length of the names, then the names of the channels that are the inputs, in ASCII with
-commas between, perhaps none; CRC-32 of all before it.
+remaining life with a low and a high bound. The slow sum lets the index see the trend, not only the state. The file is
+described in wear_file.py.
 """
 
-import struct
 from array import array
 
 from .channel import TREND
-from .compat import const, crc32
+from .compat import borrow, const
 from .errors import ModelError
 
-MAX_INPUTS = 16
 STATE = 3  # words: quick mean, slow mean, samples seen
 GAUGE = 4  # words of a LifeGauge: those, and the node time of the last sample
 _LAST = const(3)
 
-_MAGIC = b"STW1"
-_HEAD = const(12)
-_INPUT = const(10)
-_KNOT = const(8)
-_MAX_BYTES = const(4096)
 _MOST = const(0x7FFF)  # inputs are clipped to ±32767 around their offset
-_MANTISSA = const(0x1FFF)
 
 
 class WearIndex:
@@ -36,43 +24,21 @@ class WearIndex:
     `names` are those of the input channels, empty when the file does not tell; `unit_s` the seconds per unit of life.
     """
 
+    # Set by wear_file.parse; declared for readers and type checkers, no code on the board.
+    inputs: int
+    unit_s: int
+    id: int
+    names: tuple
+    _quick: int
+    _slow: int
+    _offset: array
+    _a: array
+    _b: array
+    _shift: bytearray
+    _knots: array
+
     def __init__(self, data):
-        size = len(data)
-        if not _HEAD + 6 <= size <= _MAX_BYTES or data[:4] != _MAGIC or crc32(data[:-4]) != _u32(data, size - 4):
-            raise ModelError("wear", "not an undamaged wear index")
-        inputs, knots, self._quick, self._slow = data[4], data[5], data[6], data[7]
-        self.unit_s = _u32(data, 8)
-        self.id = _u32(data, size - 4)
-        table = _HEAD + inputs * _INPUT
-        at = table + knots * _KNOT
-        if not 0 < inputs <= MAX_INPUTS or knots < 2 or at + 6 > size:
-            raise ModelError("wear", "wear index of a wrong size")
-        if at + 6 + (data[at] | data[at + 1] << 8) != size:
-            raise ModelError("wear", "wear index of a wrong size")
-        if self._quick > 12 or self._slow > 12 or not 0 < self.unit_s <= 0x3FFFFFF:
-            raise ModelError("wear", "wear index out of range")
-        self.inputs = inputs
-        self._offset = array("i", [0] * inputs)
-        self._a = array("h", [0] * inputs)
-        self._b = array("h", [0] * inputs)
-        self._shift = bytearray(2 * inputs)
-        for k in range(inputs):
-            offset, a, b, shift_a, shift_b = struct.unpack_from("<ihhBB", data, _HEAD + k * _INPUT)
-            if abs(a) > _MANTISSA or abs(b) > _MANTISSA or shift_a > 26 or shift_b > 26 or abs(offset) >= 1 << 29:
-                raise ModelError("wear", "weight %d of the wear index is out of range" % k)
-            self._offset[k], self._a[k], self._b[k] = offset, a, b
-            self._shift[2 * k], self._shift[2 * k + 1] = shift_a, shift_b
-        self._knots = array("h", [0] * (4 * knots))
-        for k in range(knots):
-            self._knots[4 * k : 4 * k + 4] = array("h", struct.unpack_from("<hhhh", data, table + k * _KNOT))
-            if k and self._knots[4 * k] <= self._knots[4 * k - 4]:
-                raise ModelError("wear", "knots of the wear index do not rise")
-            _, life, low, high = self._knots[4 * k : 4 * k + 4]
-            if not 0 <= low <= life <= high or high * self.unit_s > 0x3FFFFFFF:
-                raise ModelError("wear", "knot %d of the wear index is out of range" % k)
-        self.names = _names(data[at + 2 : size - 4])
-        if self.names and len(self.names) != inputs:
-            raise ModelError("wear", "wear index with %d inputs and %d names" % (inputs, len(self.names)))
+        borrow("wear_file").parse(self, data)
         self.life = 0
         self.low = 0
         self.high = 0
@@ -183,17 +149,5 @@ def attach(monitor, i: int, index: WearIndex) -> None:
     own.gauge = LifeGauge(index, own, TREND, monitor.channels)
 
 
-def _names(data):
-    try:
-        text = str(data, "ascii")
-    except UnicodeError:
-        raise ModelError("wear", "names of the wear index are not ASCII")
-    return tuple(text.split(",")) if text else ()
-
-
 def _clip(v):
     return 0x3FFFFFF if v > 0x3FFFFFF else -0x3FFFFFF if v < -0x3FFFFFF else v
-
-
-def _u32(data, at):
-    return int.from_bytes(data[at : at + 4], "little")

@@ -10,7 +10,8 @@ import pytest
 
 from sentill import detector, dsp, rul
 from sentill.channel import KEYS, WORDS, Channel
-from sentill.wear import MAX_INPUTS, STATE, WearIndex
+from sentill.wear import STATE, WearIndex
+from sentill.wear_file import MAX_INPUTS
 from sentill_host import boards, faults
 from tests.host.test_wear import trained  # noqa: F401  (a fixture)
 from tests.small_ints import Counted
