@@ -3,6 +3,10 @@
 import gc
 import sys
 
+import micropython
+
+micropython.kbd_intr(-1)  # the node knows whether Ctrl-C may stop it
+
 
 def pick():
     # The proven slot's own code decides (sentill.update tells how), or the other's when that one cannot.
@@ -27,14 +31,24 @@ def pick():
     return "", False
 
 
-# Collecting during the start keeps what stays together: else the rest of a small heap ends up in small pieces.
-gc.threshold(2048)
-slot, trial = pick()
-if slot:
-    sys.path.insert(0, slot)
-del pick
-gc.collect()
+def locked():
+    # Whether the board was given keys and a profile that shuts the REPL (sentill.recovery.FILE).
+    try:
+        with open("/recovery.bin", "rb") as file:
+            return file.read(4)[3] > 0
+    except (OSError, IndexError):
+        return False
+
+
+trial = False
 try:
+    # Collecting during the start keeps what stays together: else the rest of a small heap ends up in small pieces.
+    gc.threshold(2048)
+    slot, trial = pick()
+    if slot:
+        sys.path.insert(0, slot)
+    del pick
+    gc.collect()
     if trial:
         from machine import WDT
 
@@ -47,12 +61,13 @@ try:
     if trial:
         hardware.wdt_start(8000)
     node.start(hardware)
-except Exception as error:
+except BaseException as error:
     sys.print_exception(error)
-    if trial:
+    if trial or locked():
         from time import sleep_ms
 
         from machine import reset
 
         sleep_ms(300)  # what the last words need on the wire
         reset()
+    micropython.kbd_intr(3)

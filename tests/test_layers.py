@@ -20,8 +20,8 @@ BASE = {"compat", "crypto", "errors", "files", "flash"}
 FAMILIES = {
     **dict.fromkeys(("channel", "detector", "rul", "wear"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
-    **dict.fromkeys(("audit", "blink", "commands", "port", "setup", "store", "terminal", "update", "vitals"), "node"),
-    **dict.fromkeys(("sleeper", "starts", "waves"), "node"),
+    **dict.fromkeys(("access", "audit", "blink", "commands", "port", "recovery", "session", "setup"), "node"),
+    **dict.fromkeys(("sleeper", "starts", "store", "tamper", "terminal", "update", "vitals", "waves"), "node"),
 }
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic
 HARDWARE = {"machine", "esp", "esp32", "rp2", "network", "neopixel", "onewire", "bluetooth"}

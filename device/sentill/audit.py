@@ -8,25 +8,23 @@ from . import journal
 from .compat import borrow
 from .errors import SentillError, StorageError
 
-WINDOW = 4  # records that may wait to be kept together: a page of raw flash, mostly
 _ERRORS = (OSError, MemoryError, SentillError)
 
 
 class Audit:
-    """Journal and key store of `node`. `journal` is None until `open` has worked."""
+    """Journal and key store of `node`, None until they are open. audit_open fills the attributes in."""
+
+    window = 4  # records that may wait to be kept together: a page of raw flash, mostly
 
     def __init__(self, node):
         self.node = node
+        self.device = b""  # its 8-byte id
         self.keys = None
         self.journal = None
         self.store = None
         self.missed = 0  # records that could not be made
         self.reading = None  # an audit_pull.Pull while a host reads
         self._failing = False
-
-    def open(self) -> None:
-        """Find keys and records. Raises StorageError("raw") without flash for keys, or as Journal.open."""
-        borrow("audit_open").open_journal(self)
 
     def note(self, kind: int, pairs) -> int:
         """Record pairs as text `key=value`, cut to fit. As `record`."""
@@ -81,7 +79,7 @@ class Audit:
 
         Raises StorageError("state") without a journal.
         """
-        if self.journal is None:
+        if self.store is None:
             raise StorageError("state", "this node keeps no journal; see its faults")
         self.commit()
         self._rewind()

@@ -1,51 +1,98 @@
-"""The start of the journal: where it lies, its first key, and what the start is remembered by.
+"""The start of keys and journal: where they lie, what they begin with, and what a start is remembered by.
 
 Keys and, where there is room for it, the records lie on flash that no file system uses (HAL.raw_flash): its first two
 blocks hold the keys, three or more behind them the records. Else the records are files of the file system.
-
-A board without keys of its own starts with generation 0 of LAB_ROOT, which is no secret: its journal shows damage, but
-proves nothing about who wrote it.
 """
 
 import os
 from binascii import unhexlify
 
-from . import journal
-from .audit import WINDOW
+from . import crypto, journal
 from .compat import borrow, const
-from .crypto import LAB_ROOT
 from .errors import StorageError
 from .flash import Region
 from .keystore import KeyStore
+from .tamper import FILE, Tamper
+from .vault import ERASE, REFUSE, Vault
 
+_SEALED = const(2)
 _KEY_BLOCKS = const(2)
 _LEAST_RING = const(3)
 _KNOWN = "known.txt"
 
 
-def open_journal(audit) -> None:
-    """Open the key store and the journal of `audit`. Raises StorageError, OSError."""
-    node = audit.node
+def open_all(node) -> None:
+    """Give `node` its vault, its journal and its tamper detection, with what is there; what is not is a fault."""
+    node.audit.device = (unhexlify(node.hal.uid()) + bytes(8))[:8]
     raw = node.hal.raw_flash()
-    if raw is None or raw[1] < _KEY_BLOCKS:
-        raise StorageError("raw", "no flash for keys: no journal")
-    flash, blocks, prog = raw
-    audit.keys = keys = KeyStore(Region(flash, 0, _KEY_BLOCKS, prog))
+    if raw and raw[1] >= _KEY_BLOCKS:
+        keys = KeyStore(Region(raw[0], 0, _KEY_BLOCKS, raw[2]))
+        if node.attempt("keys", _open, keys):
+            node.audit.keys = keys
+    else:
+        node.fault("keys", StorageError("raw", "no flash for keys: no journal"))
+    node.vault = Vault(node.audit.keys)
+    borrow("vault_keys").load(node.vault, node.audit.keys)
+    _open_tamper(node)
+    if node.audit.keys:
+        node.attempt("journal", _open_journal, node, raw)
+    if node.vault.latch and node.vault.policy & ERASE:  # the response was cut short
+        node.tamper.erase()
+    elif node.vault.generation and node.vault.device != node.audit.device:
+        node.tamper.trip("board")
+
+
+def _open(keys):
     keys.open()
-    audit.store = store = _store(node, flash, blocks - _KEY_BLOCKS, prog)
-    device = device_id(node.hal.uid())
+    return True
+
+
+def _open_journal(node, raw):
+    flash, blocks, prog = raw
+    keys = node.audit.keys
+    device = node.audit.device
+    node.audit.store = store = _store(node, flash, blocks - _KEY_BLOCKS, prog)
+    log = journal.Journal(store, keys, device, node.audit.window)
+    generation = node.vault.generation
     start = borrow("journal_open")
-    if not keys.wiped and start.key_place(keys) is None:
+    erased = node.vault.profile and not generation
+    if erased or start.key_place(keys) is None:
         store.open(device)
-        start.stage_key(keys, 0, store.next, journal.first_key(LAB_ROOT, 0))
-    log = journal.Journal(store, keys, device, WINDOW)
+        if erased:  # what was recorded can still be read
+            raise StorageError("wiped", "the keys were erased")
+        start.stage_key(keys, generation, store.next, _first_key(keys, generation))
     log.open()
-    audit.journal = log
+    if log.generation != generation:
+        log.renew(generation, _first_key(keys, generation), node.hal.now_s())
+    node.audit.journal = log
 
 
-def device_id(uid: str) -> bytes:
-    """The 8 bytes that name a device in its journal, from its unique id in hex."""
-    return (unhexlify(uid) + bytes(8))[:8]
+def _first_key(keys, generation):
+    root = borrow("vault_keys").root(keys)
+    key = borrow("journal_open").first_key(root, generation)
+    crypto.wipe(root)
+    return key
+
+
+def _open_tamper(node):
+    vault = node.vault
+    node.tamper = Tamper(node, getattr(node.hal.board, "TAMPER", ()))
+    generation, policy, _, _ = borrow("recovery").load(node)
+    if not vault.generation and (generation or node.audit.keys and node.audit.keys.wiped):
+        vault.profile = _SEALED
+        node.tamper.refusing = bool(policy & REFUSE) or not generation
+    elif vault.latch:
+        node.tamper.refusing = bool(vault.policy & REFUSE)
+    else:
+        return
+    name = bytearray()
+    node.attempt("state", node.store.load, FILE, lambda readinto, size: _take(name, readinto, size))
+    node.tampered = name.decode() or "keys lost"
+
+
+def _take(name, readinto, size):
+    name.extend(bytes(min(size, 16)))
+    readinto(name)
 
 
 def note_start(audit, facts, faults) -> None:

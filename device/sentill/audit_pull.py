@@ -15,13 +15,13 @@ class Pull:
     def __init__(self, audit, port, start: int):
         self._audit = audit
         self._port = port
-        self._at = min(max(start, audit.store.first), audit.journal.kept)
+        self._at = min(max(start, audit.store.first), audit.store.next)
         self._tail = None
 
     def about(self) -> list:
         """Pairs of the reply to the command."""
         store = self._audit.store
-        kept = self._audit.journal.kept
+        kept = store.next
         return [
             ("first", store.first),
             ("next", kept),
@@ -35,7 +35,7 @@ class Pull:
         port = self._port
         while port.room() >= _ROOM:
             record = None
-            if self._at < self._audit.journal.kept:
+            if self._at < self._audit.store.next:
                 if self._tail is None:
                     self._tail = self._audit.store.records(self._at)
                 record = next(self._tail, None)

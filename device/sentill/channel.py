@@ -10,8 +10,7 @@ finding. The memory of a channel is one `array('i')` of WORDS words (256 bytes).
 from array import array
 
 from . import detector, rul
-from .compat import const
-from .errors import ConfigError
+from .compat import borrow, const
 
 OK = 0
 WATCH = 1
@@ -38,37 +37,9 @@ _VALUE = const(63)  # last value in units; counters: the last raw count
 _NONE = const(0x3FFFFFFF)
 _MOST = const(0x7FFF)
 
-# name: (default, lowest, highest); limits default to "none".
-KEYS = {
-    "num": (1, 1, 16384),  # raw readings of 16 bits stay below 2^30
-    "den": (1, 1, 1 << 29),
-    "offset": (0, -(1 << 29), 1 << 29),
-    "min": (0, -(1 << 28), 1 << 28),  # what the sensor can deliver at all, in units; it also sets the scale
-    "max": (65535, -(1 << 28), 1 << 28),
-    "lo_fail": (-_NONE, -_NONE, _NONE),
-    "lo_warn": (-_NONE, -_NONE, _NONE),
-    "hi_warn": (_NONE, -_NONE, _NONE),
-    "hi_fail": (_NONE, -_NONE, _NONE),
-    "good": (_NONE, -_NONE, _NONE),  # the value that counts as health 100; default: as far from the limits as it gets
-    "hyst": (-1, -1, 1 << 28),  # -1: 1/64 of the span from min to max
-    "confirm": (3, 1, 60),  # samples a limit must be passed before the state rises
-    "hold_s": (3600, 1, 30 * 86400),
-    "gap_s": (600, 1, 30 * 86400),  # a pause longer than this drops the running step of a gauge
-    "step_s": (60, 1, 86400),
-    "learn": (720, 33, 8191),  # steps
-    "watch_at": (59, 0, 32767),  # strength of an anomaly that makes the state watch, warn; 0: never
-    "warn_at": (0, 0, 32767),
-    "stuck": (0, 0, 63),  # steps with the very same mean that make the state warn; 0: never
-    "trend_s": (0, 0, 30 * 86400),  # 0: no forecast
-    "thin": (0, 0, rul.MOST_SHIFT),  # 0: the trend of the newest 16 values, 8: of the whole history, for slow wear
-    "horizon_s": (0, 0, 1 << 29),  # a fail limit closer than this makes the state warn, than twice this watch
-    "life_s": (0, 0, 1 << 29),  # typical time from `good` to the fail limit, 0: not known
-    "per_s": (0, 0, 86400),  # 0: a gauge; else a counter, shown as increments per this many seconds
-}
-
 
 class Channel:
-    """A channel made from its `spec` (a dict, see KEYS; also name, unit, source, advice); raises ConfigError."""
+    """A channel made from its `spec` (a dict, see channel_spec.KEYS; and name, unit, source, advice). ConfigError."""
 
     # Set from KEYS; declared for readers and type checkers, no code on the board.
     num: int
@@ -95,45 +66,18 @@ class Channel:
     horizon_s: int
     life_s: int
     per_s: int
+    s: array
+    _mid: int
+    _shift: int
+    _span: int
+    _life: int
+    _drop: int
 
     # A wear.LifeGauge that delivers the readings and uses the forecast's words; here, to spare the heap of the others.
     gauge = None
 
     def __init__(self, spec: dict):
-        self.name = spec["name"]
-        self.unit = spec.get("unit", "")
-        self.source = spec.get("source", "")
-        self.advice = spec.get("advice", "")
-        for key in KEYS:
-            default, low, high = KEYS[key]
-            value = spec.get(key, default)
-            if not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError("range", "channel %s: %s must be %d..%d" % (self.name, key, low, high))
-            # Defaults belong to the class: with 16 channels that saves 5 KB of heap on 64 bits.
-            setattr(Channel if value == default else self, key, value)
-        if self.min >= self.max:
-            raise ConfigError("range", "channel %s: min must be below max" % self.name)
-        if self.lo_warn == -_NONE:
-            self.lo_warn = self.lo_fail
-        if self.hi_warn == _NONE:
-            self.hi_warn = self.hi_fail
-        if not self.lo_fail <= self.lo_warn < self.hi_warn <= self.hi_fail:
-            raise ConfigError("range", "channel %s: limits must rise from lo_fail to hi_fail" % self.name)
-        span = self.max - self.min
-        self._mid = self.min + (span >> 1)
-        self._shift = 0
-        while span >> self._shift > 0x7FFF:
-            self._shift += 1
-        self._span = span >> self._shift or 1
-        if self.hyst < 0:
-            self.hyst = span >> 6
-        if self.good == _NONE:
-            self.good = self._middle(self.limit_ahead(-1), self.limit_ahead(1))
-        self._life = self.life_s // self.trend_s if self.trend_s else 0
-        limit = self.lo_fail if self.lo_fail > -_NONE else self.hi_fail
-        self._drop = self.scaled(limit) - self.scaled(self.good) if self._life else 0
-        self.s = array("i", [0] * WORDS)
-        self.s[_FLAGS] = 100 << 14
+        borrow("channel_spec").fill(self, spec)
 
     def scaled(self, value: int) -> int:
         """`value` in units as the detector sees it: min..max becomes ±16383, beyond is clipped."""
@@ -207,12 +151,6 @@ class Channel:
             left >>= 1
             span >>= 1
         return 0 if left <= 0 or span <= 0 else 100 if left > span else left * 100 // span
-
-    def _middle(self, low, high):
-        # The best value there is, when the spec does not say: between the limits, or away from the only one.
-        if high < _NONE and low > -_NONE:
-            return low + ((high - low) >> 1)
-        return self.max if low > -_NONE else self.min
 
     def threshold(self) -> int:
         """The health at which the state warns: that of the warn limits; 0 without any."""

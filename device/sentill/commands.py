@@ -1,30 +1,51 @@
-"""What a C frame can ask of the node. Each command is a function (node, port, fields) -> pairs of the reply.
+"""What a C frame can ask of the node: which commands there are, and who may give them.
 
-A command that must act after its reply is out (a reset) leaves what to do in `node.after`.
+What they do is in the modules of MODULES, borrowed when asked for: functions (node, port, fields) -> pairs of the
+reply. A command that must act after its reply is out (a reset) leaves what to do in `node.after`.
 """
 
-from . import protocol
-from .compat import borrow
+from gc import collect
+
+from . import journal, protocol
+from .compat import borrow, const
 from .errors import FrameError, SentillError
 from .terminal import argument, parse
 
 MAINTENANCE = "maintenance"  # the flag file that the next start removes
 
+_ANYWHERE = const(1)  # the terminal may ask, too
+_FREE = const(2)  # changes nothing, or proves by itself that it may: needs no signature
+_QUIET = const(4)  # too many, or too small, for the journal
+_FIRST_KEYS = const(8)  # needs no signature where there are no keys yet, or none any more
+MODULES = ("commands_more", "access", "access_session", "access_provision")
+
+# Name, with _ for -: flags, and 16 times the index of the module.
+COMMANDS = {
+    "identify": _ANYWHERE | _FREE,
+    "status": _ANYWHERE | _FREE,
+    "vitals": _ANYWHERE | _FREE,
+    "count": _ANYWHERE | _QUIET,
+    "set_time": _ANYWHERE,
+    "set_rate": _QUIET,
+    "audit": _FREE,
+    "blink": _FREE,
+    "maintenance": 0,
+    "reboot": 0,
+    "challenge": 16 | _ANYWHERE | _FREE,
+    "unlock": 32 | _FREE,
+    "order": 32 | _FREE,
+    "lock": 32,
+    "provision": 48 | _FIRST_KEYS,
+}
+
 
 def answer(node, port) -> None:
     """Carry out the C frame that port.reader has found and reply on the same port."""
     try:
-        fields = parse(port, node.guard)
-        name = fields.get("cmd")
-        if not isinstance(name, str):
-            raise FrameError("field", "cmd must be a string")
-        entry = COMMANDS.get(name)
-        if entry is None:
-            raise SentillError("command", "no such command; there are " + " ".join(sorted(COMMANDS)))
-        function, anywhere = entry
-        if not anywhere and port is not node.console:
-            raise SentillError("command", "only over USB")
-        pairs = function(node, port, fields)
+        try:
+            pairs = _carry_out(node, port)
+        except MemoryError:
+            raise SentillError("memory", "no room for that now; ask again")
     except SentillError as error:
         node.refused += 1
         port.send(
@@ -34,76 +55,32 @@ def answer(node, port) -> None:
     port.send("R", [("re", port.asked), ("ok", True)] + pairs)
 
 
-def _identify(node, port, fields):
-    node.send_identity(port)
-    return [("slot", node.store.slot()), ("bundle", node.store.bundle())]
+def _carry_out(node, port):
+    fields = parse(port, node.guard)
+    name = fields.get("cmd")
+    if not isinstance(name, str):
+        raise FrameError("field", "cmd must be a string")
+    name = name.replace("-", "_")
+    flags = COMMANDS.get(name, -1)
+    if flags < 0:
+        names = " ".join(sorted(COMMANDS)).replace("_", "-")
+        raise SentillError("command", "no such command; there are " + names)
+    if not flags & _ANYWHERE and port is not node.console:
+        raise SentillError("command", "only over USB")
+    if not flags & _FREE and (node.vault.generation or not flags & _FIRST_KEYS):
+        node.vault.admit(port is not node.console, port.name + " C ", port.reader.object(), fields.get("c"))
+        if not flags & _QUIET:
+            node.audit.note(journal.COMMAND, [("cmd", name), ("line", port.name)])
+    if name == "status":
+        return node.vitals.summary()
+    if name == "count":
+        return _count(node, fields)
+    collect()  # room for the module
+    return getattr(borrow(MODULES[flags >> 4]), name)(node, port, fields)
 
 
-def _status(node, port, fields):
-    return node.vitals.summary()
-
-
-def _vitals(node, port, fields):
-    return borrow("starts").lasting(node)
-
-
-def _set_time(node, port, fields):
-    t = argument(fields, "t", 1, protocol.MAX_TIME)
-    was = node.hal.now_s() if node.hal.clock_set else 0
-    node.hal.set_now_s(t)
-    node.event("clock", [("was", was)])
-    return [("t", t)]
-
-
-def _set_rate(node, port, fields):
-    node.rate_hz = argument(fields, "hz", 0, 10)
-    return [("hz", node.rate_hz)]
-
-
-def _audit(node, port, fields):
-    return node.audit.pull(port, argument(fields, "from", 0, protocol.MAX_INT) if "from" in fields else 0)
-
-
-def _count(node, port, fields):
-    name = fields.get("name")
+def _count(node, fields):
     n = argument(fields, "n", 1, 10_000) if "n" in fields else 1
-    if not isinstance(name, str) or not node.vitals.count(name, n):
+    if not isinstance(fields.get("name"), str) or not node.vitals.count(fields["name"], n):
         raise SentillError("unknown", "no channel counts that")
     return []
-
-
-def _maintenance(node, port, fields):
-    # Written first: without the flag the reset would lead back into the watchdog.
-    try:
-        node.store.save(MAINTENANCE, lambda write: write(b"1"))
-    except OSError:
-        raise SentillError("storage", "the flag file cannot be written")
-    node.after = "maintenance"
-    return []
-
-
-def _reboot(node, port, fields):
-    node.after = "reboot"
-    return []
-
-
-def _blink(node, port, fields):
-    from .blink import start
-
-    start(node.hal, argument(fields, "n", 1, 60) if "n" in fields else 10)
-    return []
-
-
-# Name: function, whether the terminal may ask too.
-COMMANDS = {
-    "identify": (_identify, True),
-    "status": (_status, True),
-    "vitals": (_vitals, True),
-    "set-time": (_set_time, True),
-    "set-rate": (_set_rate, False),
-    "audit": (_audit, False),
-    "blink": (_blink, False),
-    "count": (_count, True),
-    "maintenance": (_maintenance, False),
-    "reboot": (_reboot, False),
-}

@@ -19,6 +19,7 @@ class Region:
         self._device = device
         self._first = first
         self._prog = prog
+        self._page = bytearray(b"\xff" * prog)
 
     def read(self, address: int, buffer) -> None:
         """Fill `buffer` from `address`; the range must lie within one block."""
@@ -26,17 +27,37 @@ class Region:
         self._device.readblocks(self._first + block, buffer, address - block * self.block_size)
 
     def program(self, address: int, data) -> None:
-        """Clear those bits from `address` on that are 0 in `data`; the range must lie within one block."""
+        """Clear those bits from `address` on that are 0 in `data`; the range must lie within one block.
+
+        Whole pages are one program, what is left before and behind them one each. Takes no buffer from the heap: a node
+        in use may not find one.
+        """
         prog = self._prog
+        view = memoryview(data)
+        n = min(-address % prog, len(view))
+        if n:
+            self._part(address, view[:n])
+        whole = (len(view) - n) // prog * prog
+        if whole:
+            self._write(address + n, view[n : n + whole])
+        if n + whole < len(view):
+            self._part(address + n + whole, view[n + whole :])
+
+    def _part(self, address, data):
+        # Less than a page, filled up with what leaves the rest as it is.
+        page = self._page
+        before = address % self._prog
+        end = before + len(data)
+        page[before:end] = data
+        try:
+            self._write(address - before, page)
+        finally:
+            for i in range(before, end):
+                page[i] = 255
+
+    def _write(self, address, data):
         block = address // self.block_size
-        offset = address - block * self.block_size
-        before = offset % prog
-        after = -(before + len(data)) % prog
-        if before or after:
-            wide = bytearray(b"\xff" * (before + len(data) + after))
-            wide[before : before + len(data)] = data
-            data = wide
-        self._device.writeblocks(self._first + block, data, offset - before)
+        self._device.writeblocks(self._first + block, data, address - block * self.block_size)
 
     def erase(self, block: int) -> None:
         """Set all bits of a block."""
@@ -44,17 +65,10 @@ class Region:
 
     def is_blank(self, block: int) -> bool:
         """Whether all bits of a block are set."""
-        return not self.used(block)
-
-    def used(self, block: int) -> int:
-        """Length of what a block holds before nothing but set bits: a multiple of 16."""
         buffer = bytearray(256)
         blank = b"\xff" * len(buffer)
-        base = block * self.block_size
-        for end in range(self.block_size, 0, -len(buffer)):
-            self.read(base + end - len(buffer), buffer)
+        for address in range(block * self.block_size, (block + 1) * self.block_size, len(buffer)):
+            self.read(address, buffer)
             if buffer != blank:
-                while buffer[-16:] == blank[:16]:
-                    buffer = buffer[:-16]
-                return end - len(blank) + len(buffer)
-        return 0
+                return False
+        return True

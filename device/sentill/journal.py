@@ -22,7 +22,7 @@ drop(sequence), which cuts the tail there, tag_before(sequence), head(), the FIL
 """
 
 from hashlib import sha256
-from struct import pack, pack_into, unpack, unpack_from
+from struct import pack, pack_into
 
 from . import crypto
 from .compat import borrow, const
@@ -57,16 +57,6 @@ VERDICT_FORMAT = "<IIiB4s8s"
 
 _KEY_ENTRY = const(1)  # name in the key store
 _KEY_FORMAT = "<HII"
-
-
-def first_tag(device: bytes) -> bytes:
-    """What stands for the tag before the first record of `device` (its 8-byte id)."""
-    return sha256(b"sentill journal" + bytes(device)).digest()[:TAG]
-
-
-def first_key(root, generation: int) -> bytes:
-    """The first journal key of a generation (0..65535), derived from the device's root key."""
-    return crypto.hkdf(root, b"sentill journal" + pack("<H", generation))
 
 
 def next_key(key) -> bytes:
@@ -162,11 +152,6 @@ class Journal:
         if self.next - self._key_at >= self._key_every:
             self._keep_key()
 
-    def checkpoint(self):
-        """(sequence, tag) of the last kept record, for the host to hold against a cut tail; None before the first."""
-        self.commit()
-        return (self.next - 1, self.tag) if self.next else None
-
     def renew(self, generation: int, key, time: int) -> None:
         """Go on under the first key of a new `generation`, with a GENERATION record."""
         borrow("journal_open").renew(self, generation, key, time)
@@ -188,11 +173,3 @@ class Journal:
             self._keys.put(_KEY_ENTRY, entry)
             crypto.wipe(entry)
             self._key_at = self.next
-
-
-def parse(record):
-    """(kind, sequence, time, payload) of one record. Raises StorageError("record") when its length is wrong."""
-    if len(record) < HEAD + TAG or len(record) > MAX or unpack("<H", record[:2])[0] != len(record):
-        raise StorageError("record", "a record of a wrong length")
-    _, kind, sequence, time = unpack_from("<HBII", record, 0)
-    return kind, sequence, time, record[HEAD:-TAG]

@@ -9,9 +9,9 @@ file, and removes them. Retention removes whole files, the oldest first.
 
 from struct import unpack_from
 
-from .compat import const
+from .compat import borrow, const
 from .errors import StorageError
-from .journal import FILE_HEAD, GENERATION, HEAD, MAX, TAG, file_head, first_tag
+from .journal import FILE_HEAD, GENERATION, HEAD, MAX, TAG, file_head
 
 _BACKLOG = const(3)  # blocks of tail files at which append merges by itself
 
@@ -124,7 +124,7 @@ class FileStore:
         if self._blocks:
             with self._fs.open(self._block(self._blocks[0]), "rb") as f:
                 return f.read(FILE_HEAD)
-        return file_head(self._device, 0, 0, first_tag(self._device))
+        return file_head(self._device, 0, 0, borrow("journal_open").first_tag(self._device))
 
     def tag_before(self, sequence: int) -> bytes:
         """Tag of the record before `sequence`, empty when that is not held."""

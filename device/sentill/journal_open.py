@@ -1,14 +1,25 @@
 """The start of a journal: its key on flash, the recovery after a power cut, the step to a new generation of keys."""
 
-from struct import pack, unpack_from
+from hashlib import sha256
+from struct import pack, unpack, unpack_from
 
 from . import crypto
 from .compat import const
 from .errors import StorageError
-from .journal import GENERATION, TAG
+from .journal import GENERATION, HEAD, MAX, TAG
 
 _KEY_ENTRY = const(1)
 _KEY_FORMAT = "<HII"
+
+
+def first_tag(device: bytes) -> bytes:
+    """What stands for the tag before the first record of `device` (its 8-byte id)."""
+    return sha256(b"sentill journal" + bytes(device)).digest()[:TAG]
+
+
+def first_key(root, generation: int) -> bytes:
+    """The first journal key of a generation (0..65535), derived from the device's root key."""
+    return crypto.hkdf(root, b"sentill journal" + pack("<H", generation))
 
 
 def stage_key(keys, generation: int, sequence: int, key) -> None:
@@ -70,3 +81,11 @@ def renew(log, generation: int, key, time: int) -> None:
     log._key[:] = key
     log._mac.rekey(log._key)
     log.append(GENERATION, time, pack("<H", generation))
+
+
+def parse(record):
+    """(kind, sequence, time, payload) of one record. Raises StorageError("record") when its length is wrong."""
+    if len(record) < HEAD + TAG or len(record) > MAX or unpack("<H", record[:2])[0] != len(record):
+        raise StorageError("record", "a record of a wrong length")
+    _, kind, sequence, time = unpack_from("<HBII", record, 0)
+    return kind, sequence, time, record[HEAD:-TAG]

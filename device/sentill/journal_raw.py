@@ -10,6 +10,7 @@ What is appended at once is one program, unless no block holds it. Where flash i
 is what saves it: four records share a page.
 """
 
+from array import array
 from struct import pack, unpack_from
 
 from .compat import borrow, const, crc32
@@ -17,6 +18,7 @@ from .errors import StorageError
 from .journal import FILE_HEAD, GENERATION, HEAD, TAG, file_head
 
 _SLOT = const(64)
+_BATCH = const(512)
 _HEAD = const(42)  # of a block
 
 
@@ -36,8 +38,11 @@ class RawStore:
         self._start = 0
         self._block = -1  # the one being written, -1 before the first
         self._end = 0  # offset of its first free slot
-        self._firsts = [-1] * region.count  # sequence of the first record of each block, -1 when it holds none
+        self._firsts = array(
+            "i", [-1] * region.count
+        )  # sequence of the first record of each block, -1 when it holds none
         self._slot = bytearray(_SLOT)
+        self._buf = bytearray(_BATCH)  # made once: a heap in use may have no such piece
 
     def open(self, device) -> None:
         """Find the records of `device` (8 bytes); unreadable slots behind the last record are made void."""
@@ -54,21 +59,29 @@ class RawStore:
         size = self._region.block_size
         block = self._block
         end = self._end
-        chunk = bytearray()  # what is programmed at once
+        buf = self._buf
+        n = 0  # bytes of it that are programmed at once
         # A batch that a fresh block holds whole is not torn in two: half a page costs more than a few empty slots.
         needs = _needs(records, at)
         if block < 0 or sequence != self.next or size - end < needs <= size - _SLOT:
-            block, end, chunk = self._fresh(sequence)
+            block, end, n = self._fresh(sequence)
         while at < len(records):
             length = records[at] | records[at + 1] << 8
-            if end + len(chunk) + slots(length) > size:
-                self._program(block, end, chunk)
-                block, end, chunk = self._fresh(sequence)
-            chunk.extend(records[at : at + length])
-            chunk.extend(b"\xff" * (slots(length) - length))
+            needs = slots(length)
+            if end + n + needs > size:
+                self._program(block, end, n)
+                block, end, n = self._fresh(sequence)
+            elif n + needs > len(buf):
+                self._program(block, end, n)
+                end += n
+                n = 0
+            buf[n : n + length] = records[at : at + length]
+            for i in range(n + length, n + needs):
+                buf[i] = 255
+            n += needs
             at += length
             sequence += 1
-        self._program(block, end, chunk)
+        self._program(block, end, n)
 
     def records(self, sequence: int):
         """The records from `sequence` on, oldest first, as a generator."""
@@ -90,9 +103,10 @@ class RawStore:
         """Nothing to do here."""
         return False
 
-    def _program(self, block, offset, chunk):
-        if not chunk:
+    def _program(self, block, offset, n):
+        if not n:
             return
+        chunk = memoryview(self._buf)[:n]
         # Until it has worked: what a program that failed left behind is not written again.
         self._end = self._region.block_size
         self._region.program(block * self._region.block_size + offset, chunk)
@@ -105,7 +119,7 @@ class RawStore:
         at = len(chunk) - self._end + offset
         while at < len(chunk):
             size = chunk[at] | chunk[at + 1] << 8
-            self._note(memoryview(chunk)[at : at + size])
+            self._note(chunk[at : at + size])
             at += slots(size)
 
     def _note(self, record):
@@ -116,7 +130,7 @@ class RawStore:
             self._start = self.next - 1
 
     def _fresh(self, sequence):
-        # (block, 0, what its first slot holds): the next block of the ring, erased, from the record `sequence` on.
+        # (block, 0, bytes in the buffer): the next block of the ring, erased, from the record `sequence` on.
         region = self._region
         block = (self._block + 1) % region.count
         if not region.is_blank(block):
@@ -126,7 +140,8 @@ class RawStore:
         self._firsts[block] = -1
         self._find_first()
         head = file_head(self._device, self._generation, self._start, self._tag) + pack("<I", sequence)
-        return block, 0, bytearray(head + pack("<I", crc32(head)) + b"\xff" * (_SLOT - _HEAD))
+        self._buf[:_SLOT] = head + pack("<I", crc32(head)) + b"\xff" * (_SLOT - _HEAD)
+        return block, 0, _SLOT
 
     def _find_first(self):
         held = [first for first in self._firsts if first >= 0]

@@ -2,8 +2,8 @@
 
 from struct import unpack_from
 
-from .compat import const, crc32
-from .journal import FILE_HEAD, HEAD, MAX, TAG, file_head, first_tag
+from .compat import borrow, const, crc32
+from .journal import FILE_HEAD, HEAD, MAX, TAG, file_head
 from .journal_raw import slots
 
 _SLOT = const(64)
@@ -20,7 +20,7 @@ def open_store(store, device) -> None:
         if head and (store._block < 0 or store._firsts[block] > store._firsts[store._block]):
             store._block = block
     store.next = store._end = store._generation = store._start = 0
-    store._tag = first_tag(store._device)
+    store._tag = borrow("journal_open").first_tag(store._device)
     if store._block >= 0:
         head = _block_head(store, store._block)
         store._generation, store._start = unpack_from("<HI", head, 12)
@@ -52,9 +52,10 @@ def _scan(store, sequence):
 
 def head(store) -> bytes:
     """The FILE_HEAD that makes a journal file of all records held."""
-    if store.first in store._firsts and store.first < store.next:
-        return bytes(_block_head(store, store._firsts.index(store.first))[:FILE_HEAD])
-    return file_head(store._device, 0, 0, first_tag(store._device))
+    firsts = list(store._firsts)
+    if store.first in firsts and store.first < store.next:
+        return bytes(_block_head(store, firsts.index(store.first))[:FILE_HEAD])
+    return file_head(store._device, 0, 0, borrow("journal_open").first_tag(store._device))
 
 
 def tag_before(store, sequence: int) -> bytes:

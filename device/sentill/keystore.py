@@ -12,7 +12,7 @@ next `open` completes a wipe that was cut short. CRC-32 is against torn writes, 
 this flash can read it too.
 """
 
-from struct import pack_into, unpack_from
+from struct import pack_into
 
 from .compat import borrow, const, crc32
 from .errors import StorageError
@@ -52,12 +52,7 @@ class KeyStore:
 
     def format(self) -> None:
         """Overwrite and erase everything, the mark of a wipe included."""
-        self._overwrite(0)
-        self._clear_others()
-        self._erase(self._block)
-        self._entries = {}
-        self._end = 0
-        self.wiped = False
+        borrow("keystore_open").format_store(self)
 
     def get(self, name: int):
         """The payload kept as `name`, a fresh bytearray the caller may overwrite, or None."""
@@ -79,7 +74,7 @@ class KeyStore:
             raise StorageError("size", "no such entry fits")
         # The last place of a block stays free for the mark of a wipe.
         if self._end + room(len(payload)) > self._region.block_size - _STEP:
-            self._move()
+            borrow("keystore_open").move(self)
             if self._end + room(len(payload)) > self._region.block_size - _STEP:
                 raise StorageError("size", "the key store is full")
         self._write(name, payload, self._version + 1)
@@ -92,15 +87,7 @@ class KeyStore:
 
     def wipe(self) -> None:
         """Overwrite every entry. Only `format` makes the store usable again."""
-        try:
-            if not self.wiped:
-                if self._end + _STEP > self._region.block_size:  # a torn mark took the last place
-                    self._move()
-                self._write(_WIPED, b"", self._version + 1)
-        finally:  # flash that does not keep the mark must not keep the keys
-            self.wiped = True
-            self._overwrite(_WIPED)
-            self._clear_others()
+        borrow("keystore_open").wipe(self)
 
     def _write(self, name, payload, version):
         region = self._region
@@ -131,46 +118,6 @@ class KeyStore:
             n = min(_PIECE - address % _PIECE, end - address)
             self._region.program(address, bytes(n))
             address += n
-
-    def _overwrite(self, keep):
-        # Zeros over all that was ever written in the block, but for the entry `keep`.
-        at = self._block * self._region.block_size
-        end = at + self._end
-        entry = self._entries.get(keep)
-        self._entries = {}
-        if entry:
-            self._entries[keep] = entry
-            self._zero(at, entry[0] - at)
-            at = entry[0] + room(entry[1])
-        self._zero(at, end - at)
-
-    def _move(self):
-        region = self._region
-        old = self._block
-        block = (old + 1) % region.count
-        if not region.is_blank(block):
-            self._erase(block)
-        self._block, self._end = block, 0
-        was = self._entries
-        self._entries = {}
-        head = bytearray(_HEAD)
-        for name, (address, length) in was.items():
-            payload = bytearray(length)
-            region.read(address + _HEAD, payload)
-            region.read(address, head)
-            # Under its old version: until the last copy is made, only the old block is whole.
-            self._write(name, payload, unpack_from("<I", head, 4)[0])
-            for i in range(length):
-                payload[i] = 0
-        # Before the erase: one that is cut short may leave entries that read well today and not tomorrow.
-        for address, length in was.values():
-            self._zero(address, room(length))
-        self._erase(old)
-
-    def _clear_others(self):
-        for block in range(self._region.count):
-            if block != self._block and not self._region.is_blank(block):
-                self._erase(block)
 
     def _erase(self, block):
         self._region.erase(block)

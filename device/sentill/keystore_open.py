@@ -39,11 +39,21 @@ def open_store(store) -> None:
             raise StorageError("keys", "no block of the key store is whole")
     store._version = max(newest.values()) if newest else 0
     store.wiped = _WIPED in store._entries
-    store._clear_others()
+    _clear_others(store)
     if store.wiped:
-        store._overwrite(_WIPED)
+        _overwrite(store, _WIPED)
     else:
         _sweep(store)
+
+
+def format_store(store) -> None:
+    """Overwrite and erase everything, the mark of a wipe included."""
+    _overwrite(store, 0)
+    _clear_others(store)
+    store._erase(store._block)
+    store._entries = {}
+    store._end = 0
+    store.wiped = False
 
 
 def _scan(region, block):
@@ -54,7 +64,7 @@ def _scan(region, block):
     dead = bytes(_STEP)
     entries = {}
     end = offset = 0
-    limit = region.used(block)
+    limit = _used(region, block)
     while offset < limit:
         region.read(base + offset, place)
         offset += _STEP
@@ -92,3 +102,74 @@ def _sweep(store):
         region.read(base + offset, place)
         if place != dead:
             store._zero(base + offset, _STEP)
+
+
+def wipe(store) -> None:
+    """Overwrite every entry. Only `format` makes the store usable again."""
+    try:
+        if not store.wiped:
+            if store._end + _STEP > store._region.block_size:  # a torn mark took the last place
+                move(store)
+            store._write(_WIPED, b"", store._version + 1)
+    finally:  # flash that does not keep the mark must not keep the keys
+        store.wiped = True
+        _overwrite(store, _WIPED)
+        _clear_others(store)
+
+
+def _overwrite(store, keep):
+    # Zeros over all that was ever written in the block, but for the entry `keep`.
+    at = store._block * store._region.block_size
+    end = at + store._end
+    entry = store._entries.get(keep)
+    store._entries = {}
+    if entry:
+        store._entries[keep] = entry
+        store._zero(at, entry[0] - at)
+        at = entry[0] + room(entry[1])
+    store._zero(at, end - at)
+
+
+def move(store) -> None:
+    """Copy the live entries to the next block and erase this one."""
+    region = store._region
+    old = store._block
+    block = (old + 1) % region.count
+    if not region.is_blank(block):
+        store._erase(block)
+    store._block, store._end = block, 0
+    was = store._entries
+    store._entries = {}
+    head = bytearray(_HEAD)
+    for name, (address, length) in was.items():
+        payload = bytearray(length)
+        region.read(address + _HEAD, payload)
+        region.read(address, head)
+        # Under its old version: until the last copy is made, only the old block is whole.
+        store._write(name, payload, unpack_from("<I", head, 4)[0])
+        for i in range(length):
+            payload[i] = 0
+    # Before the erase: one that is cut short may leave entries that read well today and not tomorrow.
+    for address, length in was.values():
+        store._zero(address, room(length))
+    store._erase(old)
+
+
+def _clear_others(store):
+    for block in range(store._region.count):
+        if block != store._block and not store._region.is_blank(block):
+            store._erase(block)
+
+
+def _used(region, block):
+    # Length of what a block holds before nothing but set bits, a multiple of 16.
+    buffer = bytearray(256)
+    blank = b"\xff" * len(buffer)
+    base = block * region.block_size
+    for end in range(region.block_size, 0, -len(buffer)):
+        region.read(base + end - len(buffer), buffer)
+        if buffer != blank:
+            while buffer[-16:] == blank[:16]:
+                buffer = buffer[:-16]
+            return end - len(blank) + len(buffer)
+    return 0

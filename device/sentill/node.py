@@ -9,18 +9,22 @@ A start-up that fails in part goes on with what works: `faults` names the parts,
 
 import asyncio
 import gc
+from asyncio import core  # type: ignore[attr-defined]
 from time import sleep_ms
 
-from . import __version__, commands, journal, protocol
+from . import commands, journal, protocol
 from .audit import Audit
-from .compat import borrow, const, present, ticks_add, ticks_diff, ticks_ms, ticks_us
-from .crypto import LAB_ROOT, MAC, hkdf
+from .compat import borrow, const, ticks_add, ticks_diff, ticks_ms, ticks_us
 from .errors import SentillError
-from .health import WARN
+from .health import WARN, Monitor
 from .pan import looks_like_pan
 from .port import Port
+from .risk import Assessor
+from .session import Session
 from .store import Store
+from .tamper import Tamper
 from .terminal import Terminal
+from .vault import Vault
 from .vitals import Vitals
 
 _T = const(84)
@@ -48,18 +52,33 @@ _OUTSIDE = ("uart", "state")  # faults that another version would have, too
 
 
 def start(hal) -> None:
-    """Run the node on `hal` until Ctrl-C; returns to let the REPL take over.
+    """Run the node on `hal` until Ctrl-C; returns to let the REPL take over, for a limited time on a locked board.
 
     After the command "maintenance" it waits half a minute for that, with no watchdog armed, and restarts the board.
     """
+    hal.hold_ctrl_c(True)  # until it is known whether it may stop the node
     store = Store(hal.root, hal.home)
-    if store.take(commands.MAINTENANCE):
-        _stand_aside(hal)
+    session = bytearray(4)
+    if store.load(commands.MAINTENANCE, lambda readinto, size: readinto(session) if size == 4 else None):
+        store.take(commands.MAINTENANCE)
+        _stand_aside(hal, int.from_bytes(session, "little"))
         return
     node = Node(hal, store)
     gc.collect()
     gc.threshold(-1)  # main.py had set one for the start; from here on the sampler collects
     node.run()
+
+
+def _arrival(stream):
+    # Waits until there is something to read, as asyncio.StreamReader does, without 2 KB of asyncio.stream.
+    yield core._io_queue.queue_read(stream)
+
+
+def _leave_repl(hal, seconds):
+    # To a person, for so long; 0 is without limit.
+    if seconds:
+        hal.time_box(seconds * 1000)
+    hal.hold_ctrl_c(False)
 
 
 class Loop:
@@ -94,6 +113,19 @@ class Loop:
 class Node:
     """Everything at work on `hal` with the files of `store`; `run` runs it."""
 
+    # Set by setup.assemble; declared for readers and type checkers, no code on the board.
+    config: dict
+    config_id: str
+    rate_hz: int
+    monitor: Monitor
+    vitals: Vitals
+    terminal_port: Port
+    assessor: Assessor
+    model_ids: list
+    vault: Vault
+    tamper: Tamper
+    terminal: Terminal
+
     def __init__(self, hal, store):
         self.hal = hal
         self.store = store
@@ -104,33 +136,16 @@ class Node:
         self.refused = 0
         self.audit = Audit(self)
         self.trial = " " in store.slot()  # the version that runs has yet to prove itself
+        self.session = Session(hal)
+        self.tampered = ""  # the event that latched
+        self.nonce = b""  # of the last challenge
+        self.failed_s = 0  # uptime at the last failed unlock
+        self.latest_s = 0  # the latest time the clock was known to show
         self._sampling = False  # inside the monitor: an interrupt now leaves it half changed
-        self._wake = asyncio.Event()
-        self.console = Port("usb", hal.usb, _USB_ROOM, False, self._wake.set)
+        self.wake = asyncio.Event()
+        self.console = Port("usb", hal.usb, _USB_ROOM, False, self.wake.set)
         self.ports = [self.console]
-        setup = borrow("setup")
-        self.config, self.config_id = setup.load_config(self)
-        self.rate_hz = self.config["rate_hz"]
-        self.monitor = setup.make_monitor(self)
-        self.config["channels"] = None  # the largest thing that is needed no more
-        self.vitals = Vitals(self, [channel.source for channel in self.monitor.channels])
-        gc.collect()
-        self.terminal_port = None
-        uart = self.attempt("uart", hal.open_uart, self.config["uart_baud"])
-        if uart:
-            self.terminal_port = Port("uart", uart, _UART_ROOM, True, self._wake.set)
-            self.ports.append(self.terminal_port)
-        self.assessor, self._model_ids = setup.make_assessor(self)
-        setup = None
-        gc.collect()
-        self.attempt("journal", self.audit.open)
-        self.terminal = Terminal(self.assessor, self.guard, self.audit, MAC(hkdf(LAB_ROOT, b"sentill token")).tag)
-        if self.config["blocked"] and self.assessor:
-            self.terminal.blocked = (" " + self.config["blocked"] + " ").encode()
-        self._restore()
-        self.attempt("vitals", borrow("starts").count, self)
-        facts = [("sw", __version__), ("cfg", self.config_id)] + self._model_ids
-        borrow("audit_open").note_start(self.audit, facts, self.faults)
+        borrow("setup").assemble(self)
         gc.collect()
         self._row = 0
         self._loops = [
@@ -152,6 +167,10 @@ class Node:
         from .sleeper import Sleeper
 
         self._loops.append(Loop("sleeper", Sleeper(self, self._loops).run, bool))
+
+    def may_stop(self) -> bool:
+        """Whether Ctrl-C ends the node: on an open board, and in a session."""
+        return not self.vault.profile or self.session.left_s() > 0
 
     def attempt(self, part: str, function, *args):
         """The result of `function(*args)`. None when it fails: `part` joins the faults, and an E frame tells why."""
@@ -184,22 +203,7 @@ class Node:
 
     def send_identity(self, port) -> None:
         """Send an I frame on `port`."""
-        port.send(
-            "I",
-            [
-                ("t", self.hal.now_s()),
-                ("sw", __version__),
-                ("board", self.hal.board.ID),
-                ("uid", self.hal.uid()),
-                ("fw", self.hal.firmware()),
-                ("mpy", self.hal.mpy()),
-                ("cfg", self.config_id),
-                ("rst", self.hal.reset_cause()),
-                ("ulab", present("ulab")),
-            ]
-            + self._model_ids
-            + ([("faults", ",".join(self.faults))] if self.faults else []),
-        )
+        borrow("setup_identity").send(self, port)
 
     def _tell(self, error):
         # An error in words that may travel.
@@ -225,7 +229,10 @@ class Node:
             self._save()
             _say(self.hal, b"\r\nsentill: stopped by Ctrl-C\r\n")
         finally:
-            self.hal.hold_ctrl_c(False)
+            self.vault.close()
+            if self.audit.journal:
+                self.audit.journal.erase_keys()
+            _leave_repl(self.hal, self.session.left_s())
 
     async def _main(self):
         if self.config["watchdog"]:
@@ -271,7 +278,7 @@ class Node:
 
     async def _terminal(self, loop):
         port = self.terminal_port
-        stream = asyncio.StreamReader(port.stream.rx)
+        rx = port.stream.rx
         reader = port.reader
         started = ticks_us()
         while True:
@@ -291,7 +298,8 @@ class Node:
                     self.refused += 1
                 started = ticks_us()
             loop.wait()
-            n = await stream.readinto(reader.window())
+            await _arrival(rx)
+            n = rx.readinto(reader.window())
             started = ticks_us()
             loop.beat()
             if n:
@@ -306,7 +314,7 @@ class Node:
 
     async def _console(self, loop):
         port = self.console
-        stream = asyncio.StreamReader(port.stream.rx)
+        rx = port.stream.rx
         reader = port.reader
         one = memoryview(bytearray(1))
         while True:
@@ -324,7 +332,8 @@ class Node:
                         refusal = [("re", 0), ("ok", False), ("err", "type"), ("msg", "only on the terminal's line")]
                         port.send("R", refusal)
             loop.wait()
-            n = await stream.readinto(one)
+            await _arrival(rx)
+            n = rx.readinto(one)
             loop.beat()
             if not n:
                 await asyncio.sleep_ms(200)
@@ -333,12 +342,12 @@ class Node:
             window[0] = one[0]
             n = 1 + port.stream.readinto(window[1:])
             for c in window[:n]:
-                if c == _CTRL_C:
+                if c == _CTRL_C and self.may_stop():
                     raise KeyboardInterrupt
             reader.received(n)
 
     async def _writer(self, loop):
-        wake = self._wake
+        wake = self.wake
         while True:
             moved = waiting = 0
             for port in self.ports:
@@ -425,6 +434,9 @@ class Node:
             elif hung != silent:
                 self.event("hang", [("task", ",".join(hung))], journal.ERROR)
             silent = hung
+            self.tamper.look()
+            if self.session.expired():
+                self.audit.note(journal.ACCESS, [("ev", "expired")])
             if self.after:
                 await self._leave(loop)
             await self._sleep(loop, _STEP_MS)
@@ -455,6 +467,8 @@ class Node:
             self.keep_file(_HISTORY, self.assessor.save)
         if len(self.vitals.sources) and not self._sampling:
             self.keep_file(_HEALTH, self.monitor.save)
+        if self.hal.clock_set:
+            self.latest_s = max(self.latest_s, self.hal.now_s())
         self.keep_file(_VITALS, self.vitals.save)
         self.audit.commit()
 
@@ -465,16 +479,11 @@ class Node:
         except (OSError, MemoryError, SentillError) as error:
             self.event("save", [("file", name), ("err", self._tell(error))])
 
-    def _restore(self):
-        for name, owner in ((_HISTORY, self.assessor), (_HEALTH, self.monitor)):
-            if owner:
-                self.attempt("state", self.store.load, name, owner.restore)
 
-
-def _stand_aside(hal):
+def _stand_aside(hal, seconds):
     # No watchdog runs. Whoever asked for this presses Ctrl-C; when nobody comes, the node goes back to work.
     hal.wdt_release()
-    hal.hold_ctrl_c(False)
+    _leave_repl(hal, seconds)
     try:
         _say(hal, b"sentill: maintenance, the node runs again after the next reset\r\n")
         sleep_ms(_ASIDE_MS)

@@ -3,17 +3,53 @@
 Used once per start: the node borrows this module, and its code and that of config.py leave the heap again.
 """
 
+from gc import collect
 from json import loads
 
+from . import __version__
 from .compat import borrow, const
 from .errors import ModelError
 from .features import SCHEMA_ID, History
 from .health import Monitor
+from .port import Port
 from .risk import Assessor
+from .terminal import Terminal
 from .tree import Model
+from .vitals import Vitals
 
+HISTORY = "history.bin"
+HEALTH = "health.bin"
+_UART_ROOM = const(720)
 _MAX_WEAR = const(4096)
 CHANNELS = "channels.jsonl"  # the board's health channels, a JSON object per line
+
+
+def assemble(node) -> None:
+    """Give `node` its parts, one after the other; those that fail are faults."""
+    node.config, node.config_id = load_config(node)
+    node.rate_hz = node.config["rate_hz"]
+    node.monitor = make_monitor(node)
+    node.config["channels"] = None  # the largest thing that is needed no more
+    node.vitals = Vitals(node, [channel.source for channel in node.monitor.channels])
+    collect()
+    node.terminal_port = None
+    uart = node.attempt("uart", node.hal.open_uart, node.config["uart_baud"])
+    if uart:
+        node.terminal_port = Port("uart", uart, _UART_ROOM, True, node.wake.set)
+        node.ports.append(node.terminal_port)
+    node.assessor, node.model_ids = make_assessor(node)
+    collect()
+    start = borrow("audit_open")
+    start.open_all(node)  # vault, tamper, what is in audit
+    node.hal.hold_ctrl_c(not node.may_stop())
+    node.terminal = Terminal(node.assessor, node.guard, node.audit, node.vault, node.tamper)
+    if node.config["blocked"] and node.assessor:
+        node.terminal.blocked = (" " + node.config["blocked"] + " ").encode()
+    for name, owner in ((HISTORY, node.assessor), (HEALTH, node.monitor)):
+        if owner:
+            node.attempt("state", node.store.load, name, owner.restore)
+    node.attempt("vitals", borrow("starts").count, node)
+    start.note_start(node.audit, [("sw", __version__), ("cfg", node.config_id)] + node.model_ids, node.faults)
 
 
 def load_config(node) -> tuple:

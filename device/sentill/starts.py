@@ -4,7 +4,7 @@ from array import array
 
 from .health import WARN
 
-FILE = "vitals.bin"  # u32 flash erases, u8 whether the next reset is planned, u16 per cause
+FILE = "vitals.bin"  # u32 flash erases, u8 whether the next reset is planned, u16 per cause, u32 the latest time known
 
 # As hal.reset_cause says; "brownout" and "planned" are told apart by `count`.
 CAUSES = ("power", "brownout", "watchdog", "hard", "deepsleep", "soft", "planned", "unknown")
@@ -24,7 +24,7 @@ def count(node) -> None:
     Most chips do not tell a brownout from a power-on reset, but the supply was seen to be low before. On some a reset
     that was asked for looks like a watchdog's, but the node has left a note.
     """
-    data = bytearray(5 + 2 * len(CAUSES))
+    data = bytearray(9 + 2 * len(CAUSES))
 
     def restore(readinto, size):
         if size == len(data):
@@ -33,7 +33,8 @@ def count(node) -> None:
     node.attempt("state", node.store.load, FILE, restore)
     node.store.erases = int.from_bytes(data[:4], "little")
     planned = data[4] != 0
-    starts = node.vitals.starts = array("H", data[5:])
+    starts = node.vitals.starts = array("H", data[5:-4])
+    node.latest_s = int.from_bytes(data[-4:], "little")
     cause = node.hal.reset_cause()
     if planned and cause in ("watchdog", "hard", "soft"):
         cause = "planned"

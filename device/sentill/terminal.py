@@ -17,21 +17,26 @@ _PM = const(4)
 _PN = const(5)
 _PH = const(6)
 _REVIEW = const(1)
+_DECLINE = const(2)
 _NO_MODEL = b"no_model"
+_TAMPERED = b"tampered"
+_UART = const(1)  # its counter in the vault
 _MAX_COUNT = const(0x3FFFFFFF)
 
 
 class Terminal:
     """Judges requests with `assessor` (risk.Assessor), which may be None: then every verdict is review.
 
-    Verdicts go to `audit`, with the first 8 bytes of `token(card)` for the card. `guard(bytes)` tells whether bytes
-    look like a card number. Counters: `verdicts` by code, `refused` requests and feedback.
+    Verdicts go to `audit`, with a token of `vault` for the card; while `tamper` refuses, they are all decline.
+    `guard(bytes)` tells whether bytes look like a card number. Counters: `verdicts` by code, `refused` requests and
+    feedback.
     """
 
-    def __init__(self, assessor, guard, audit, token):
+    def __init__(self, assessor, guard, audit, vault, tamper):
         self.assessor = assessor
         self.audit = audit
-        self.token = token
+        self._vault = vault
+        self._tamper = tamper
         self.guard = guard
         self.blocked = b""  # tokens of blocked cards, with a space before and behind each
         self.verdicts = [0, 0, 0]
@@ -69,11 +74,11 @@ class Terminal:
     def _assess(self, port, f) -> None:
         # Assesses the request and writes all of the verdict but its end.
         assessor = self.assessor
-        if assessor is None:
+        if assessor is None or self._tamper.refusing:
             self._verdict.begin(port.next_q(), f[_REF], 0, 0, 0)
-            self._verdict.model(_REVIEW, b"")
-            self._verdict.reason(_NO_MODEL)
-            self.code = _REVIEW
+            self.code = _DECLINE if self._tamper.refusing else _REVIEW
+            self._verdict.model(self.code, b"")
+            self._verdict.reason(_TAMPERED if self._tamper.refusing else _NO_MODEL)
             return
         self.busy = True
         self.code = self._ask(f)
@@ -101,10 +106,10 @@ class Terminal:
     def _record(self, f, code):
         # Behind the verdict, which does not wait for it.
         assessor = self.assessor
-        token = self.token(self._request.token())[:8]
-        if assessor is None:
+        token = self._vault.card.tag(self._request.token())[:8]
+        if assessor is None or self._tamper.refusing:
             head = pack(journal.VERDICT_FORMAT, f[_REF], f[_AMT], 0, code, b"", token)
-            self.audit.record(journal.VERDICT, head + _NO_MODEL)
+            self.audit.record(journal.VERDICT, head + (_TAMPERED if self._tamper.refusing else _NO_MODEL))
             return
         model = unhexlify(assessor.model)
         head = pack(journal.VERDICT_FORMAT, f[_REF], f[_AMT], assessor.score, code, model, token)
@@ -119,6 +124,8 @@ class Terminal:
             fields = parse(port, self.guard)
             ref = argument(fields, "ref", 0, 0xFFFFFFFF)
             argument(fields, "fraud", 1, 1)
+            if self._vault.generation:
+                self._vault.admit(_UART, "uart P ", port.reader.object(), fields.get("c"))
             if self.assessor is None:
                 raise SentillError("state", "no model, so no history")
             self.busy = True

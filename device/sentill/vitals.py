@@ -93,6 +93,7 @@ class Vitals:
         write(self._vital("flash_erases").to_bytes(4, "little"))
         write(bytes((self.planned,)))
         write(self.starts)
+        write(self.node.latest_s.to_bytes(4, "little"))
 
     def summary(self) -> list:
         """Pairs of the summary H frame: time, uptime, worst channel state, verdicts, faults counted, free heap."""

@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from sentill import protocol
 from sentill_host.errors import LinkError, PortGone
@@ -19,6 +19,13 @@ _BACK_S = 20.0
 Pairs = Iterable[tuple[str, int | str | bool]]
 
 
+class Signer(Protocol):
+    """Signs frames: access.Signer."""
+
+    def encode(self, kind: str, pairs: Pairs) -> bytes:
+        """As protocol.encode, with counter and signature."""
+
+
 class NodeClient:
     """Counts the frames sent, decodes the frames received, and keeps those nobody waited for in `unclaimed`."""
 
@@ -26,13 +33,15 @@ class NodeClient:
         self.link = link
         self.decoder = Decoder()
         self.unclaimed: deque[Frame | Text] = deque(maxlen=1_000)
+        self.signer: Signer | None = None  # of devices with keys, see access.attach
         self._q = 0
         self._arrived: deque[Frame | Text] = deque()
 
     def send(self, kind: str, pairs: Pairs) -> int:
         """Send one frame; returns its q. Raises FrameError when the fields make no frame, LinkError."""
         self._q = protocol.next_q(self._q)
-        self.link.write(protocol.encode(kind, [("q", self._q), *pairs]))
+        encode = self.signer.encode if self.signer is not None and kind in "CP" else protocol.encode
+        self.link.write(encode(kind, [("q", self._q), *pairs]))
         return self._q
 
     def receive(self, timeout_s: float) -> Frame | Text | None:

@@ -14,7 +14,7 @@ from enum import StrEnum
 from functools import lru_cache
 from statistics import mode
 
-from sentill import journal
+from sentill import journal, journal_open
 from sentill.crypto import LAB_ROOT
 from sentill_host.errors import UsageError
 
@@ -145,7 +145,7 @@ class _Chain:
 
 @lru_cache(maxsize=256)
 def _keys(root: bytes, generation: int) -> _Chain:
-    return _Chain(journal.first_key(root, generation))
+    return _Chain(journal_open.first_key(root, generation))
 
 
 def _chain(root: Root, generation: int) -> _Chain | None:
@@ -204,7 +204,7 @@ class _Verifier:
         at, previous = journal.FILE_HEAD, self.head.tag
         sequence = _sequence(data, at)
         if sequence is not None:
-            if previous == journal.first_tag(device):
+            if previous == journal_open.first_tag(device):
                 sequence = 0
             elif not self._proves(at, previous, sequence):
                 # The first number is not known and may be what was altered; those of the next records tell.
@@ -358,7 +358,7 @@ class _Verifier:
                 continue
             for number in {sequence, sequence if found is None else found}:
                 key = _signing_key(root, own, self.generation, self.start, number)
-                befores = (previous, self.head.tag, journal.first_tag(device))
+                befores = (previous, self.head.tag, journal_open.first_tag(device))
                 if key and any(tag(key, before, own) == want for before in befores):
                     return device
                 renewed = _renewal(own)
@@ -416,7 +416,7 @@ def _sequence(data: bytes, at: int, whole: bool = True) -> int | None:
 
 
 def _record(data: bytes) -> Record:
-    kind, sequence, time, payload = journal.parse(data)
+    kind, sequence, time, payload = journal_open.parse(data)
     return Record(sequence, kind, time, bytes(payload), data[-journal.TAG :])
 
 

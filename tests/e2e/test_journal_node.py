@@ -2,6 +2,7 @@
 
 import base64
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from sentill_host.virtual.api import Board
 from tests.e2e.bare import BareNode
 from tests.e2e.test_node_bare import with_models
 from tests.e2e.test_node_virtual import identity, verdict
+
+HEAP = "256K"  # room for the code that tests put in place of the node's
 
 
 class Reading:
@@ -54,7 +57,7 @@ def proven(about: dict[str, Any], reading: Reading, device: bytes) -> list[Recor
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareNode]:
-    with BareNode(with_models(tmp_path_factory.mktemp("journal"))) as running:
+    with BareNode(with_models(tmp_path_factory.mktemp("journal")), HEAP) as running:
         running.uart.wait(lambda f: f.kind == "I")
         yield running
 
@@ -114,7 +117,7 @@ async def saver(self, loop):
     raise ValueError("planted")
 node.Node._saver = saver
 """
-    with BareNode(with_models(tmp_path), first=first) as node:
+    with BareNode(with_models(tmp_path), HEAP, first) as node:
         node.usb.wait(lambda f: f.kind == "E" and f.fields["ev"] == "task_crash")
         about, reading = read(node, 0)
         records = proven(about, reading, bytes.fromhex("0123456789abcdef"))
@@ -134,15 +137,19 @@ def program(self, address, data):
     _program(self, address, data)
 flash.Region.program = program
 from sentill import commands
-def wreck(node, port, fields):
-    flash.broken = not flash.broken
-    return []
-commands.COMMANDS["wreck"] = (wreck, True)
+class Wreck:
+    @staticmethod
+    def wreck(node, port, fields):
+        flash.broken = not flash.broken
+        return []
+sys.modules["sentill.wreck"] = Wreck
+commands.MODULES += ("wreck",)
+commands.COMMANDS["wreck"] = 64 | 3
 """
 
 
 def test_broken_flash_is_told_and_verdicts_go_on(tmp_path: Path) -> None:
-    with BareNode(with_models(tmp_path), first=BROKEN) as node:
+    with BareNode(with_models(tmp_path), HEAP, BROKEN) as node:
         node.uart.verdict(1)
         node.usb.ask("C", cmd="wreck")
         named = [node.uart.verdict(ref).get("j") for ref in range(2, 40)]
@@ -163,7 +170,7 @@ def test_broken_flash_is_told_and_verdicts_go_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("raw", ["344K", "8K"], ids=["raw", "files"])
 def test_nothing_kept_is_lost_in_a_power_cut(raw: str) -> None:
-    with VirtualBoards(1, raw=raw) as boards:
+    with VirtualBoards(1, raw=raw, heap="256K") as boards:
         board: Board = boards[0]
         assert not deploy([board.usb])[0].error
         with Link(board.usb) as link, Link(board.uart) as line:
@@ -180,7 +187,9 @@ def test_nothing_kept_is_lost_in_a_power_cut(raw: str) -> None:
             assert "faults" not in identity(usb)
             usb.send("C", [("cmd", "audit"), ("from", 0)])
             reading, about = Reading(), {}
+            end = time.monotonic() + 60
             while not reading.ended:
+                assert time.monotonic() < end, (about, len(reading.records))
                 item = usb.receive(20)
                 assert isinstance(item, Frame), item
                 reading.take(item)

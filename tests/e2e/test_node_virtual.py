@@ -180,7 +180,8 @@ def test_health_event_when_the_supply_fails(board: Board) -> None:
 
 
 HANGING = """
-import sys
+import gc, sys
+gc.threshold(2048)  # as main.py does
 sys.path.insert(0, "/slot_a")
 from sentill import hal, node
 import board

@@ -5,7 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from sentill.channel import KEYS
+from sentill.channel_spec import KEYS
 from sentill.health import MAX_CHANNELS, Monitor
 from sentill_host import boards
 from sentill_host.cli import app

@@ -9,7 +9,8 @@ from array import array
 import pytest
 
 from sentill import detector, dsp, rul
-from sentill.channel import KEYS, WORDS, Channel
+from sentill.channel import WORDS, Channel
+from sentill.channel_spec import KEYS
 from sentill.wear import STATE, WearIndex
 from sentill.wear_file import MAX_INPUTS
 from sentill_host import boards, faults

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sentill.channel import KEYS
+from sentill.channel_spec import KEYS
 from sentill.health import Monitor
 from sentill_host import boards, fault_scenario, faults
 from sentill_host.cli import app

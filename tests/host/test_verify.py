@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sentill import journal
+from sentill import journal, journal_open
 from sentill_host.errors import UsageError
 from sentill_host.verify import Checkpoint, Fault, lab_root, tag, verify
 
@@ -54,12 +54,12 @@ def chain(seed: int, device: bytes = A) -> Chain:
     held = dice.randint(4, 16)
     gone = dice.choice([0, 0, dice.randint(1, 60)])
     renewals = {0: 1, **{dice.randint(1, gone + held): 2 for _ in range(dice.randint(0, 1))}}
-    previous, generation, start, key = journal.first_tag(device), 0, 0, b""
+    previous, generation, start, key = journal_open.first_tag(device), 0, 0, b""
     head, records, keys = b"", [], []
     for i in range(gone + held):
         kind, data = dice.choice([2, 3, 4, 9]), dice.randbytes(dice.choice([0, 5, 37, 37, 37, 200]))
         if i in renewals:
-            key = journal.first_key(ROOTS[device], renewals[i])
+            key = journal_open.first_key(ROOTS[device], renewals[i])
             kind, data = journal.GENERATION, struct.pack("<H", renewals[i])
         if i == gone:
             head = journal.file_head(device, generation, start, previous)

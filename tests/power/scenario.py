@@ -163,7 +163,7 @@ def record(options):
     flash.log = run.log
     run.tried.append((0, "generation", 1))
     machine.boot()
-    journal_open.stage_key(machine.keys, 1, 0, journal.first_key(ROOT, 1))
+    journal_open.stage_key(machine.keys, 1, 0, journal_open.first_key(ROOT, 1))
     run.acked.append((len(run.log), "generation", 1))
     machine.journal.open()
     log = machine.journal
@@ -172,7 +172,7 @@ def record(options):
         if i == options.appends // 2:
             run.tried.append((len(run.log), "generation", 2))
             run.tried.append((len(run.log), "next", log.next + 1))
-            log.renew(2, journal.first_key(ROOT, 2), i)
+            log.renew(2, journal_open.first_key(ROOT, 2), i)
             run.acked.append((len(run.log), "generation", 2))
         run.tried.append((len(run.log), "next", log.next + (2 if i == 0 else 1)))
         log.append(journal.CONFIG if i % 25 == 24 else journal.VERDICT, i, payload(i, options.mixed))
@@ -201,7 +201,7 @@ def record(options):
 def expect(run):
     """Compute what the chain must hold, apart from the code that wrote it."""
     options = run.options
-    tag = journal.first_tag(DEVICE)
+    tag = journal_open.first_tag(DEVICE)
     sequence = 0
     key = None
 
@@ -218,7 +218,7 @@ def expect(run):
     for i in range(options.appends):
         if i in (0, options.appends // 2):
             generation = 1 if i == 0 else 2
-            key = journal.first_key(ROOT, generation)
+            key = journal_open.first_key(ROOT, generation)
             add(journal.GENERATION, i, pack("<H", generation))
         add(journal.CONFIG if i % 25 == 24 else journal.VERDICT, i, payload(i, options.mixed))
     add(journal.TAMPER, options.appends, b"case opened")

@@ -81,7 +81,7 @@ def main():
             vfs.mount(vfs.VfsLfs2(Part(flash, blocks), progsize=prog, readsize=prog), "/x")
             store = FileStore(Files, "/x/journal", keep, min(4 * prog, 448))
         if not journal_open.key_place(keys):
-            journal_open.stage_key(keys, 1, 0, journal.first_key(ROOT, 1))
+            journal_open.stage_key(keys, 1, 0, journal_open.first_key(ROOT, 1))
         log = Journal(store, keys, DEVICE, o["window"], o["key_every"], ())
         log.open()
         return log, store

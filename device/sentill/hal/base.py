@@ -165,6 +165,10 @@ class HAL:
         """Stop the chip's clocks for `ms`, or until something wakes it. Bytes that arrive meanwhile are lost."""
         machine.lightsleep(ms)
 
+    def time_box(self, ms: int) -> None:
+        """Reset the board in `ms` milliseconds, whatever runs then. A soft reset takes this back."""
+        self._box = machine.Timer(1, period=ms, mode=machine.Timer.ONE_SHOT, callback=lambda _: machine.reset())
+
     def hold_ctrl_c(self, hold: bool) -> None:
         """Whether Ctrl-C is just a byte for now (True), or interrupts the program (False, as after power-on)."""
         micropython.kbd_intr(-1 if hold else 3)

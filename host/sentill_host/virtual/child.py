@@ -17,7 +17,7 @@ _MODULES = ("bridge", "machine", "nor", "page")
 # Sent by the board at the end of a boot that leads to the raw REPL; the supervisor takes it out of the output.
 MARK = "\x1e\x1d*boot*\x1d\x1e"
 # Heap the onboard modules take; on a real board they are in the firmware.
-RESERVE_BYTES = 20 * 1024
+RESERVE_BYTES = 22 * 1024
 _STDOUT_PIPE_BYTES = 4096
 _SOCKET_BYTES = 16384  # the kernel counts hundreds of bytes for each small write
 

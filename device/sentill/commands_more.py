@@ -1,0 +1,70 @@
+"""What the commands do that need no keys of their own. Borrowed when one is asked for."""
+
+from . import protocol
+from .commands import MAINTENANCE
+from .compat import borrow, const
+from .errors import SentillError
+from .terminal import argument
+
+_CLOCK_SLACK_S = const(600)  # that a clock may be set back
+
+
+def identify(node, port, fields):
+    """Send an I frame."""
+    node.send_identity(port)
+    return [("slot", node.store.slot()), ("bundle", node.store.bundle())]
+
+
+def vitals(node, port, fields):
+    """What is known of the board's life."""
+    return borrow("starts").lasting(node)
+
+
+def set_time(node, port, fields):
+    """Set the clock to `t`. Far back is a tamper event: it would hide when things happened."""
+    t = argument(fields, "t", 1, protocol.MAX_TIME)
+    was = node.hal.now_s() if node.hal.clock_set else 0
+    if t + _CLOCK_SLACK_S < max(node.latest_s, was):
+        node.tamper.trip("clock")
+    node.hal.set_now_s(t)
+    node.event("clock", [("was", was)])
+    return [("t", t)]
+
+
+def set_rate(node, port, fields):
+    """Send `hz` health frames per second."""
+    node.rate_hz = argument(fields, "hz", 0, 10)
+    return [("hz", node.rate_hz)]
+
+
+def audit(node, port, fields):
+    """Send the journal `from` a record on."""
+    return node.audit.pull(port, argument(fields, "from", 0, protocol.MAX_INT) if "from" in fields else 0)
+
+
+def maintenance(node, port, fields):
+    """Restart without the node, for people at the REPL."""
+    if not node.may_stop():
+        raise SentillError("locked", "unlock it first")
+    # Written first: without the flag the reset would lead back into the watchdog. With the seconds left of the session,
+    # which goes on after the reset.
+    try:
+        node.store.save(MAINTENANCE, lambda write: write(node.session.left_s().to_bytes(4, "little")))
+    except OSError:
+        raise SentillError("storage", "the flag file cannot be written")
+    node.after = "maintenance"
+    return []
+
+
+def reboot(node, port, fields):
+    """Restart."""
+    node.after = "reboot"
+    return []
+
+
+def blink(node, port, fields):
+    """Blink the board's light for `n` seconds."""
+    from .blink import start
+
+    start(node.hal, argument(fields, "n", 1, 60) if "n" in fields else 10)
+    return []

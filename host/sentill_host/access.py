@@ -1,0 +1,209 @@
+"""What a host needs keys for: signed frames, unlocking, orders, provisioning. The device's side is sentill.access."""
+
+import base64
+import hashlib
+import json
+import struct
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sentill import crypto, protocol, vault
+from sentill_host.client import NodeClient, Pairs
+from sentill_host.errors import LinkError, SentillHostError, UsageError
+from sentill_host.keys import KeyFile, device_id
+
+MINUTES = 15
+_TAG = 16
+
+
+class AccessError(SentillHostError):
+    """The device does not let this host in: it is locked and no or the wrong keys are at hand, or it is tampered."""
+
+    exit_code = 1
+
+
+class Signer:
+    """Signs the frames of one line to a device; `counter` is the next it accepts."""
+
+    def __init__(self, key: bytes, line: str, counter: int):
+        self.line = line
+        self.counter = counter
+        self._mac = crypto.MAC(key)
+
+    def encode(self, kind: str, pairs: Pairs) -> bytes:
+        """As protocol.encode, with counter and signature. Raises FrameError when that is too long for a line."""
+        frame = protocol.encode(kind, [*pairs, ("c", self.counter), ("mac", "A" * 24)])
+        self.counter += 1
+        body = frame[1 : frame.rindex(b',"mac":"')]
+        tag = self._mac.tag(self.line.encode() + b" ", body)[:_TAG]
+        body += b',"mac":"' + base64.b64encode(tag) + b'"}'
+        return b"#" + body + b"*%08x\r\n" % protocol.crc32(body)
+
+
+@dataclass(frozen=True)
+class State:
+    """How a device is locked. `left_s` of a session, `wait_s` until the next unlock, `fresh`: the next generation."""
+
+    uid: str
+    profile: str
+    generation: int
+    fresh: int
+    line: str
+    counter: int
+    order: int
+    left_s: int
+    wait_s: int
+    tampered: str = ""
+    nonce: bytes = b""
+
+    @property
+    def locked(self) -> bool:
+        """Whether the REPL, and so a deploy, needs an unlock first."""
+        return self.profile != "open" and not self.left_s
+
+
+def challenge(client: NodeClient) -> State:
+    """Ask a node how it is locked; the answer holds a number to be answered once. Raises LinkError."""
+    told = client.command("challenge")
+    uid = identity(client)["uid"]
+    return State(
+        uid, told["prof"], told["gen"], told["fresh"], told["line"], told["next"], told["order"], told["left"],
+        told["wait"], told.get("tamper", ""), base64.b64decode(told.get("nonce", "")),
+    )  # fmt: skip
+
+
+def identity(client: NodeClient) -> dict[str, Any]:
+    """The fields of the node's I frame. Raises LinkError when it does not come."""
+    client.command("identify")
+    for item in reversed(client.unclaimed):
+        if getattr(item, "kind", "") == "I":
+            fields: dict[str, Any] = item.fields  # type: ignore[union-attr]
+            return fields
+    raise LinkError(f"{client.link.port}: the node does not say who it is")
+
+
+def sign(client: NodeClient, keys: KeyFile, state: State) -> None:
+    """Have `client` sign all commands and feedback from now on. Harmless on a device without keys."""
+    keys.check(state.uid, state.generation)
+    if state.generation:
+        key = keys.derive(state.uid, b"frame", state.generation)
+        client.signer = Signer(key, state.line, state.counter)
+
+
+def attach(client: NodeClient, keys: KeyFile | None) -> State:
+    """Find out how the node is locked and sign what goes to it, as far as keys are at hand. Raises UsageError."""
+    state = challenge(client)
+    if keys is not None:
+        sign(client, keys, state)
+    return state
+
+
+def unlock(client: NodeClient, keys: KeyFile | None, minutes: int = MINUTES) -> State:
+    """Open a session of `minutes` where the device is locked; the state before. Raises AccessError when it refuses."""
+    state = attach(client, keys)
+    if not state.locked:
+        return state
+    port = client.link.port
+    if state.tampered:
+        raise AccessError(
+            f"{port}: tampered ({state.tampered}); its keys may be gone",
+            "inspect the terminal; `sentill provision` gives it new keys",
+        )
+    if state.profile == "sealed":
+        raise AccessError(f"{port}: sealed", "`sentill unlock --order FILE` with an order for this device opens it")
+    if keys is None:
+        raise AccessError(f"{port}: locked", "name the fleet's key file with --keys or $SENTILL_KEYS")
+    if state.wait_s:
+        raise AccessError(f"{port}: refuses to be unlocked for another {state.wait_s} s after wrong answers", "wait")
+    message = b"unlock" + device_id(state.uid) + state.nonce + struct.pack("<H", minutes)
+    _ask(client, "unlock", min=minutes, sig=_sign(keys.derive(state.uid, b"unlock", state.generation), message))
+    return state
+
+
+def lock(client: NodeClient, keys: KeyFile) -> State:
+    """End the session; the state before."""
+    state = attach(client, keys)
+    if state.left_s:
+        _ask(client, "lock")
+    return state
+
+
+@dataclass(frozen=True)
+class Order:
+    """A maintenance order: opens one device once, for `minutes`, without the key file."""
+
+    uid: str
+    number: int
+    minutes: int
+    sig: str
+
+    @classmethod
+    def sign(cls, keys: KeyFile, uid: str, number: int, minutes: int) -> "Order":
+        """Make an order; `number` is at least what the device told as `order`."""
+        message = b"order" + device_id(uid) + struct.pack("<IH", number, minutes)
+        return cls(uid, number, minutes, _sign(keys.derive(uid, b"sign"), message))
+
+    @classmethod
+    def read(cls, text: str) -> "Order":
+        """An order from its file. Raises UsageError."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):
+            raise UsageError("this is no maintenance order", "`sentill order` makes one") from None
+
+    def text(self) -> str:
+        """The order as a file."""
+        return json.dumps(asdict(self)) + "\n"
+
+
+def follow(client: NodeClient, order: Order) -> None:
+    """Open a session with an order. Raises AccessError when the device refuses it."""
+    uid = identity(client)["uid"]
+    if order.uid != uid:
+        raise AccessError(f"{client.link.port}: the order is for device {order.uid}, not {uid}")
+    _ask(client, "order", n=order.number, min=order.minutes, sig=order.sig)
+
+
+def provision(client: NodeClient, keys: KeyFile, profile: str, policy: int) -> State:
+    """Give the device its first or new keys; it restarts with them. The state before. Raises AccessError."""
+    state = challenge(client)
+    erased = state.profile == "sealed" and bool(state.tampered) and not _alive(client, keys, state)
+    if not erased:
+        sign(client, keys, state)
+    fresh = state.fresh
+    root = keys.root(state.uid, fresh)
+    if state.generation and not erased:
+        pad = keys.derive(state.uid, b"wrap" + struct.pack("<H", fresh), state.generation)
+        root = bytes(a ^ b for a, b in zip(root, pad, strict=True))
+    arguments: dict[str, int | str] = {
+        "gen": fresh,
+        "prof": vault.PROFILES.index(profile),
+        "pol": policy,
+        "key": base64.b64encode(root).decode(),
+        "rec": base64.b64encode(hashlib.sha256(keys.recovery(state.uid, fresh)).digest()).decode(),
+    }
+    if erased:
+        arguments["proof"] = base64.b64encode(keys.recovery(state.uid, state.generation)).decode()
+    # Noted first: whether the answer arrives or not, the device may have the new keys.
+    keys.devices[state.uid] = max(fresh if erased else state.generation, keys.devices.get(state.uid, 0))
+    _ask(client, "provision", **arguments)
+    client.signer = None
+    keys.devices[state.uid] = fresh
+    keys.save()
+    return state
+
+
+def _alive(client: NodeClient, keys: KeyFile, state: State) -> bool:
+    # Whether a tampered device still has its keys: its policy may have left them.
+    return bool(identity(client)["gen"])
+
+
+def _ask(client: NodeClient, command: str, **arguments: int | str) -> dict[str, Any]:
+    try:
+        return client.command(command, timeout_s=5.0, **arguments)
+    except LinkError as error:
+        raise AccessError(str(error), error.hint) from None
+
+
+def _sign(key: bytes, message: bytes) -> str:
+    return base64.b64encode(crypto.MAC(key).tag(message)[:_TAG]).decode()

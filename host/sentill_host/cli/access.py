@@ -1,0 +1,127 @@
+"""`sentill provision`, `unlock`, `lock`, `order`: who may do what with a device."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sentill import vault
+from sentill_host import access
+from sentill_host.cli.keys import KeysOption, PasswordOption, open_keys
+from sentill_host.cli.output import err, out, print_json
+from sentill_host.client import NodeClient, await_identity
+from sentill_host.errors import LinkError, UsageError
+from sentill_host.keys import device_id
+from sentill_host.link import Link
+
+PortArgument = Annotated[str, typer.Argument(help="Serial port of the board (USB).")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+MinutesOption = Annotated[int, typer.Option(min=1, max=480, help="Length of the session.")]
+_BOOT_S = 30.0
+_POLICY = {"erase": vault.ERASE, "lock": vault.LOCK, "refuse": vault.REFUSE}
+
+
+def provision(
+    port: PortArgument,
+    profile: Annotated[str, typer.Option(help="open, service or sealed.")] = "service",
+    tamper: Annotated[str, typer.Option(help="What a tamper event does: none, or of erase,lock,refuse.")] = (
+        "erase,lock,refuse"
+    ),
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Give a board its first keys, new ones, or another profile; it restarts with them.
+
+    Also the only way back after a tamper event erased them: inspect the terminal first. The first keys travel over the
+    cable in the clear, so give them at a place you trust; later ones travel under those they replace.
+    """
+    if profile not in vault.PROFILES:
+        raise UsageError(f"no profile {profile!r}", "one of " + ", ".join(vault.PROFILES))
+    words = [] if tamper == "none" else tamper.split(",")
+    if not set(words) <= _POLICY.keys():
+        raise UsageError(f"unknown tamper response in {tamper!r}", "none, or of " + ",".join(_POLICY))
+    opened = open_keys(keys, password_file)
+    with Link(port) as link:
+        client = NodeClient(link)
+        before = access.provision(client, opened, profile, sum(_POLICY[word] for word in set(words)))
+        fields = _await(client, before.fresh)
+    if json:
+        print_json({"port": port, "uid": before.uid, "generation": fields["gen"], "profile": fields["prof"]})
+    else:
+        was = f" (was {before.profile}, generation {before.generation})" if before.generation else ""
+        out.print(f"{port}: {before.uid} has keys of generation {fields['gen']}, profile {fields['prof']}{was}")
+
+
+def unlock(
+    port: PortArgument,
+    minutes: MinutesOption = access.MINUTES,
+    order: Annotated[
+        Path | None, typer.Option(help="Maintenance order in place of the key file.", show_default=False)
+    ] = None,
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Let people at a locked board's REPL for some minutes: then Ctrl-C stops the node, and deploy works.
+
+    A wrong answer makes the board refuse the next for 2, 4, 8, ... seconds. A reset ends the session.
+    """
+    opened = None if order else open_keys(keys, password_file)
+    with Link(port) as link:
+        client = NodeClient(link)
+        if order:
+            try:
+                access.follow(client, access.Order.read(order.read_text(encoding="utf-8")))
+            except OSError as error:
+                raise UsageError(f"cannot read {order}: {error.strerror}") from None
+        else:
+            access.unlock(client, opened, minutes)
+        state = access.challenge(client)
+    if json:
+        print_json({"port": port, "uid": state.uid, "profile": state.profile, "left_s": state.left_s})
+    elif state.profile == "open":
+        err.print(f"{port}: profile open, nothing to unlock")
+    else:
+        out.print(f"{port}: unlocked for {state.left_s // 60} min {state.left_s % 60} s")
+
+
+def lock(
+    port: PortArgument, keys: KeysOption = None, password_file: PasswordOption = None, json: JsonOption = False
+) -> None:
+    """End a session at once."""
+    with Link(port) as link:
+        state = access.lock(NodeClient(link), open_keys(keys, password_file))
+    if json:
+        print_json({"port": port, "uid": state.uid, "profile": state.profile, "left_s": 0})
+    else:
+        out.print(f"{port}: " + ("locked" if state.left_s else f"no session was open, profile {state.profile}"))
+
+
+def order(
+    uid: Annotated[str, typer.Argument(help="Unique id of the device, 16 hex digits.")],
+    out_file: Annotated[Path, typer.Option("--out", "-o", help="Where to write the order.")],
+    number: Annotated[int, typer.Option(help="Each number opens once; the device tells the next it takes.")],
+    minutes: MinutesOption = access.MINUTES,
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
+) -> None:
+    """Sign a maintenance order: whoever has the file can open this one device, once, for so long."""
+    device_id(uid)
+    opened = open_keys(keys, password_file)
+    if uid not in opened.devices:
+        raise UsageError(f"device {uid} was given no keys from {opened.path}")
+    try:
+        out_file.write_text(access.Order.sign(opened, uid, number, minutes).text(), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {out_file}: {error.strerror}") from None
+    err.print(f"{out_file}: opens device {uid} once, for {minutes} minutes")
+
+
+def _await(client: NodeClient, generation: int) -> dict[str, int | str]:
+    while True:
+        fields, _ = await_identity(client, _BOOT_S)
+        if fields is None:
+            raise LinkError(f"{client.link.port}: the node does not come back with its keys", "look with monitor")
+        if fields["gen"] == generation:
+            return fields

@@ -1,0 +1,98 @@
+"""`sentill keys`: the key file of a fleet."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from sentill_host.cli.output import err, out, print_json
+from sentill_host.errors import UsageError
+from sentill_host.keys import PASSWORD, KeyFile, default_path
+
+app = typer.Typer(no_args_is_help=True, help="The key file of a fleet: make it, look at it, change its password.")
+
+KeysOption = Annotated[
+    Path | None,
+    typer.Option("--keys", help="Key file; without it $SENTILL_KEYS or the user's own.", show_default=False),
+]
+PasswordOption = Annotated[
+    Path | None,
+    typer.Option(help=f"File whose first line is the password; without it ${PASSWORD}, or asked.", show_default=False),
+]
+
+
+def password(file: Path | None, twice: bool = False) -> str:
+    """The password from a file, the environment, or a person. Raises UsageError where nobody can be asked."""
+    if file is not None:
+        try:
+            return file.read_text(encoding="utf-8").split("\n", 1)[0]
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    given = os.environ.get(PASSWORD)
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        raise UsageError("the key file needs its password", f"--password-file FILE, or ${PASSWORD}")
+    return str(typer.prompt("Password of the key file", hide_input=True, confirmation_prompt=twice, err=True))
+
+
+def open_keys(path: Path | None, password_file: Path | None) -> KeyFile:
+    """The key file that a command shall use. Raises UsageError."""
+    where = path or default_path()
+    if not where.exists():
+        raise UsageError(f"no key file {where}", "`sentill keys new` makes one; --keys names another")
+    return KeyFile.open(where, password(password_file))
+
+
+def keys_at_hand(path: Path | None, password_file: Path | None) -> KeyFile | None:
+    """The same for commands that need keys only on locked boards: None without a key file."""
+    return open_keys(path, password_file) if path or default_path().exists() else None
+
+
+@app.command()
+def new(keys: KeysOption = None, password_file: PasswordOption = None) -> None:
+    """Make a key file with a fresh master secret. Keep a copy of it: without it no device can be opened again."""
+    where = keys or default_path()
+    KeyFile.create(where, password(password_file, twice=True))
+    err.print(f"{where}: made; keep a copy and the password at a safe place")
+
+
+@app.command()
+def show(
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
+    json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Show which devices were given keys, and of which generation. No secret is shown."""
+    opened = open_keys(keys, password_file)
+    if json:
+        print_json({"path": str(opened.path), "devices": opened.devices})
+        return
+    table = Table("device", "generation", box=None)
+    for uid, generation in sorted(opened.devices.items()):
+        table.add_row(uid, str(generation))
+    out.print(table)
+    err.print(f"{opened.path}: {len(opened.devices)} devices")
+
+
+@app.command()
+def passwd(
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
+    new_password_file: Annotated[
+        Path | None, typer.Option(help="File whose first line is the new password.", show_default=False)
+    ] = None,
+) -> None:
+    """Change the password of the key file."""
+    opened = open_keys(keys, password_file)
+    if new_password_file is None and not sys.stdin.isatty():
+        raise UsageError("nobody can be asked for the new password", "--new-password-file FILE")
+    if new_password_file is not None:
+        fresh = password(new_password_file)
+    else:
+        fresh = str(typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True))
+    opened.protect(fresh)
+    err.print(f"{opened.path}: password changed")
