@@ -200,7 +200,7 @@ def test_what_is_no_serial_port_is_called_so(tmp_path):
 LOCKER = """
 import sys
 from sentill_host import portuse
-held = portuse.lock("/dev/null", "usb:1-1.4", sys.argv[1])
+held = portuse.lock("/dev/null", sys.argv[2], sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -208,16 +208,17 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
 def test_one_process_at_a_time_has_a_port_and_its_death_frees_it(platform):
+    socket = f"usb:test-{os.getpid()}-1"
     child = subprocess.Popen(
-        [sys.executable, "-c", LOCKER, platform], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", LOCKER, platform, socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert child.stdout.readline() == "held\n"
     with pytest.raises(LinkError, match="in use"):
-        portuse.lock("/dev/null", "usb:1-1.4", platform)
-    portuse.lock("/dev/null", "usb:1-1.5", platform).close()
+        portuse.lock("/dev/null", socket, platform)
+    portuse.lock("/dev/null", socket + "5", platform).close()
     child.kill()
     child.wait(20)
-    held = portuse.lock("/dev/null", "usb:1-1.4", platform)
+    held = portuse.lock("/dev/null", socket, platform)
     held.close()
     held.close()
     child.stdin.close()
@@ -227,12 +228,12 @@ def test_one_process_at_a_time_has_a_port_and_its_death_frees_it(platform):
 def test_a_link_opens_a_board_by_its_serial_number(plugged):
     master, slave = pty.openpty()
     info = ListPortInfo(os.ttyname(slave), skip_link_detection=True)
-    info.vid, info.pid, info.serial_number, info.location = 0x2E8A, 5, "ABC123", "1-7:1.0"
+    info.vid, info.pid, info.serial_number, info.location = 0x2E8A, 5, "ABC123", f"test-{os.getpid()}:1.0"
     plugged([info])
     with Link("serial:abc123") as link:
         os.write(master, b"hello")
         assert link.read(5.0) == b"hello"
         with pytest.raises(LinkError, match="in use"):
-            portuse.lock("/dev/whatever", "usb:1-7:1.0")
+            portuse.lock("/dev/whatever", f"usb:test-{os.getpid()}:1.0")
     os.close(master)
     os.close(slave)

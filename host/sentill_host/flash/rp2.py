@@ -26,6 +26,7 @@ _DRIVES = {"RPI-RP2": "rp2040", "RP2350": "rp2350"}
 _LABELS = ("RPI-RP2", "RP2350")
 _PIECE = 1 << 16
 _POLL_S = 0.25
+_LOCK = "bootsel"
 _SHOW_UP_S = 10.0
 _TOOL_S = 120.0
 _COPY_S = 120.0
@@ -239,7 +240,7 @@ def bootsel_lock(patience_s: float, say: Callable[[str, int, int], None]) -> por
     end = time.monotonic() + patience_s
     while True:
         try:
-            return portuse.lock("the boot drive", "bootsel")
+            return portuse.lock("the boot drive", _LOCK)
         except LinkError:
             if time.monotonic() > end:
                 raise LinkError("another board is being flashed", "run this again when it is done") from None
