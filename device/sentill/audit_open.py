@@ -19,6 +19,7 @@ _SEALED = const(2)
 _KEY_BLOCKS = const(2)
 _LEAST_RING = const(3)
 _KNOWN = "known.txt"
+_NEXT = const(5)  # the journal's next first key in the key store, see vault_keys
 
 
 def open_all(node) -> None:
@@ -36,8 +37,11 @@ def open_all(node) -> None:
     _open_tamper(node)
     if node.audit.keys:
         node.attempt("journal", _open_journal, node, raw)
-    if node.vault.latch and node.vault.policy & ERASE:  # the response was cut short
-        node.tamper.erase()
+    if node.vault.latch:
+        # Whoever cuts the power in that moment must not keep it out of the journal.
+        node.event("tamper", [("by", node.tampered), ("late", True)], journal.TAMPER)
+        if node.vault.policy & ERASE:  # the response was cut short
+            node.tamper.erase()
     elif node.vault.generation and node.vault.device != node.audit.device:
         node.tamper.trip("board")
 
@@ -59,19 +63,18 @@ def _open_journal(node, raw):
     if erased or start.key_place(keys) is None:
         store.open(device)
         if erased:  # what was recorded can still be read
+            keys.remove(_NEXT)  # of new keys that a power cut kept away
             raise StorageError("wiped", "the keys were erased")
-        start.stage_key(keys, generation, store.next, _first_key(keys, generation))
+        key = start.given_key(keys, generation)
+        start.stage_key(keys, generation, store.next, key)
+        crypto.wipe(key)
     log.open()
     if log.generation != generation:
-        log.renew(generation, _first_key(keys, generation), node.hal.now_s())
+        key = start.given_key(keys, generation)
+        log.renew(generation, key, node.hal.now_s())
+        crypto.wipe(key)
+    keys.remove(_NEXT)  # the journal has moved on from it, or it is of a provisioning that was cut short
     node.audit.journal = log
-
-
-def _first_key(keys, generation):
-    root = borrow("vault_keys").root(keys)
-    key = borrow("journal_open").first_key(root, generation)
-    crypto.wipe(root)
-    return key
 
 
 def _open_tamper(node):

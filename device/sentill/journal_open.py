@@ -9,6 +9,7 @@ from .errors import StorageError
 from .journal import GENERATION, HEAD, MAX, TAG
 
 _KEY_ENTRY = const(1)
+_NEXT = const(5)  # see given_key
 _KEY_FORMAT = "<HII"
 
 
@@ -20,6 +21,21 @@ def first_tag(device: bytes) -> bytes:
 def first_key(root, generation: int) -> bytes:
     """The first journal key of a generation (0..65535), derived from the device's root key."""
     return crypto.hkdf(root, b"sentill journal" + pack("<H", generation))
+
+
+def given_key(keys, generation: int) -> bytearray:
+    """`first_key` as vault_keys.store has left it, for the caller to overwrite, here and as entry 5 of the key store.
+
+    That of generation 0 is no secret. Raises StorageError("keys") without one.
+    """
+    if not generation:
+        return bytearray(first_key(crypto.LAB_ROOT, 0))
+    entry = keys.get(_NEXT)
+    if not entry or unpack_from("<H", entry, 0)[0] != generation:
+        raise StorageError("keys", "the journal has no first key")
+    key = entry[2:]
+    crypto.wipe(entry)
+    return key
 
 
 def stage_key(keys, generation: int, sequence: int, key) -> None:

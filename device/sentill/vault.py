@@ -1,9 +1,9 @@
 """What a device's keys protect: card references, and the frames that change something. vault_keys.py has the keys.
 
-One root key lies in the key store and nowhere else; what HKDF derives from it stays in RAM only where every transaction
-or frame needs it. A device without a root key works with LAB_ROOT, generation 0, which is no secret.
+The kept key lies in the key store and nowhere else; what HKDF derives from it stays in RAM only where every transaction
+or frame needs it. A device without one works with LAB_ROOT, generation 0, which is no secret.
 
-Key store entries: 2 generation u16, profile u8, policy u8, device id (8), root key (32); 3 counters, four u32: lowest
+Key store entries: 2 generation u16, profile u8, policy u8, device id (8), kept key (32); 3 counters, four u32: lowest
 not yet used on USB, on the terminal's line, of orders, of manifests; 4 failed unlocks u16, tamper latch u8.
 
 Frames that change something carry `c`, a counter, and last `mac`: base64 of the first 16 bytes of HMAC-SHA256 under the

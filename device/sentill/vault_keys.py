@@ -1,4 +1,9 @@
-"""The root key in the key store, and what is derived from it. Borrowed: at the start, and when a rare key is needed."""
+"""The root key in the key store, and what is derived from it. Borrowed: at the start, and when a rare key is needed.
+
+A device is given the root key of a generation and keeps two keys made of it, from neither of which there is a way back:
+the first key of its journal, which moves on with the records, and the key of all other purposes. So whoever reads the
+flash later cannot compute the journal's past keys.
+"""
 
 from struct import pack, unpack
 
@@ -9,17 +14,23 @@ from .errors import SentillError
 _ROOT = const(2)
 _COUNTERS = const(3)
 _TRIES = const(4)
+_NEXT = const(5)  # first journal key of a new generation, until the journal has taken it: generation u16, key (32)
 _HEAD = const(12)
 _FORMAT = "<HBB8s"
 
 
-def derive(root, purpose: bytes) -> bytes:
-    """The key of a purpose: b"token", b"frame", b"unlock", b"sign", b"wrap" (journal keys: journal.first_key)."""
-    return crypto.hkdf(root, b"sentill " + purpose)
+def kept(root) -> bytes:
+    """What a device keeps of a `root` key it is given."""
+    return crypto.hkdf(root, b"sentill device")
 
 
-def root(keys) -> bytearray:
-    """A copy of the root key in `keys` (a keystore.KeyStore or None), for the caller to overwrite; else LAB_ROOT."""
+def derive(kept, purpose: bytes) -> bytes:
+    """The key of a purpose: b"token", b"frame", b"unlock", b"sign", b"wrap" (journal keys: journal_open.first_key)."""
+    return crypto.hkdf(kept, b"sentill " + purpose)
+
+
+def kept_in(keys) -> bytearray:
+    """A copy of the kept key in `keys` (a keystore.KeyStore or None), for the caller to overwrite; else LAB_ROOT."""
     entry = keys.get(_ROOT) if keys else None
     if not entry:
         return bytearray(crypto.LAB_ROOT)
@@ -32,7 +43,7 @@ def key(keys, purpose: bytes) -> bytes:
     """A derived key. Raises SentillError("state") when the keys were erased."""
     if keys and keys.wiped:
         raise SentillError("state", "the keys were erased")
-    found = root(keys)
+    found = kept_in(keys)
     derived = derive(found, purpose)
     crypto.wipe(found)
     return derived
@@ -64,10 +75,21 @@ def store(keys, head: tuple, root) -> None:
     """
     if keys.wiped:
         keys.format()
-    entry = bytearray(pack(_FORMAT, *head) + root)
+    # First: a key without its journal's would be of no use.
+    _put(keys, _NEXT, pack("<H", head[0]), _first(root, head[0]))
+    _put(keys, _ROOT, pack(_FORMAT, *head), kept(root))
     crypto.wipe(root)
-    keys.put(_ROOT, entry)
-    crypto.wipe(entry)
     # Behind the key: with the former one, counters from 0 would let in what was used before.
     keys.remove(_COUNTERS)
     keys.remove(_TRIES)
+
+
+def _first(root, generation):
+    # As journal_open.first_key, which would not fit beside what provisioning needs.
+    return crypto.hkdf(root, b"sentill journal" + pack("<H", generation))
+
+
+def _put(keys, name, head, key):
+    entry = bytearray(head + key)
+    keys.put(name, entry)
+    crypto.wipe(entry)

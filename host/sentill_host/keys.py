@@ -1,7 +1,10 @@
 """The key file of a fleet: one master secret, from which every device's keys are derived; protected by a password.
 
     root(device, generation) = HKDF(master, "sentill root" + 8-byte id + generation u16)
-    key of a purpose         = HKDF(root, "sentill " + purpose), as on the device (sentill.vault)
+    kept by the device       = HKDF(root, "sentill device"), of generation 0: the root
+    key of a purpose         = HKDF(kept, "sentill " + purpose), as on the device (sentill.vault_keys)
+
+Journal keys come from the root itself, which the device forgets: what it keeps does not lead to the journal's past.
 
 The file is JSON: the parameters of scrypt, and what AES-256-GCM made of the contents. The contents also hold the newest
 generation given to each device, so that a device cannot be passed off with keys that were replaced.
@@ -122,7 +125,8 @@ class KeyFile:
         """The device's key for a purpose; without a generation the newest one given to it."""
         if generation is None:
             generation = self.devices.get(uid, 0)
-        return vault_keys.derive(self.root(uid, generation), purpose)
+        root = self.root(uid, generation)
+        return vault_keys.derive(vault_keys.kept(root) if generation else root, purpose)
 
     def recovery(self, uid: str, generation: int) -> bytes:
         """What lets a device whose keys were erased take new ones; it knows only the SHA-256 of it."""

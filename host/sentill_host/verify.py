@@ -167,6 +167,18 @@ def read_head(data: bytes) -> Head:
     return Head(data[4:12], generation, start, data[18 : journal.FILE_HEAD])
 
 
+def generations(data: bytes) -> set[int]:
+    """The generations of keys that a journal file speaks of, whether rightly or not."""
+    found = {read_head(data).generation} if len(data) > journal.FILE_HEAD else set()
+    at = journal.FILE_HEAD
+    while size := _length(data, at):
+        body = data[at : at + size - journal.TAG]
+        if (generation := _renewal(body)) is not None:
+            found.add(generation)
+        at += size
+    return found
+
+
 def verify(
     data: bytes,
     roots: Mapping[bytes, Root],

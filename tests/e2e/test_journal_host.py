@@ -12,11 +12,13 @@ from typing import Any
 import duckdb
 import pytest
 
-from sentill_host import deploy
+from sentill import journal, journal_open, vault_keys
+from sentill_host import access, deploy
 from sentill_host import pull as puller
-from sentill_host.client import NodeClient
+from sentill_host.client import NodeClient, await_identity
 from sentill_host.errors import PortGone
 from sentill_host.journals import Terminal, whole_records
+from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.telemetry import Frame
 from sentill_host.virtual import Board, VirtualBoards
@@ -218,3 +220,60 @@ def test_flash_that_was_rolled_back_is_found(tmp_path: Path) -> None:
         output = sentill("pull", started[0].usb, "--dir", folder, code=4)
     assert "ends at record" in output and "was pulled before" in output
     assert "proven" in sentill("verify", "--dir", folder)
+
+
+def test_a_journal_under_keys_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, path = tmp_path / "journals", tmp_path / "keys.json"
+    keys = KeyFile.create(path, "correct horse")
+    monkeypatch.setenv("SENTILL_KEYS_PASSWORD", "correct horse")
+    with VirtualBoards(1, dir=tmp_path / "boards") as started:
+        board = started[0]
+        assert not deploy.deploy([board.usb])[0].error
+        for generation in (1, 2):
+            with Link(board.usb) as link:
+                client = NodeClient(link)
+                access.provision(client, keys, "service", 0)
+                until(lambda: (client_of(client) or {}).get("gen") == generation)  # noqa: B023
+        judge(board, 0, 20)
+        (row,) = [
+            json.loads(x) for x in sentill("pull", board.usb, "--dir", folder, "--keys", path, "--json").splitlines()
+        ]
+        uid = row["uid"]
+        assert row["proof"] == "device" and row["proven"] == row["count"] > 20, row
+        kinds = sentill("show", uid, "--dir", folder, "--keys", path, "--kind", "generation")
+        assert [line.split()[-1] for line in kinds.splitlines()] == ["0", "1", "2"], kinds
+        image = board_image(tmp_path, board)
+    # Whoever reads the flash finds neither a root key nor a journal key of the past, nor what leads to them.
+    flash = image.read_bytes()
+    for generation in (1, 2):
+        root = keys.root(uid, generation)
+        key = journal_open.first_key(root, generation)
+        assert root not in flash
+        for _ in range(10):  # the present one is some 20 records on
+            assert key not in flash, generation
+            key = journal.next_key(key)
+    assert vault_keys.kept(keys.root(uid, 1)) not in flash and vault_keys.kept(keys.root(uid, 2)) in flash
+    # Without the key file nothing can be said; with a wrong one, that it is not right.
+    monkeypatch.delenv("SENTILL_KEYS_PASSWORD")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert "no key for generation 1" in sentill("verify", uid, "--dir", folder, code=2)
+    monkeypatch.setenv("SENTILL_KEYS_PASSWORD", "another horse")
+    KeyFile.create(tmp_path / "others.json", "another horse")
+    assert "altered" in sentill("verify", uid, "--dir", folder, "--keys", tmp_path / "others.json", code=4)
+    # A board that shows a lab journal although it was given keys is told apart.
+    keys.devices[uid] = 3
+    keys.save()
+    monkeypatch.setenv("SENTILL_KEYS_PASSWORD", "correct horse")
+    with VirtualBoards(1, dir=tmp_path / "boards") as started:
+        output = sentill("pull", started[0].usb, "--dir", folder, "--keys", path, code=4)
+    assert "keys of generation 2, and the device was given 3" in output
+
+
+def client_of(client: NodeClient) -> dict[str, Any] | None:
+    """Who answers, once it is up again."""
+    return await_identity(client, 5)[0]
+
+
+def board_image(tmp_path: Path, board: Board) -> Path:
+    """The flash of a board."""
+    return tmp_path / "boards" / board.name / "flash.img"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sentill import journal, protocol
+from sentill import journal, journal_open, protocol
 from sentill_host import pull as puller
 from sentill_host.audit import verify_terminal
 from sentill_host.client import NodeClient
@@ -28,7 +28,7 @@ Mangle = Callable[[list[bytes]], list[bytes] | None]
 
 def chain(n: int, salt: str = "", device: bytes = DEVICE) -> list[bytes]:
     """A journal of `n` records, one in five longer than an A frame."""
-    previous, key, records = journal.first_tag(device), journal.first_key(ROOTS[DEVICE], 1), []
+    previous, key, records = journal_open.first_tag(device), journal_open.first_key(ROOTS[DEVICE], 1), []
     for i in range(n):
         text = f"n={i}{salt}".ljust(160 if i % 5 == 4 else 30, ".").encode() if i else struct.pack("<H", 1)
         body = struct.pack("<HBII", 27 + len(text), 3 if i else journal.GENERATION, i, 1000 + i) + text
@@ -53,7 +53,7 @@ class Node:
         end = numbers[-1] + 1
         start = min(max(fields["from"], self.first), end)
         self.asked.append(fields["from"])
-        before = self.records[self.first - 1][-16:] if self.first else journal.first_tag(self.device)
+        before = self.records[self.first - 1][-16:] if self.first else journal_open.first_tag(self.device)
         head = journal.file_head(self.device, 1, 0, before)
         encoded = {"head": base64.b64encode(head).decode(), "tag": base64.b64encode(self.records[-1][-16:]).decode()}
         frames = [reply(fields, 1, **{"first": self.first, "next": end, "from": start}, **encoded)]

@@ -1,4 +1,6 @@
-"""Power cuts at every program and erase of the node's storage, on the real littlefs of the Unix port (sweep.py).
+"""Power cuts at every program and erase of the node's storage, on the real littlefs of the Unix port.
+
+sweep.py has the journal, the key on flash and the files that are replaced; life.py has keys given, changed and erased.
 
 With SENTILL_SWEEP=all (`make sweep`) every operation is cut in every torn mode; otherwise the longest runs cut each
 operation in one mode, the modes taking turns. The sweeps run two at a time, each in a process of its own.
@@ -16,22 +18,23 @@ import pytest
 
 from tests.interpreters import DEVICE, TESTS, unix_command
 
-SWEEP = Path(__file__).parent / "sweep.py"
+HERE = Path(__file__).parent
 ALL = os.environ.get("SENTILL_SWEEP") == "all"
 
 
 class Run(NamedTuple):
-    """What is swept, see scenario.Options; `of`: which part of the cuts is tried unless all are wanted."""
+    """What is swept, see Options of scenario.py and life.py; `of`: which part of the cuts unless all are wanted."""
 
     store: str
     prog: int
-    window: int
+    window: int = 1
     mixed: bool = False
     of: int = 1
     bug: str = ""
+    life: bool = False
 
     def __str__(self) -> str:
-        words = [self.store, str(self.prog), str(self.window), "mixed" * self.mixed, self.bug]
+        words = ["life" * self.life, self.store, str(self.prog), str(self.window), "mixed" * self.mixed, self.bug]
         return "-".join(word for word in words if word)
 
 
@@ -45,8 +48,12 @@ RUNS = [
     Run("raw", 32, 8, True),
     Run("raw", 256, 1),
     Run("raw", 256, 4, True),
+    Run("raw", 256, life=True),
+    Run("files", 256, life=True),
 ]
 MORE = [
+    Run("raw", 32, life=True),
+    Run("files", 32, life=True),
     Run("files", 32, 4),
     Run("files", 32, 1, True),
     Run("files", 256, 16, True),
@@ -59,6 +66,8 @@ BUGS = {
     Run("files", 32, 1, of=10, bug="flush"): "acknowledged",
     Run("files", 32, 1, of=10, bug="key"): "is left",
     Run("raw", 32, 1, of=10, bug="key"): "is left",
+    Run("raw", 256, bug="order", life=True): "a used counter is free",
+    Run("raw", 256, bug="latch", life=True): "no keys, and not tampered",
 }
 
 _tried: dict[Run, int] = {}
@@ -67,9 +76,12 @@ _tried: dict[Run, int] = {}
 def sweep(run: Run) -> dict[str, Any]:
     """Run one sweep; its JSON line."""
     of = 1 if ALL and not run.bug else run.of
-    options = {"raw": run.store == "raw", "prog": run.prog, "window": run.window, "mixed": run.mixed, "bug": run.bug}
-    options |= {"share": [0, of], "stop": 200 if run.bug else 0}
-    command = [*unix_command(), "-X", "heapsize=64M", str(SWEEP), str(DEVICE), str(TESTS), json.dumps(options)]
+    options: dict[str, Any] = {"raw": run.store == "raw", "prog": run.prog, "bug": run.bug, "share": [0, of]}
+    options["stop"] = 0 if not run.bug else 5 if run.life else 200
+    if not run.life:
+        options |= {"window": run.window, "mixed": run.mixed}
+    script = str(HERE / ("life.py" if run.life else "sweep.py"))
+    command = [*unix_command(), "-X", "heapsize=64M", script, str(DEVICE), str(TESTS), json.dumps(options)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

@@ -1,10 +1,12 @@
 """`sentill journal`: pull, verify, show and archive the audit trail of nodes."""
 
+import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,13 +17,15 @@ from rich.table import Table
 
 from sentill_host import pull as puller
 from sentill_host.audit import Audit, verify_file, verify_terminal
+from sentill_host.cli.keys import KeysOption, PasswordOption, keys_at_hand
 from sentill_host.cli.output import err, fail_worst, out, print_json
 from sentill_host.client import NodeClient
 from sentill_host.entries import Entry, read
 from sentill_host.errors import SentillHostError, UsageError, VerifyError
 from sentill_host.journals import Terminal, default_folder, read_file, terminals, whole_records
+from sentill_host.keys import PASSWORD, KeyFile
 from sentill_host.link import Link
-from sentill_host.verify import KINDS, Root, lab_root
+from sentill_host.verify import KINDS, Fault, Finding, Root, generations, lab_root
 
 app = typer.Typer(no_args_is_help=True, help="The audit trail of nodes: pull, verify, show, archive.")
 
@@ -47,6 +51,8 @@ def pull(
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Verify what is held afterwards.")] = True,
     gaps: Gaps = False,
     baudrate: Annotated[int, typer.Option(help="Speed, where the port is a UART.")] = 115_200,
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
     json: Json = False,
 ) -> None:
     """Fetch the records that were not pulled before, verify them, and note a checkpoint.
@@ -59,7 +65,6 @@ def pull(
     if device:
         Terminal(folder, device)
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeRemainingColumn())
-    codes = []
     with (
         Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars,
         ThreadPoolExecutor(min(AT_ONCE, len(port))) as pool,
@@ -74,13 +79,16 @@ def pull(
             finally:
                 bars.remove_task(task)
 
-        for done in as_completed([pool.submit(_reported, one, name) for name in port]):
-            row = done.result()
-            if verify and "uid" in row:
-                row |= _verified(Terminal(folder, row["uid"]), gaps)
-            codes.append(row["exit_code"])
-            print_json(row) if json else _tell_pull(row)
-    fail_worst(codes)
+        rows = [done.result() for done in as_completed([pool.submit(_reported, one, name) for name in port])]
+    held = [Terminal(folder, row["uid"]) for row in rows if "uid" in row]
+    opened = (
+        _open_keys([path for terminal in held for path in terminal.files()], keys, password_file) if verify else None
+    )
+    for row in rows:
+        if verify and "uid" in row:
+            row |= _verified(Terminal(folder, row["uid"]), gaps, opened)
+        print_json(row) if json else _tell_pull(row)
+    fail_worst([row["exit_code"] for row in rows])
 
 
 def _reported(function: Any, name: str) -> dict[str, Any]:
@@ -105,12 +113,17 @@ def _pull(name: str, baudrate: int, device: str, folder: Path, progress: puller.
     return {**asdict(pulled), "count": pulled.count, "folder": str(terminal.folder)}
 
 
-def _verified(terminal: Terminal, gaps: bool) -> dict[str, Any]:
+def _verified(terminal: Terminal, gaps: bool, opened: KeyFile | None) -> dict[str, Any]:
     """What verifying adds to the row of a pull."""
     try:
-        audit = verify_terminal(terminal, _roots([terminal.device]), gaps)
+        audit = verify_terminal(terminal, _roots([terminal.device], opened), gaps)
     except UsageError as error:
         return {"proven": None, "note": str(error)}
+    given = opened.devices.get(terminal.uid, 0) if opened else 0
+    if audit.finding is None and audit.records and audit.records[-1].generation < given:
+        last = audit.records[-1]
+        detail = f"it is signed with keys of generation {last.generation}, and the device was given {given}"
+        audit = replace(audit, finding=Finding(last.sequence, 0, Fault.FORGED, detail))
     row = _row(audit)
     return {key: row[key] for key in ("proven", "proof", "finding")} | {"exit_code": 4 if audit.finding else 0}
 
@@ -138,6 +151,8 @@ def verify(
     which: Which = None,
     directory: Folder = None,
     gaps: Gaps = False,
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
     json: Json = False,
 ) -> None:
     """Prove journals record by record, or name the first bad one and what is wrong with it.
@@ -145,7 +160,7 @@ def verify(
     Faults: altered, missing, reordered, truncated, wrong device, forged after key theft. Cut tails are found against
     the checkpoints that each pull leaves beside the journal. Exit code 4 when a journal is bad.
     """
-    audits = list(_audits(which or [], directory or default_folder(), gaps))
+    audits = list(_audits(which or [], directory or default_folder(), gaps, (keys, password_file)))
     if json:
         print_json([_row(audit) for audit in audits])
     else:
@@ -196,6 +211,8 @@ def show(
     kind: Annotated[list[str] | None, typer.Option(help="Only records of these kinds.", show_default=False)] = None,
     since: Annotated[str, typer.Option(help="Only records from this date or time on (UTC), such as 2026-03-01.")] = "",
     last: Annotated[int, typer.Option(help="Only so many, the newest; 0 is all.")] = 0,
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per record on stdout.")] = False,
 ) -> None:
     """Print records, oldest first: those that are proven. What stands behind a bad one is not shown; exit code 4."""
@@ -210,7 +227,7 @@ def show(
             names = ", ".join(terminal.uid for terminal in held) or "none"
             raise UsageError(f"name one journal; there are: {names}", "`sentill journal pull PORT` fetches one")
         which = held[0].uid
-    (audit,) = _audits([which], folder, gaps=True)
+    (audit,) = _audits([which], folder, True, (keys, password_file))
     chosen: deque[Entry] = deque(maxlen=last or None)
     for record in audit.records:
         if not kind or record.name in kind:
@@ -231,6 +248,8 @@ def archive(
     which: Which = None,
     to: Annotated[Path | None, typer.Option(help="Folder of the archive; `archive` beside the journals.")] = None,
     directory: Folder = None,
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
     json: Json = False,
 ) -> None:
     """Add proven records to a Parquet archive, partitioned by terminal and date, for DuckDB, Polars or Spark.
@@ -243,7 +262,7 @@ def archive(
     folder = directory or default_folder()
     target = to or folder / "archive"
     rows, codes = [], []
-    for audit in _audits(which or [], folder, gaps=True):
+    for audit in _audits(which or [], folder, True, (keys, password_file)):
         added = write_archive(target, audit.uid, audit.records)
         codes.append(4 if audit.finding else 0)
         rows.append(_row(audit) | {"added": added, "archive": str(target)})
@@ -256,25 +275,43 @@ def archive(
     fail_worst(codes)
 
 
-def _audits(which: list[str], folder: Path, gaps: bool) -> Iterator[Audit]:
-    """Verify what `which` names. Raises UsageError when it is not there."""
+def _audits(which: list[str], folder: Path, gaps: bool, keys: tuple[Path | None, Path | None]) -> Iterator[Audit]:
+    """Verify what `which` names; `keys` are key file and password file. Raises UsageError when it is not there."""
     held = {terminal.uid: terminal for terminal in terminals(folder)}
     if not which and not held:
         raise UsageError(f"no journals in {folder}", "`sentill journal pull PORT` fetches one; name files, or --dir")
-    roots = _roots(terminal.device for terminal in held.values())
-    for name in which or held:
+    names = which or list(held)
+    files: list[Path] = []
+    for name in names:
         if name.lower() in held:
-            yield verify_terminal(held[name.lower()], roots, gaps)
+            files += held[name.lower()].files()
         elif Path(name).is_file():
-            head, _ = read_file(Path(name))
-            yield verify_file(Path(name), roots | _roots([head.device]))
+            files.append(Path(name))
         else:
             raise UsageError(f"{name} is neither a journal file nor a device in {folder}", "`sentill journal list`")
+    opened = _open_keys(files, *keys)
+    devices = {terminal.device for terminal in held.values()} | {read_file(path)[0].device for path in files}
+    roots = _roots(devices, opened)
+    for name in names:
+        if name.lower() in held:
+            yield verify_terminal(held[name.lower()], roots, gaps)
+        else:
+            yield verify_file(Path(name), roots)
 
 
-def _roots(devices: Any) -> dict[bytes, Root]:
+def _open_keys(files: list[Path], keys: Path | None, password_file: Path | None) -> KeyFile | None:
+    """The key file, when a journal needs it or it is named; nobody is asked for a password without need."""
+    wanted = keys or password_file or os.environ.get(PASSWORD)
+    if wanted or any(generation for path in files for generation in generations(read_file(path)[1])):
+        return keys_at_hand(keys, password_file)
+    return None
+
+
+def _roots(devices: Iterable[bytes], opened: KeyFile | None) -> dict[bytes, Root]:
     """Root keys of devices."""
-    return dict.fromkeys(devices, lab_root)
+    if opened is None:
+        return dict.fromkeys(devices, lab_root)
+    return {device: partial(opened.root, device.hex()) for device in devices}
 
 
 def _row(audit: Audit) -> dict[str, Any]:
