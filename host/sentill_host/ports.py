@@ -133,11 +133,14 @@ class Address:
 
     @property
     def key(self) -> str:
-        """What the lock of this port is bound to: the socket where there is one, else the device; after device()."""
+        """What the lock of this port is bound to: the socket where there is one, else the link or device; after device().
+
+        Not what a link leads to: after a reset that may be another's.
+        """
         seen = self._seen
-        if seen is not None and seen.location:
-            return f"usb:{seen.location}"
-        return seen.device if seen is not None else _real(self.name)
+        if seen is not None:
+            return f"usb:{seen.location}" if seen.location else seen.device
+        return f"link:{os.path.abspath(self.name)}" if os.path.islink(self.name) else _real(self.name)
 
 
 def _real(device: str) -> str:

@@ -153,9 +153,12 @@ def test_a_port_without_usb_identity_is_opened_by_its_name(plugged, tmp_path):
     link.symlink_to("/dev/null")
     address = ports.Address(str(link))
     assert address.device() == "/dev/null"
+    key = address.key
     link.unlink()
     link.symlink_to("/dev/zero")
     assert address.device() == "/dev/zero"
+    assert address.key == key, "the lock is the link's, wherever it leads"
+    assert ports.Address("/dev/null").key == "/dev/null"
 
 
 @pytest.mark.parametrize(
