@@ -133,7 +133,7 @@ class Address:
 
     @property
     def key(self) -> str:
-        """What the lock of this port is bound to: the socket where there is one, else the link or device; after device().
+        """What the lock of this port is bound to: the socket where it is known, else link or device; after device().
 
         Not what a link leads to: after a reset that may be another's.
         """
