@@ -29,7 +29,7 @@ COMMANDS = {
     "set_rate": _QUIET,
     "audit": _FREE,
     "blink": _FREE,
-    "maintenance": 0,
+    "maintenance": _FREE,  # for who may stop the node
     "reboot": 0,
     "challenge": 16 | _ANYWHERE | _FREE,
     "unlock": 32 | _FREE,

@@ -168,6 +168,7 @@ def provision(client: NodeClient, keys: KeyFile, profile: str, policy: int) -> S
     """Give the device its first or new keys; it restarts with them. The state before. Raises AccessError."""
     state = challenge(client)
     erased = state.profile == "sealed" and bool(state.tampered) and not _alive(client, keys, state)
+    client.signer = None
     if not erased:
         sign(client, keys, state)
     fresh = state.fresh

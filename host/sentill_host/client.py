@@ -203,7 +203,7 @@ def request_maintenance(client: NodeClient, timeout_s: float = 1.5) -> bool:
     """Ask a running node to restart without itself and its watchdog; False when no node answers.
 
     At a REPL prompt the frame is an inert comment: the prompt that comes back ends the wait. Raises LinkError when the
-    port does not come back after the restart.
+    board is locked, or the port does not come back after the restart.
     """
     client.link.drain(limit_s=0.2)
     wanted = client.send("C", [("cmd", "maintenance")])
@@ -218,6 +218,9 @@ def request_maintenance(client: NodeClient, timeout_s: float = 1.5) -> bool:
             if isinstance(item, Frame) and item.kind == "R" and item.fields.get("re") == wanted:
                 if item.fields.get("ok"):
                     _await_restart(client)
+                if item.fields.get("err") in ("locked", "tampered"):
+                    port = client.link.port
+                    raise LinkError(f"{port}: the board is {item.fields['err']}", f"`sentill unlock {port}` opens it")
                 return bool(item.fields.get("ok"))
     return False
 

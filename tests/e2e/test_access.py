@@ -1,0 +1,268 @@
+"""A board with keys: what it refuses, what opens it, what a tamper event does, and that no card number is ever kept."""
+
+import base64
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sentill import protocol
+from sentill_host import access
+from sentill_host.client import NodeClient
+from sentill_host.deploy import deploy
+from sentill_host.errors import LinkError
+from sentill_host.keys import KeyFile
+from sentill_host.link import Link
+from sentill_host.telemetry import Frame, Text
+from sentill_host.virtual import VirtualBoards
+from sentill_host.virtual.api import Board
+from tests.e2e.test_node_virtual import identity, verdict
+
+ATTEMPTS = 5_000
+# Test numbers of the card schemes, 13 to 19 digits, all passing the Luhn test.
+PANS = ("4222222222222", "378282246310005", "4111111111111111", "6304000000000000000", "5555555555554444")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFile:
+    return KeyFile.create(tmp_path_factory.mktemp("keys") / "keys.json", "a password of tests")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("boards")
+
+
+@pytest.fixture(scope="module")
+def board(keys: KeyFile, home: Path) -> Iterator[Board]:
+    """A board with keys, profile service; each test leaves it locked and at work."""
+    with VirtualBoards(1, home, heap="256K") as boards:
+        result = deploy([boards[0].usb])[0]
+        assert not result.error, result
+        with Link(boards[0].usb) as link:
+            provision(NodeClient(link), keys, "service")
+        yield boards[0]
+
+
+def provision(client: NodeClient, keys: KeyFile, profile: str, policy: int = 7) -> None:
+    """Give the board keys and wait until it runs with them."""
+    fresh = access.provision(client, keys, profile, policy).fresh
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        fields = identity(client)
+        if fields["gen"] == fresh:
+            assert "faults" not in fields, fields
+            return
+    raise AssertionError("the board does not come back with its keys")
+
+
+def refusal(client: NodeClient, line: bytes) -> str:
+    """The code with which the node refuses a line, "" when it does not, "none" without an answer."""
+    client.link.write(line)
+    wanted = int(line[line.index(b'"q":') + 4 :].split(b",")[0])
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        item = client.receive(1)
+        if isinstance(item, Frame) and item.kind == "R" and item.fields["re"] in (wanted, 0):
+            return str(item.fields.get("err", ""))
+    return "none"
+
+
+def test_what_changes_something_needs_a_signature_and_counts_once(board: Board, keys: KeyFile) -> None:
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        identity(client)
+        for command in ("reboot", "set-rate", "set-time", "count", "lock", "provision"):
+            assert refusal(client, protocol.encode("C", [("q", 9009), ("cmd", command)])) == "mac", command
+        access.attach(client, keys)
+        assert client.signer is not None
+        line = client.signer.encode("C", [("q", 9010), ("cmd", "set-rate"), ("hz", 2)])
+        assert refusal(client, line) == ""
+        assert refusal(client, line) == "stale"
+        assert client.command("set-rate", hz=1)["hz"] == 1
+        client.signer = None
+        assert client.command("status")["ok"] is True
+
+
+def test_feedback_is_signed_for_its_line(board: Board, keys: KeyFile) -> None:
+    with Link(board.uart) as line:
+        client = NodeClient(line)
+        verdict(client, 31)
+        frame = [("q", 9003), ("ref", 31), ("fraud", 1)]
+        assert refusal(client, protocol.encode("P", frame)) == "mac"
+        state = access.attach(client, keys)
+        assert state.line == "uart" and client.signer is not None
+        other = access.Signer(keys.derive(state.uid, b"frame", state.generation), "usb", state.counter)
+        assert refusal(client, other.encode("P", frame)) == "mac"
+        assert refusal(client, client.signer.encode("P", frame)) == ""
+
+
+def test_fuzzed_replayed_and_forged_commands_are_all_refused(board: Board, keys: KeyFile) -> None:
+    rng = random.Random(5)
+    boots = board.status()["boots"]
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        state = access.attach(client, keys)
+        signer, client.signer = client.signer, None
+        assert signer is not None
+        forger = access.Signer(rng.randbytes(32), "usb", state.counter)
+        used = signer.encode("C", [("q", 9001), ("cmd", "set-rate"), ("hz", 3)])
+        assert refusal(client, used) == ""
+        seen: dict[str, int] = {}
+        for i in range(ATTEMPTS):
+            kind = i % 5
+            if kind == 0:
+                line = used
+            elif kind == 1:
+                line = forger.encode("C", [("q", 9002), ("cmd", rng.choice(("reboot", "set-rate", "lock"))), ("hz", 9)])
+            elif kind == 2:  # a right frame with one byte of its content changed, and a right checksum
+                body = bytearray(used[1 : used.rindex(b"*")])
+                at = rng.randrange(body.index(b'"hz"'), len(body))
+                body[at] = rng.choice(b"0123456789abcdefXYZ")
+                line = b"#" + bytes(body) + b"*%08x\r\n" % protocol.crc32(body)
+            elif kind == 3:
+                line = protocol.encode("C", [("q", 9004), ("cmd", "unlock"), ("min", 5), ("sig", _random(rng))])
+            else:
+                pairs = [("q", 9005), ("cmd", "order"), ("n", i), ("min", 5), ("sig", _random(rng))]
+                line = protocol.encode("C", pairs)
+            code = refusal(client, line)
+            assert code or line == used[:0], (kind, line)
+            seen[code] = seen.get(code, 0) + 1
+        print("refused:", seen)
+        assert "none" not in seen and sum(seen.values()) == ATTEMPTS
+        after = access.challenge(client)
+        assert (after.left_s, after.profile, after.tampered) == (0, "service", "")
+        assert client.command("status")["hz"] == 3
+    assert board.status()["boots"] == boots
+
+
+def _random(rng: random.Random) -> str:
+    return base64.b64encode(rng.randbytes(16)).decode()
+
+
+def test_wrong_answers_make_it_wait_longer_and_longer(board: Board, keys: KeyFile) -> None:
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        identity(client)
+        time.sleep(access.challenge(client).wait_s + 0.1)
+        access.unlock(client, keys, 1)
+        access.lock(client, keys)
+        for wait in (2, 4):
+            state = access.challenge(client)
+            time.sleep(state.wait_s + 0.1)
+            access.challenge(client)
+            wrong = base64.b64encode(bytes(16)).decode()
+            with pytest.raises(LinkError, match="wrong answer"):
+                client.command("unlock", min=5, sig=wrong)
+            assert access.challenge(client).wait_s == wait
+            with pytest.raises(LinkError, match="wait"):
+                client.command("unlock", min=5, sig=wrong)
+        time.sleep(4.1)
+        access.unlock(client, keys, 1)
+        assert access.lock(client, keys).left_s > 0
+        assert access.challenge(client).wait_s == 0
+
+
+def test_ctrl_c_and_deploy_work_in_a_session_only(board: Board, keys: KeyFile) -> None:
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        identity(client)
+        link.write(b"\x03\x03\x01\x03\r\n")
+        assert client.command("status")["ok"] is True
+        assert not [item for item in client.unclaimed if isinstance(item, Text) and ">>>" in item.line]
+    config = b'{"rate_hz":2}'
+    locked = deploy([board.usb], config=config)[0]
+    assert "locked" in locked.error and "sentill unlock" in locked.hint, locked
+    with Link(board.usb) as link:
+        access.unlock(NodeClient(link), keys, 5)
+    done = deploy([board.usb], config=config)[0]
+    assert not done.error, done
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        identity(client)
+        state = access.challenge(client)
+        assert state.locked and state.generation == 1
+
+
+def test_sealed_opens_for_an_order_once(board: Board, keys: KeyFile) -> None:
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        provision(client, keys, "sealed")
+        with pytest.raises(access.AccessError, match="sealed"):
+            access.unlock(client, keys)
+        client.signer = None
+        state = access.challenge(client)
+        order = access.Order.read(access.Order.sign(keys, state.uid, state.order, 5).text())
+        access.follow(client, order)
+        assert access.challenge(client).left_s > 0
+        access.lock(client, keys)
+        client.signer = None
+        with pytest.raises(access.AccessError, match="used before"):
+            access.follow(client, order)
+        access.follow(client, access.Order.sign(keys, state.uid, state.order + 1, 5))
+        provision(client, keys, "service")
+
+
+def test_no_card_number_is_kept_or_sent(board: Board, keys: KeyFile, home: Path) -> None:
+    """Test numbers in every field of every frame; then the flash image and all that was sent are searched."""
+    said = bytearray()
+    with Link(board.usb) as link, Link(board.uart) as line:
+        client, uart = NodeClient(link), NodeClient(line)
+        identity(client)
+        for pan in PANS:
+            for text in (pan, " ".join(pan[i : i + 4] for i in range(0, len(pan), 4)), pan.replace("", "-")[1:-1]):
+                request = [("q", 9001), ("ref", 5), ("t", 1000), ("amt", 500), ("card", "tok")]
+                for i in range(1, len(request) + 1):
+                    pairs = [*request[:i], ("x" if i == len(request) else request[i][0], text), *request[i + 1 :]]
+                    for port, kind in ((uart, "T"), (uart, "P"), (uart, "C"), (client, "C")):
+                        port.link.write(protocol.encode(kind, pairs))
+            client.link.write(b"not a frame " + pan.encode() + b"\r\n")
+        assert verdict(uart, 77)["v"]
+        client.command("audit")
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            for port in (client, uart):
+                item = port.receive(0.1)
+                said += repr(item).encode()
+    image = (home / "sim0" / "flash.img").read_bytes()
+    for pan in PANS:
+        digits = pan.encode()
+        for where, data in (("flash", image), ("frames", bytes(said))):
+            assert digits not in data and digits[:9] not in data and digits[6:] not in data, (pan, where)
+
+
+def test_tampering_erases_locks_and_refuses_until_new_keys(board: Board, keys: KeyFile, home: Path) -> None:
+    with Link(board.usb) as link, Link(board.uart) as line:
+        client, uart = NodeClient(link), NodeClient(line)
+        uid = identity(client)["uid"]
+        generation = access.challenge(client).generation
+        root = keys.root(uid, generation)
+        image = home / "sim0" / "flash.img"
+        assert root in image.read_bytes()
+        board.control("set", values={"pin.5": 1})
+        end = time.monotonic() + 20
+        while verdict(uart, 500)["why"] != "tampered":
+            assert time.monotonic() < end
+        assert verdict(uart, 501)["v"] == "decline"
+        board.control("set", values={"pin.5": 0})
+        data = image.read_bytes()
+        for purpose in (b"frame", b"unlock", b"sign", b"token"):
+            assert root not in data and keys.derive(uid, purpose, generation) not in data
+        boots = board.status()["boots"]
+        board.control("power_cycle")
+        board.wait(boots=boots + 1)
+        assert identity(client)["tamper"] == "case"
+        assert verdict(uart, 502)["why"] == "tampered"
+        with pytest.raises(access.AccessError, match="tampered"):
+            access.unlock(client, keys)
+        for command in ("reboot", "maintenance", "set-time"):
+            assert refusal(client, protocol.encode("C", [("q", 9009), ("cmd", command)])), command
+        told = client.command("audit")
+        assert told["next"] > 0, "what was recorded can still be read"
+        other = KeyFile(keys.path.with_name("other"), _master=bytes(32), _key=bytes(32))
+        with pytest.raises(access.AccessError, match="authorise"):
+            access.provision(client, other, "service", 7)
+        provision(client, keys, "service")
+        assert verdict(uart, 503)["why"] != "tampered"
