@@ -1,0 +1,89 @@
+"""The key file: what is derived from it, how it is kept, and what its errors do not tell."""
+
+import json
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from typer.testing import CliRunner
+
+from sentill.crypto import LAB_ROOT
+from sentill_host import access
+from sentill_host.cli import build
+from sentill_host.errors import UsageError
+from sentill_host.keys import PASSWORD, KeyFile
+
+UID = "bb3d0534670d976f"
+SECRET = "a password of tests"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyFile:
+    return KeyFile.create(tmp_path / "keys.json", SECRET)
+
+
+def test_derived_keys_are_those_of_the_library(keys: KeyFile) -> None:
+    info = b"sentill root" + bytes.fromhex(UID) + b"\x03\x00"
+    root = HKDF(SHA256(), 32, None, info).derive(keys._master)
+    assert keys.root(UID, 3) == root
+    kept = HKDF(SHA256(), 32, None, b"sentill device").derive(root)
+    assert keys.derive(UID, b"unlock", 3) == HKDF(SHA256(), 32, None, b"sentill unlock").derive(kept)
+    assert keys.root(UID, 0) == LAB_ROOT
+    assert len({keys.root(UID, 1), keys.root(UID, 2), keys.recovery(UID, 1), keys.root("00" * 8, 1)}) == 4
+
+
+def test_the_file_opens_with_its_password_only(keys: KeyFile) -> None:
+    keys.devices[UID] = 7
+    keys.save()
+    again = KeyFile.open(keys.path, SECRET)
+    assert (again.devices, again.root(UID, 1)) == ({UID: 7}, keys.root(UID, 1))
+    with pytest.raises(UsageError, match="wrong password"):
+        KeyFile.open(keys.path, SECRET + "x")
+    again.protect("another password")
+    with pytest.raises(UsageError, match="wrong password"):
+        KeyFile.open(keys.path, SECRET)
+    assert KeyFile.open(keys.path, "another password").root(UID, 1) == keys.root(UID, 1)
+    assert keys.path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("damage", ["", "{}", "[]", '{"format": "sentill keys 1"}'])
+def test_what_is_no_key_file_is_told(keys: KeyFile, damage: str) -> None:
+    keys.path.write_text(damage)
+    with pytest.raises(UsageError, match="no key file"):
+        KeyFile.open(keys.path, SECRET)
+
+
+def test_a_flipped_bit_is_told(keys: KeyFile) -> None:
+    outer = json.loads(keys.path.read_text())
+    outer["data"] = ("B" if outer["data"][0] == "A" else "A") + outer["data"][1:]
+    keys.path.write_text(json.dumps(outer))
+    with pytest.raises(UsageError, match="damaged"):
+        KeyFile.open(keys.path, SECRET)
+
+
+def test_an_older_generation_is_refused(keys: KeyFile) -> None:
+    keys.devices[UID] = 3
+    keys.check(UID, 3)
+    with pytest.raises(UsageError, match="generation 2"):
+        keys.check(UID, 2)
+
+
+def test_no_secret_shows(keys: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys.devices[UID] = 1
+    keys.save()
+    monkeypatch.setenv(PASSWORD, SECRET)
+    shown = CliRunner().invoke(build("keys"), ["keys", "show", "--json", "--keys", str(keys.path)])
+    assert json.loads(shown.stdout) == {"path": str(keys.path), "devices": {UID: 1}}
+    signer = access.Signer(keys.derive(UID, b"frame", 1), "usb", 0)
+    text = (shown.stdout + repr(keys) + repr(signer) + keys.path.read_text()).lower()
+    for secret in (keys._master, keys.root(UID, 1), keys.derive(UID, b"frame", 1)):
+        assert secret.hex() not in text and repr(secret)[2:-1].lower() not in text
+    assert SECRET not in text
+
+
+def test_a_file_is_never_overwritten(keys: KeyFile) -> None:
+    with pytest.raises(UsageError, match="exists"):
+        KeyFile.create(keys.path, SECRET)
+    with pytest.raises(UsageError, match="8 characters"):
+        KeyFile.create(keys.path.with_name("short.json"), "short")
