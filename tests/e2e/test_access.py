@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sentill import protocol
+from sentill import protocol, vault_keys
 from sentill_host import access
 from sentill_host.client import NodeClient
 from sentill_host.deploy import deploy
@@ -238,7 +238,7 @@ def test_tampering_erases_locks_and_refuses_until_new_keys(board: Board, keys: K
         client, uart = NodeClient(link), NodeClient(line)
         uid = identity(client)["uid"]
         generation = access.challenge(client).generation
-        root = keys.root(uid, generation)
+        root = vault_keys.kept(keys.root(uid, generation))
         image = home / "sim0" / "flash.img"
         assert root in image.read_bytes()
         board.control("set", values={"pin.5": 1})
