@@ -43,7 +43,12 @@ The command `vitals` is answered with up and asleep (seconds since the start, of
 blocks erased over the board's life, an estimate) and the starts by cause: power, brownout, watchdog, hard, deepsleep,
 soft, planned, unknown. A node in light sleep loses what wakes it: send CR LF, wait 10 ms, then the frame.
 
-Codes in R frames: json, field, range, amount, card, pan, type, command, unknown, state, storage, crash.
+On a board with keys, P and those C that change something carry `c` (a counter) and, last, `mac`: see vault.py. The
+commands challenge, unlock, order, lock and provision are described in access*.py. The I frame tells prof ("open",
+"service", "sealed"), gen (generation of its keys, 0 for none) and, once it was tampered with, tamper (by what).
+
+Codes in R frames: json, field, range, amount, card, pan, type, command, unknown, state, storage, memory, crash; and of
+boards with keys: mac, stale, locked, sealed, wait, tampered.
 """  # noqa: E501
 
 from .compat import const, crc32
