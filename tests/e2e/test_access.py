@@ -186,6 +186,33 @@ def test_ctrl_c_and_deploy_work_in_a_session_only(board: Board, keys: KeyFile) -
         assert state.locked and state.generation == 1
 
 
+LOOK = """
+import sys
+for module in list(sys.modules.values()):
+    for name in dir(module):
+        print(repr(getattr(module, name)))
+for name in list(globals()):
+    thing = globals()[name]
+    print(name, repr(thing), [repr(getattr(thing, n)) for n in dir(thing)])
+"""
+
+
+def test_the_prompt_of_a_session_shows_no_key(board: Board, keys: KeyFile) -> None:
+    boots = board.status()["boots"]
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        uid = identity(client)["uid"]
+        generation = access.unlock(client, keys, 5).generation
+        link.enter_repl()
+        seen = link.exec(LOOK, 30)
+        link.reset()
+    assert b"MAC" in seen and b"Vault" in seen, "the modules were looked at"
+    kept = vault_keys.kept(keys.root(uid, generation))
+    for secret in (kept, *(keys.derive(uid, purpose, generation) for purpose in (b"frame", b"token", b"unlock"))):
+        assert repr(secret)[2:-1].encode() not in seen and secret.hex().encode() not in seen
+    board.wait(boots=boots + 1)
+
+
 def test_sealed_opens_for_an_order_once(board: Board, keys: KeyFile) -> None:
     with Link(board.usb) as link:
         client = NodeClient(link)
