@@ -179,6 +179,20 @@ def test_health_event_when_the_supply_fails(board: Board) -> None:
         assert seen["st"] in ("warn", "fail"), seen
 
 
+def test_the_names_fit_the_pools_there_are(board: Board) -> None:
+    """MicroPython's pools of names hold 1,260; the next takes 14 KB in one piece, which a node in use does not have."""
+    with Link(board.usb) as link:
+        identity(NodeClient(link))
+        link.enter_repl()
+        told = link.exec("import micropython; micropython.qstr_info()", 10).decode()
+        link.reset()
+    names = int(told.partition("n_qstr=")[2].split(",")[0])
+    print(f"{names} names of 1260")
+    assert 500 < names <= 1260, told
+    with Link(board.usb) as link:
+        identity(NodeClient(link))
+
+
 HANGING = """
 import gc, sys
 gc.threshold(2048)  # as main.py does
