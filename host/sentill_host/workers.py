@@ -146,7 +146,8 @@ class _Pool:
         on_end: OnEnd,
     ):
         # A fork shares what is loaded already: a few megabytes per port instead of thirty.
-        self._context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        self._forks = sys.platform == "linux"
+        self._context: Any = multiprocessing.get_context("fork" if self._forks else "spawn")
         self._work = work
         self._waiting = list(enumerate(arguments))[::-1]
         self._answer = answer
@@ -168,7 +169,9 @@ class _Pool:
                 self.outcomes[number] = Outcome(reason="not started")
                 continue
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=_main, args=(self._work, theirs, argument), daemon=True)
+            # A forked worker has a copy of every end of ours, and would never see the parent go.
+            ends = [worker.line for worker in self._workers.values()] + [ours] if self._forks else []
+            process = self._context.Process(target=_main, args=(self._work, theirs, argument, ends), daemon=True)
             process.start()
             theirs.close()
             self._workers[number] = _Worker(process, ours, deadline=time.monotonic() + _GRACE_S)
@@ -244,7 +247,9 @@ def _kill(process: Any) -> None:
     process.kill()
 
 
-def _main(work: Work, line: Connection, argument: Any) -> None:
+def _main(work: Work, line: Connection, argument: Any, ends: list[Connection]) -> None:
+    for end in ends:
+        end.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     result = work(Reporter(line), argument)

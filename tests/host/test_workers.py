@@ -63,3 +63,41 @@ def test_ctrl_c_tells_the_workers_to_stop():
     with pytest.raises(KeyboardInterrupt):
         workers.run(work, ["wait"], answer, interrupt)
     assert time.monotonic() - start < 20
+
+
+def test_workers_notice_when_their_parent_is_gone(tmp_path):
+    """Killed like by a failing computer: both workers end by themselves, the first one too."""
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        workers.run(note_and_wait, [tmp_path / "one", tmp_path / "two"], answer)
+        os._exit(0)
+    end = time.monotonic() + 30
+    while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in ("one", "two")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    for name in ("one", "two"):
+        worker = int((tmp_path / name).read_text())
+        while _alive(worker):
+            assert time.monotonic() < end, name
+            time.sleep(0.05)
+
+
+def note_and_wait(reporter: workers.Reporter, path):
+    path.write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.05)
+        try:
+            reporter.check()
+        except LinkError:
+            return
+
+
+def _alive(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
