@@ -140,11 +140,19 @@ class Address:
         seen = self._seen
         if seen is not None:
             return f"usb:{seen.location}" if seen.location else seen.device
-        return f"link:{os.path.abspath(self.name)}" if os.path.islink(self.name) else _real(self.name)
+        return f"link:{os.path.abspath(self.name)}" if os.path.islink(self.name) else _instance(self.name)
 
 
 def _real(device: str) -> str:
     return os.path.realpath(device) if os.path.exists(device) else device
+
+
+def _instance(device: str) -> str:
+    """The device, and of a pseudo-terminal when it was made: the number of one that is gone is given to the next."""
+    real = _real(device)
+    if not real.startswith("/dev/pts/") or not os.path.exists(real):
+        return real
+    return f"{real}@{os.stat(real).st_ctime_ns}"
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -234,11 +234,11 @@ def test_a_board_that_is_unplugged_is_held_and_retried_alone(fleet):
     assert fleet.states() == ["done"] * 4 + ["held"] + ["done"]
     assert fleet.rows()["till 4"]["error"] == "not plugged in"
     fleet.boards[4].control("plug_cable")
-    before = fleet.boots()
+    before = fleet.rows()
     fleet.sentill("retry")
     assert fleet.states() == ["done"] * N
-    after = fleet.boots()
-    assert [i for i in range(N) if after[i] != before[i]] == [4]
+    after = fleet.rows()
+    assert [label for label in sorted(after) if after[label] != before[label]] == ["till 4"]
 
 
 def test_boards_that_changed_places_are_not_mistaken(fleet):

@@ -9,6 +9,7 @@ import os
 import pty
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,21 @@ def test_what_is_no_serial_port_is_called_so(tmp_path):
     for name in ("/dev/null", str(tmp_path / "notes.txt")):
         with pytest.raises(LinkError, match="no serial port"):
             Link(name)
+
+
+def test_a_number_given_anew_is_another_port():
+    master, slave = pty.openpty()
+    name = os.ttyname(slave)
+    first = ports.Address(name, list).key
+    assert ports.Address(name, list).key == first
+    os.close(master)
+    os.close(slave)
+    time.sleep(0.05)  # the clock of the file system ticks
+    master, slave = pty.openpty()
+    second = ports.Address(os.ttyname(slave), list).key
+    os.close(master)
+    os.close(slave)
+    assert second != first
 
 
 LOCKER = """

@@ -303,13 +303,13 @@ def _path(where: Path) -> Path:
     return where / plan.FILE if where.is_dir() else where
 
 
-def _find(fleet: Fleet, store: Store, ports: list[str] | None) -> Whereabouts:
+def _find(fleet: Fleet, store: Store, ports: list[str] | None, wanted: frozenset[str] = frozenset()) -> Whereabouts:
     extra = []
     for pattern in ports or []:
         extra.extend(sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern])
     names = campaign.ports_of(fleet, extra)
     with live(err, "looking at ports", dict.fromkeys(names, "")) as view:
-        return campaign.find(store, names, max(fleet.policy.at_once, 16), view)
+        return campaign.find(store, names, max(fleet.policy.at_once, 16), view, wanted)
 
 
 def _begin(
@@ -329,17 +329,15 @@ def _begin(
                     "`sentill fleet resume` goes on with it; --new gives it up",
                 )
             store.end(last.id, states.STOPPED)
-        where = _find(fleet, store, ports)
+        where = _find(fleet, store, ports, frozenset(member.uid for member in targets))
         run = campaign.start(fleet, store, request, targets, where)
         _finish(fleet, store, run, where, json)
 
 
 def _carry_on(fleet: Fleet, store: Store, run: Run, ports: list[str] | None, json: bool) -> None:
-    where = _find(fleet, store, ports)
-    campaign.refuse_ambiguous(
-        [m for m in fleet.members if m.uid in {job.uid for job in store.jobs(run.id) if job.state == states.WAITING}],
-        where,
-    )
+    waiting = frozenset(job.uid for job in store.jobs(run.id) if job.state == states.WAITING)
+    where = _find(fleet, store, ports, waiting)
+    campaign.refuse_ambiguous([member for member in fleet.members if member.uid in waiting], where)
     _finish(fleet, store, run, where, json)
 
 

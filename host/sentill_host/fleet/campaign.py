@@ -23,6 +23,9 @@ from sentill_host.fleet.tasks import Sighting, Task
 # Verbs that change boards: canaries first, inside the maintenance window.
 CHANGING = ("deploy", "rollback", "flash")
 _NAP_S = 30.0
+# A little longer than an abandoned board waits before it resets itself (agent/session.py).
+_DEAF_S = 80.0
+_AGAIN_S = 3.0
 
 
 class Watcher(Protocol):
@@ -62,26 +65,25 @@ def ports_of(fleet: Fleet, extra: list[str]) -> list[str]:
     return list(unique.values())
 
 
-def find(store: Store, names: list[str], at_once: int, watcher: Watcher | None = None) -> Whereabouts:
-    """Look at all ports at once and keep what was seen."""
+def find(
+    store: Store, names: list[str], at_once: int, watcher: Watcher | None = None, wanted: frozenset[str] = frozenset()
+) -> Whereabouts:
+    """Look at all ports at once and keep what was seen.
 
-    def on_step(number: int, step: str, done: int, total: int) -> None:
-        if watcher is not None:
-            watcher.step(names[number], step, done, total)
-
-    outcomes = workers.run(
-        tasks.work, [Task("look", name) for name in names], _no_answers, on_step, at_once=at_once
-    )  # fmt: skip
-    where = Whereabouts()
+    While boards of `wanted` are missing and ports are silent, these are looked at again: a board whose deploy was cut
+    off answers nobody else for a minute, then resets itself.
+    """
+    sightings = dict(zip(names, _look(names, at_once, watcher), strict=True))
+    end = time.monotonic() + _DEAF_S
+    while time.monotonic() < end:
+        silent = [name for name, sighting in sightings.items() if not sighting.uid]
+        if not silent or wanted <= {sighting.uid for sighting in sightings.values()}:
+            break
+        time.sleep(_AGAIN_S)
+        sightings.update(zip(silent, _look(silent, at_once, watcher), strict=True))
+    where = Whereabouts(sightings=list(sightings.values()))
     by_uid: dict[str, list[str]] = {}
-    for name, outcome in zip(names, outcomes, strict=True):
-        if outcome.result is None:
-            sighting = Sighting(name, error=f"{name}: {outcome.step}: {outcome.reason}", hint="unplug it, plug it in")
-        elif outcome.result["error"]:
-            sighting = Sighting(name, error=outcome.result["error"], hint=outcome.result["hint"])
-        else:
-            sighting = Sighting(**outcome.result["sighting"])
-        where.sightings.append(sighting)
+    for name, sighting in sightings.items():
         if sighting.uid:
             by_uid.setdefault(sighting.uid, []).append(name)
             facts = {key: getattr(sighting, key) for key in ("board", "firmware", "software", "model", "port")}
@@ -92,6 +94,26 @@ def find(store: Store, names: list[str], at_once: int, watcher: Watcher | None =
         else:
             where.ambiguous[uid] = found
     return where
+
+
+def _look(names: list[str], at_once: int, watcher: Watcher | None) -> list[Sighting]:
+    def on_step(number: int, step: str, done: int, total: int) -> None:
+        if watcher is not None:
+            watcher.step(names[number], step, done, total)
+
+    tasks_ = [Task("look", name) for name in names]
+    sightings = []
+    for name, outcome in zip(
+        names, workers.run(tasks.work, tasks_, _no_answers, on_step, at_once=at_once), strict=True
+    ):
+        if outcome.result is None:
+            sighting = Sighting(name, error=f"{name}: {outcome.step}: {outcome.reason}", hint="unplug it, plug it in")
+        elif outcome.result["error"]:
+            sighting = Sighting(name, error=outcome.result["error"], hint=outcome.result["hint"])
+        else:
+            sighting = Sighting(**outcome.result["sighting"])
+        sightings.append(sighting)
+    return sightings
 
 
 def _no_answers(question: Any) -> Any:
