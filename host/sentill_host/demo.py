@@ -3,22 +3,28 @@
 Everything shown is measured, and the demo judges itself: see `Demo.checks`.
 """
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from sentill_host import boards, deploy, replay, simulate, transactions
+from sentill_host import boards, deploy, pull, replay, simulate, transactions
+from sentill_host.audit import Audit, verify_terminal
 from sentill_host.client import NodeClient
+from sentill_host.entries import read
 from sentill_host.errors import SentillHostError, VerifyError
+from sentill_host.journals import Terminal
 from sentill_host.link import Link
 from sentill_host.monitor import NodeView
 from sentill_host.reference import Reference
 from sentill_host.telemetry import LinkHealth
+from sentill_host.verify import lab_root
 from sentill_host.virtual import Board, VirtualBoards
 
 # Two months of one busy terminal with outliers, leaked cards, and criminals in control of it from day 17 to day 37.
@@ -48,12 +54,17 @@ class Demo:
     differences: int = 0
     # Seconds of the transactions' time: while criminals control the terminal, and until every label of it is known.
     compromised: tuple[int, int] = (0, 0)
+    audit: Audit | None = None
     seconds: float = 0.0
 
     @property
     def health_events(self) -> list[dict[str, Any]]:
         """Changes of state of the hardware channels, oldest first."""
         return [event for event in self.view.events if event.get("ev") == "channel"]
+
+    def journalled(self) -> int:
+        """Verdicts that the node's journal holds and proves."""
+        return sum(read(record).verdict is not None for record in self.audit.records) if self.audit else 0
 
     @property
     def fault_seen(self) -> bool:
@@ -89,6 +100,10 @@ class Demo:
             (answered > 0 and self.differences == 0, "every verdict and score is bit-identical to this PC's own run"),
             (self.counts()["caught"] > 0, "frauds were caught"),
             (self.fault_seen, "the sagging supply was reported by the node"),
+            (
+                self.audit is not None and self.audit.finding is None and self.journalled() == answered,
+                "the journal pulled from the node proves every verdict",
+            ),
         ]
 
     @property
@@ -128,6 +143,7 @@ def run(notify: Notify) -> Demo:
             end = time.monotonic() + FAULT_SEEN_S
             while not demo.fault_seen and time.monotonic() < end:
                 time.sleep(0.1)
+        demo.audit = _audit(board.usb, notify)
     notify("comparing with this PC", 0, 0)
     demo.differences = Reference().differences(transactions.steps(sent), demo.report.answers)
     demo.seconds = time.monotonic() - begin
@@ -146,6 +162,16 @@ def _sag(board: Board) -> None:
     (channel,) = (c for c in boards.load("SIM").data["channels"] if c["name"] == FAULT_CHANNEL)
     raw = FAULT_MV * channel["den"] // channel["num"]
     board.control("ramp", values={channel["source"].replace(":", "."): raw}, over_ms=2_000)
+
+
+def _audit(port: str, notify: Notify) -> Audit:
+    """Pull the journal of the node at `port` and verify it; nothing of it is kept."""
+    with tempfile.TemporaryDirectory(prefix="sentill-demo-") as folder:
+        with Link(port) as link:
+            client = NodeClient(link)
+            terminal = Terminal(Path(folder), pull.identify(client))
+            pull.pull(client, terminal, lambda done, total: notify("pulling the journal", done, total))
+        return verify_terminal(terminal, {terminal.device: lab_root})
 
 
 def _deploy(port: str, notify: Notify) -> deploy.Result:

@@ -112,6 +112,11 @@ def _summary(result: show.Demo) -> Panel:
         state = str(event.get("st", ""))
         events.append(f"{event.get('name')} ", style="bold").append(state, style=STATE_STYLES.get(state, ""))
         events.append(f" at {event.get('raw')} {event.get('u')}  {event.get('adv', '')}\n")
+    if result.audit:
+        proven = len(result.audit.records)
+        facts.add_row(
+            "Journal", f"{proven:,} records pulled, {result.journalled():,} of them verdicts, all proven by the chain"
+        )
     facts.add_row("Health events", events if result.health_events else Text("none", style="red"))
     checks = Text("\n")
     for held, text in result.checks():
