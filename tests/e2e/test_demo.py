@@ -57,6 +57,7 @@ def test_the_demo_succeeds_and_says_why(clean, tmp_path):
     assert told["ok"]
     assert all(told["checks"].values())
     assert told["answered"] == told["sent"] >= 2_000
+    assert told["journalled"] == told["answered"]
     assert told["caught"] > 0.4 * told["frauds"] > 0
     assert told["quiet_false_alarms"] < 0.05 * told["quiet"]
     # The fault is reported, and nothing that is not broken.

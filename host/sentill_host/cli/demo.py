@@ -50,6 +50,7 @@ def demo(
                 "checks": {text: held for held, text in result.checks()},
                 **result.counts(),
                 "health_events": result.health_events,
+                "journalled": result.journalled(),
                 **result.report.summary(),
                 "seconds_in_all": round(result.seconds, 1),
             }
