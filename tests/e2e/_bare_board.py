@@ -9,6 +9,7 @@ import sys
 
 device, root, line = sys.argv[1:4]
 sys.path.insert(0, device)
+gc.threshold(2048)  # as main.py
 exec(os.getenv("FIRST"))  # an argument may not exceed 255 characters
 
 from sentill import node, vitals  # noqa: E402
