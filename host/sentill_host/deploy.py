@@ -19,7 +19,7 @@ from typing import Any
 from sentill import config as node_config
 from sentill import update
 from sentill.errors import ConfigError
-from sentill_host import agent, boards, bundle, client, preflight, workers
+from sentill_host import access, agent, boards, bundle, client, preflight, workers
 from sentill_host.bundle import Bundle, Firmware
 from sentill_host.errors import LinkError, PortGone, SentillHostError, UsageError, VerifyError
 from sentill_host.link import Link
@@ -191,6 +191,7 @@ class _Deployment:
             if not self.job.back and not self.job.verify and self._runs_already(seen):
                 return
             if seen.identity is not None:
+                self._must_be_open(node)
                 client.request_maintenance(node)
             self.result.rung = link.enter_repl()
             # Whatever ran has left its modules in the heap.
@@ -211,6 +212,17 @@ class _Deployment:
             self._step("starting the node", _TRIAL_S)
             self._restart(link, session)
             self._await_node(link, slot, list(session.console))
+
+    def _must_be_open(self, node: client.NodeClient) -> None:
+        """Raise LinkError when the board's profile shuts its prompt. A node that knows no profiles is open."""
+        try:
+            state = access.challenge(node)
+        except LinkError:
+            return
+        if state.locked:
+            raise LinkError(
+                f"{self.port}: the board is locked ({state.profile})", f"`sentill unlock {self.port}`, then this"
+            )
 
     def _runs_already(self, seen: client.Presence) -> bool:
         """Whether the node that runs is the one wanted: every file of its slot was hashed when it started."""
