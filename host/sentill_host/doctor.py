@@ -224,9 +224,7 @@ def _access(name: str, device: str) -> Finding | None:
 
 def _shared(name: str, device: str) -> Finding:
     """Whether another program has the open port open as well, and takes what the board says from under us."""
-    # Behind a pseudo-terminal is always the program that plays the board.
-    users = [] if device.startswith("/dev/pts/") else portuse.holders(device)
-    if users:
+    if users := portuse.holders(device):
         return Finding(WARN, name, f"open in {', '.join(users)} as well, which takes what the board says", "close it")
     return Finding(OK, name, "opens; nobody else uses it")
 

@@ -1,6 +1,7 @@
 """Who uses a serial port: one lock for each among Sentill's own commands, who else holds it, why it does not open."""
 
 import errno
+import hashlib
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import filelock
 
 from sentill_host.errors import LinkError
 
+_LONGEST_KEY = 80  # an abstract name has 107 bytes
 _LSOF_S = 5.0
 _MOST_NAMED = 4
 
@@ -38,6 +40,8 @@ def lock(port: str, key: str = "", platform: str = sys.platform) -> PortLock:
     in the temporary folder, which the system frees with its process as well.
     """
     key = key or os.path.realpath(port)
+    if len(os.fsencode(key)) > _LONGEST_KEY:
+        key = hashlib.sha256(os.fsencode(key)).hexdigest()
     if platform.startswith("linux"):
         handle = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         try:
@@ -58,7 +62,10 @@ def lock(port: str, key: str = "", platform: str = sys.platform) -> PortLock:
 
 
 def holders(port: str, platform: str = sys.platform) -> list[str]:
-    """Processes that have the port open, as "name (pid)"; those of other users may be invisible. Not on Windows."""
+    """Processes that have the port open, as "name (pid)"; those of other users may be invisible. Not on Windows.
+
+    Behind a pseudo-terminal is a process that plays the device; it is none of them.
+    """
     if platform == "darwin":
         return _lsof_holders(port)
     target = os.path.realpath(port)
@@ -67,12 +74,22 @@ def holders(port: str, platform: str = sys.platform) -> list[str]:
         if process.name == str(os.getpid()):
             continue
         try:
-            if any(os.path.realpath(link) == target for link in (process / "fd").iterdir()):
+            opened = {os.path.realpath(link): link for link in (process / "fd").iterdir()}
+            if target in opened and not _plays(process, target):
                 found_holders.append(f"{(process / 'comm').read_text().strip()} (pid {process.name})")
         except OSError:
             # The process ended meanwhile or belongs to someone else.
             continue
     return found_holders
+
+
+def _plays(process: Path, device: str) -> bool:
+    """Whether the process holds the other end of this pseudo-terminal."""
+    head, _, number = device.rpartition("/")
+    if head != "/dev/pts":
+        return False
+    masters = [link.name for link in (process / "fd").iterdir() if os.readlink(link).endswith("/ptmx")]
+    return any(f"tty-index:\t{number}\n" in (process / "fdinfo" / fd).read_text() for fd in masters)
 
 
 def _lsof_holders(port: str) -> list[str]:

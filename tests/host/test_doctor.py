@@ -132,6 +132,7 @@ def test_an_absent_port_and_an_absent_board():
 
 
 HOLDER = "import sys, time; f = open(sys.argv[1], 'rb', buffering=0); print('open', flush=True); time.sleep(60)"
+PLAYER = "import os, sys; m, s = os.openpty(); print(os.ttyname(s), flush=True); sys.stdin.read()"
 
 
 def test_a_program_that_shares_the_port_is_named(monkeypatch):
@@ -140,7 +141,7 @@ def test_a_program_that_shares_the_port_is_named(monkeypatch):
     child = subprocess.Popen([sys.executable, "-c", HOLDER, name], stdout=subprocess.PIPE, text=True)
     try:
         assert child.stdout.readline() == "open\n"
-        finding = doctor._shared(name, name.replace("/dev/pts/", "/dev/./pts/"))
+        finding = doctor._shared(name, name)
         assert finding.level == WARN
         assert f"(pid {child.pid})" in finding.text
     finally:
@@ -149,6 +150,19 @@ def test_a_program_that_shares_the_port_is_named(monkeypatch):
         child.stdout.close()
         os.close(master)
         os.close(slave)
+
+
+def test_the_program_that_plays_a_board_does_not_share_its_port():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", PLAYER], **pipes) as player:
+        device = player.stdout.readline().strip()
+        assert doctor._shared(device, device).level == OK
+        with subprocess.Popen([sys.executable, "-c", HOLDER, device], **pipes) as holder:
+            assert holder.stdout.readline() == "open\n"
+            (named,) = portuse.holders(device)
+            assert f"(pid {holder.pid})" in named
+            holder.kill()
+        player.stdin.close()
 
 
 @pytest.mark.parametrize(("version", "level"), [("1.23.0", WARN), ("1.24.0", OK), ("1.29.0-preview", OK), ("", WARN)])

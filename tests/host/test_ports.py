@@ -225,9 +225,10 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.parametrize("long", ["", "/" + "a-deep-folder/" * 30], ids=["short", "long"])
 @pytest.mark.parametrize("platform", ["linux", "darwin", "win32"])
-def test_one_process_at_a_time_has_a_port_and_its_death_frees_it(platform):
-    socket = f"usb:test-{os.getpid()}-1"
+def test_one_process_at_a_time_has_a_port_and_its_death_frees_it(platform, long):
+    socket = f"usb:test-{os.getpid()}-1{long}"
     child = subprocess.Popen(
         [sys.executable, "-c", LOCKER, platform, socket], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
