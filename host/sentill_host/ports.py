@@ -135,12 +135,12 @@ class Address:
     def key(self) -> str:
         """What the lock of this port is bound to: the socket where it is known, else link or device; after device().
 
-        Not what a link leads to: after a reset that may be another's.
+        Not what a link leads to, which may be nothing for a while; two names of one device meet when they open it.
         """
         seen = self._seen
         if seen is not None:
             return f"usb:{seen.location}" if seen.location else seen.device
-        return f"link:{os.path.abspath(self.name)}" if os.path.islink(self.name) else _instance(self.name)
+        return os.path.abspath(self.name) if os.path.islink(self.name) else _instance(self.name)
 
 
 def _real(device: str) -> str:

@@ -189,14 +189,31 @@ def test_a_pulled_cable(board, terminal):
 
 def test_usb_cdc_leaves_the_bus_at_a_hard_reset_only():
     with VirtualBoards(1, usb="usb_cdc") as (board,):
-        path = board.usb
-        run_mpremote(path, "soft-reset")
-        assert board.usb == path
-        run_mpremote(path, "reset")
+        device = os.path.realpath(board.usb)
+        run_mpremote(board.usb, "soft-reset")
+        assert os.path.realpath(board.usb) == device
+        run_mpremote(board.usb, "reset")
         until(lambda: board.status()["usb"] is None)
         until(lambda: board.status()["usb"])
         board.wait()
         assert run_mpremote(board.usb, "resume", "eval", "1 + 1").strip() == "2"
+
+
+def test_nobody_meets_another_board_where_one_has_left_the_bus(board):
+    left = {os.path.realpath(board.usb)}
+    for _ in range(5):
+        board.control("pull_cable")
+        assert not os.path.lexists(board.usb)
+        with VirtualBoards(3) as others:
+            for other in others:
+                other.control("pull_cable")
+                other.control("plug_cable")
+            assert not left & {os.path.realpath(port) for other in others for port in (other.usb, other.uart)}
+            assert not [device for device in left if os.path.exists(device)]
+            board.control("plug_cable")
+            assert os.path.exists(board.usb)
+            left.add(os.path.realpath(board.usb))
+    assert len(left) == 6
 
 
 def test_a_crash_of_the_interpreter_is_a_reset(board):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.errors import UsageError
@@ -128,12 +127,10 @@ def _show(info: dict[str, Any], json: bool) -> None:
     if json:
         print_json(info)
         return
-    table = Table("board", "usb", "uart", "state", "last start", box=None)
     for board in info["boards"]:
-        table.add_row(
-            board["name"], board["usb"] or "-", board["uart"] or "-", board["state"], board["last_event"] or "power"
-        )
-    out.print(table)
+        out.print(f"[bold]{board['name']}[/]  {board['state']}, last start: {board['last_event'] or 'power'}")
+        for port in ("usb", "uart"):
+            out.print(f"  {port:4}  {board[port] or 'not there now'}", markup=False)
     if not info["sandbox"]:
         err.print("[yellow]this kernel cannot confine the boards: run only code you trust on them[/]")
     for problem in info["problems"]:

@@ -48,13 +48,16 @@ class Board:
 
     @property
     def usb(self) -> str:
-        """Path of the console port, /dev/pts/N; another after a cable was pulled. Raises LinkError while it is out."""
-        return self._port("usb")
+        """Name of the console port, for mpremote and every other program that opens serial ports.
+
+        It stays the same; what it leads to is gone while the cable is out or the board is being reset.
+        """
+        return str(self._directory / self.name / "usb")
 
     @property
     def uart(self) -> str:
-        """Path of the terminal's serial port, /dev/pts/N."""
-        return self._port("uart")
+        """Name of the terminal's serial port."""
+        return str(self._directory / self.name / "uart")
 
     def control(self, op: str, **arguments: Any) -> dict[str, Any]:
         """Carry out an operation of the control socket (supervisor.Operations) on this board.
@@ -79,14 +82,8 @@ class Board:
                 raise LinkError(f"{self.name} is {status['state']} after {deadline_s:.0f} s, not {state}")
             time.sleep(0.02)
 
-    def _port(self, which: str) -> str:
-        link = self._directory / self.name / which
-        if not link.is_symlink():
-            raise LinkError(f"{self.name} has no {which} port now", "its cable is out, or it is being reset")
-        return os.readlink(link)
-
     def __repr__(self) -> str:
-        return f"Board({self.name!r}, usb={os.path.realpath(self._directory / self.name / 'usb')!r})"
+        return f"Board({self.name!r}, usb={self.usb!r})"
 
 
 class VirtualBoards:

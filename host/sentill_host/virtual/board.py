@@ -19,7 +19,7 @@ from sentill_host.virtual.child import MARK, Child, Starter, activity, catches_i
 from sentill_host.virtual.hardware import Hardware
 from sentill_host.virtual.loop import Loop, Outlet, Timer
 from sentill_host.virtual.onboard import page
-from sentill_host.virtual.ports import Openings, Port
+from sentill_host.virtual.ports import Numbers, Openings, Port
 
 BLOCK_BYTES = 4096
 CAUSES = {1: "power", 2: "hard", 3: "watchdog", 4: "deepsleep", 5: "soft"}
@@ -75,6 +75,7 @@ class VirtualBoard:
         self,
         loop: Loop,
         openings: Openings,
+        numbers: Numbers,
         starter: Starter,
         settings: Settings,
         directory: Path,
@@ -94,8 +95,8 @@ class VirtualBoard:
                 image.seek(settings.flash_bytes)
                 image.write(b"\xff" * settings.raw_bytes)
         self.hardware = Hardware(settings.name, settings.flash_bytes // BLOCK_BYTES, settings.raw_bytes // BLOCK_BYTES)
-        self.usb = Port(loop, openings, directory / "usb", self._from_usb, self._usb_room)
-        self.uart = Port(loop, openings, directory / "uart", self._from_uart, self._uart_room)
+        self.usb = Port(loop, openings, numbers, directory / "usb", self._from_usb, self._usb_room)
+        self.uart = Port(loop, openings, numbers, directory / "uart", self._from_uart, self._uart_room)
         self.state = "off"
         self.boots = 0
         self.interrupts = 0
@@ -555,8 +556,10 @@ class VirtualBoard:
         return {
             **{key: value for key, value in asdict(self.settings).items() if key != "usb"},
             "state": self.state,
-            "usb": self.usb.path or None,
-            "uart": self.uart.path or None,
+            "usb": self.usb.name,
+            "uart": self.uart.name,
+            "usb_device": self.usb.path or None,
+            "uart_device": self.uart.path or None,
             "usb_mode": self.settings.usb,
             "pid": child.pid if child else None,
             "busy": bool(child and self.state == "running" and catches_interrupts(child.pid)),

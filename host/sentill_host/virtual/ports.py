@@ -8,6 +8,7 @@ import struct
 import termios
 import time
 import tty
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ _IN_OPEN = 0x20
 _IN_CLOSE = 0x18  # writable or not
 _EVENT = struct.Struct("iIII")
 
+MOST_LEFT = 128
 HIGH_WATER = 4096
 STALL_S = 0.5  # as long as MicroPython's USB driver waits for a host that does not read
 
@@ -60,8 +62,39 @@ class Openings:
                 call(1 if mask & _IN_OPEN else -1)
 
 
+class Numbers:
+    """Where pseudo-terminals come from, and where they go when a board leaves the bus.
+
+    The system gives the lowest free number to the next who asks, which may be another board's port at once. One that
+    was left stays taken, without a device of its name, so that whoever still waits for it finds nothing rather than
+    the wrong board.
+    """
+
+    def __init__(self) -> None:
+        self._left: deque[int] = deque()
+
+    def take(self) -> tuple[int, int]:
+        """Descriptors of a new one, master and slave. Raises OSError when the computer has none left."""
+        try:
+            return os.openpty()
+        except OSError:
+            if not self._left:
+                raise
+        while self._left:
+            os.close(self._left.popleft())
+        return os.openpty()
+
+    def leave(self, master: int, slave: int) -> None:
+        """Take the device away; its number stays taken until MOST_LEFT others were left after it."""
+        os.close(master)
+        self._left.append(slave)
+        if len(self._left) > MOST_LEFT:
+            os.close(self._left.popleft())
+
+
 class Port:
-    """One pseudo-terminal and the symbolic link that names it.
+    """One pseudo-terminal and the symbolic link that is its stable name: it leads to the device of the moment, and to
+    none while there is none.
 
     Nobody there: what the board sends is lost, as on a wire. Somebody who does not read: the board is held up to
     STALL_S, then bytes are lost. `lost` counts them.
@@ -71,12 +104,14 @@ class Port:
         self,
         loop: Loop,
         openings: Openings,
+        numbers: Numbers,
         link: Path,
         received: Callable[[bytes], None],
         room: Callable[[], None],
     ):
         self._loop = loop
         self._openings = openings
+        self._numbers = numbers
         self._link = link
         self._received = received
         self._room = room
@@ -96,6 +131,11 @@ class Port:
         return self._master >= 0
 
     @property
+    def name(self) -> str | None:
+        """The stable name; None while there is no device behind it."""
+        return str(self._link) if self.plugged else None
+
+    @property
     def full(self) -> bool:
         """Whether the board should wait before it sends more."""
         return self._outlet is not None and self._outlet.waiting >= HIGH_WATER
@@ -104,7 +144,7 @@ class Port:
         """Make the pseudo-terminal and point the link to it. Raises OSError when the computer has none left."""
         if self.plugged:
             return
-        self._master, self._slave = os.openpty()
+        self._master, self._slave = self._numbers.take()
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
         self.path = os.ttyname(self._slave)
@@ -122,6 +162,7 @@ class Port:
         """Take the pseudo-terminal away: whoever has it open sees the device vanish."""
         if not self.plugged:
             return
+        self._link.unlink(missing_ok=True)
         self._openings.remove(self._handle)
         if self._outlet:
             self._outlet.close()
@@ -131,12 +172,10 @@ class Port:
                 timer.cancel()
         self._resume = self._stall = None
         self._loop.forget(self._master)
-        os.close(self._master)
-        os.close(self._slave)
+        self._numbers.leave(self._master, self._slave)
         self._master = self._slave = -1
         self.clients = 0
         self.path = ""
-        self._link.unlink(missing_ok=True)
 
     def pace(self, bytes_per_s: float) -> None:
         """Limit both directions; 0 lifts the limit."""

@@ -26,7 +26,7 @@ from sentill_host.virtual import scenario
 from sentill_host.virtual.board import Settings, VirtualBoard
 from sentill_host.virtual.child import Starter
 from sentill_host.virtual.loop import Loop, Outlet
-from sentill_host.virtual.ports import Openings
+from sentill_host.virtual.ports import Numbers, Openings
 
 RUNTIME = "runtime.json"
 SOCKET = "control.sock"
@@ -71,12 +71,12 @@ class Supervisor:
         root = self.directory / ROOT
         root.mkdir(exist_ok=True)
         self.starter = Starter(config.executable, root)
-        openings = Openings(self.loop)
+        openings, numbers = Openings(self.loop), Numbers()
         self.boards: dict[str, VirtualBoard] = {}
         for entry in config.boards:
             settings = Settings(**entry)
             self.boards[settings.name] = VirtualBoard(
-                self.loop, openings, self.starter, settings, self.directory / settings.name, self._changed
+                self.loop, openings, numbers, self.starter, settings, self.directory / settings.name, self._changed
             )
         seed, events = scenario.parse(config.scenario, self.boards)
         self.warp(scenario.warp(config.scenario))
