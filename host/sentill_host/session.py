@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sentill_host import agent
-from sentill_host.errors import BoardError, LinkError, PortGone
+from sentill_host.errors import BoardError, LinkError
 from sentill_host.link import Link
 
 MOST_BYTES = 12_000
@@ -93,8 +93,9 @@ class Session:
         for _ in range(_TRIES):
             self._nacked = False
             self.link.write(message, 5.0)
-            # It does not answer; only a request that arrived damaged is asked for again.
-            with contextlib.suppress(BoardError, PortGone):
+            # It does not answer, or with the first words of its next life; only a request that arrived damaged is asked
+            # for again.
+            with contextlib.suppress(BoardError, LinkError):
                 self._answer(self._seq, time.monotonic() + 0.3, None, 0.3)
             if not self._nacked:
                 return
