@@ -20,7 +20,7 @@ BASE = {"compat", "crypto", "errors", "files", "flash"}
 FAMILIES = {
     **dict.fromkeys(("channel", "detector", "rul", "wear"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
-    **dict.fromkeys(("access", "audit", "blink", "commands", "port", "recovery", "session", "setup"), "node"),
+    **dict.fromkeys(("access", "audit", "blink", "commands", "pinned", "port", "recovery", "session", "setup"), "node"),
     **dict.fromkeys(("sleeper", "starts", "store", "tamper", "terminal", "update", "vitals", "waves"), "node"),
 }
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic

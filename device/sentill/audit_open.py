@@ -1,7 +1,8 @@
 """The start of keys and journal: where they lie, what they begin with, and what a start is remembered by.
 
 Keys and, where there is room for it, the records lie on flash that no file system uses (HAL.raw_flash): its first two
-blocks hold the keys, three or more behind them the records. Else the records are files of the file system.
+blocks hold the keys, three or more behind them the records. Else the records are files of the file system, and the keys
+lie in two pinned blocks of it (pinned.py).
 """
 
 import os
@@ -26,12 +27,7 @@ def open_all(node) -> None:
     """Give `node` its vault, its journal and its tamper detection, with what is there; what is not is a fault."""
     node.audit.device = (unhexlify(node.hal.uid()) + bytes(8))[:8]
     raw = node.hal.raw_flash()
-    if raw and raw[1] >= _KEY_BLOCKS:
-        keys = KeyStore(Region(raw[0], 0, _KEY_BLOCKS, raw[2]))
-        if node.attempt("keys", _open, keys):
-            node.audit.keys = keys
-    else:
-        node.fault("keys", StorageError("raw", "no flash for keys: no journal"))
+    node.audit.keys = node.attempt("keys", _open_keys, node.hal, raw)
     node.vault = Vault(node.audit.keys)
     borrow("vault_keys").load(node.vault, node.audit.keys)
     _open_tamper(node)
@@ -46,16 +42,23 @@ def open_all(node) -> None:
         node.tamper.trip("board")
 
 
-def _open(keys):
+def _open_keys(hal, raw):
+    if raw and raw[1] >= _KEY_BLOCKS:
+        region = Region(raw[0], 0, _KEY_BLOCKS, raw[2])
+    else:
+        files = hal.file_flash()
+        if not files:
+            raise StorageError("raw", "no flash for keys: no journal")
+        region = borrow("pinned_open").open_region(files, hal.root, hal.urandom)
+    keys = KeyStore(region)
     keys.open()
-    return True
+    return keys
 
 
 def _open_journal(node, raw):
-    flash, blocks, prog = raw
     keys = node.audit.keys
     device = node.audit.device
-    node.audit.store = store = _store(node, flash, blocks - _KEY_BLOCKS, prog)
+    node.audit.store = store = _store(node, raw)
     log = journal.Journal(store, keys, device, node.audit.window)
     generation = node.vault.generation
     start = borrow("journal_open")
@@ -129,12 +132,12 @@ def note_start(audit, facts, faults) -> None:
         node.report("journal", error)
 
 
-def _store(node, flash, ring, prog):
+def _store(node, raw):
     # Raw flash where there is enough of it: it wears least.
-    if ring >= _LEAST_RING:
+    if raw and raw[1] >= _KEY_BLOCKS + _LEAST_RING:
         from .journal_raw import RawStore
 
-        return RawStore(Region(flash, _KEY_BLOCKS, ring, prog))
+        return RawStore(Region(raw[0], _KEY_BLOCKS, raw[1] - _KEY_BLOCKS, raw[2]))
     from .journal_files import FileStore
 
     return FileStore(_files(), node.hal.root + "journal", tail_bytes=node.hal.inline_bytes)

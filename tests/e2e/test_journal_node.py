@@ -168,7 +168,7 @@ def test_broken_flash_is_told_and_verdicts_go_on(tmp_path: Path) -> None:
         assert promised and promised.items() <= verdicts.items()
 
 
-@pytest.mark.parametrize("raw", ["344K", "8K"], ids=["raw", "files"])
+@pytest.mark.parametrize("raw", ["344K", "8K", "0"], ids=["raw", "files", "pinned"])
 def test_nothing_kept_is_lost_in_a_power_cut(raw: str) -> None:
     with VirtualBoards(1, raw=raw, heap="256K") as boards:
         board: Board = boards[0]

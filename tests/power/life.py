@@ -1,13 +1,15 @@
 """Power cuts over the life of a device's keys; runs inside the Unix port, as sweep.py does and with the same options.
 
-    micropython life.py DEVICE TESTS '{"raw": false, "prog": 256, "bug": "", "share": [part, of]}'
+    micropython life.py DEVICE TESTS '{"raw": false, "pinned": false, "prog": 256, "bug": "", "share": [part, of]}'
 
 A device starts with the lab key, is given keys, uses counters, is given new keys, is tampered with, which erases them,
 and is given keys again; all of it by the node's own code, on one flash with a littlefs, the keys, and a ring of raw
-blocks for records or the littlefs for them. Each program and erase is cut; the next start must find a whole state.
+blocks for records or the littlefs for them; with `pinned` all of it is in the littlefs, the keys in pinned blocks. Each
+program and erase is cut; the next start must find a whole state.
 """
 
 import json
+import os
 import sys
 from binascii import b2a_base64
 from hashlib import sha256
@@ -30,6 +32,7 @@ FILES = 24  # blocks of the littlefs
 POLICY = 7
 RECORDS = 12  # between two events
 LAB = crypto.LAB_ROOT
+OTHERS = (("small", b"a few bytes"), ("large", bytes([i * i >> 3 & 255 for i in range(9000)])))
 
 
 def given(generation):
@@ -53,11 +56,18 @@ class Hal:
     inline_bytes = 448
     board = Board
 
-    def __init__(self, raw):
+    def __init__(self, raw, files=None):
         self._raw = raw
+        self._files = files
 
     def raw_flash(self):
         return self._raw
+
+    def file_flash(self):
+        return self._files
+
+    def urandom(self, n):
+        return os.urandom(n)
 
     def uid(self):
         return UID
@@ -111,11 +121,12 @@ class Node:
 
 
 class Options:
-    def __init__(self, raw=False, prog=256, bug=""):
+    def __init__(self, raw=False, prog=256, bug="", pinned=False):
         self.raw = raw
         self.prog = prog
         self.bug = bug
-        self.blocks = 2 + (4 if raw else 0)
+        self.pinned = pinned
+        self.blocks = 0 if pinned else 2 + (4 if raw else 0)
 
 
 class Machine:
@@ -128,9 +139,11 @@ class Machine:
 
     def boot(self):
         o = self.options
-        self.fs = vfs.VfsLfs2(Part(self.flash, FILES), progsize=o.prog, readsize=32)
+        files = Part(self.flash, FILES)
+        self.fs = vfs.VfsLfs2(files, progsize=o.prog, readsize=32)
         vfs.mount(self.fs, "/x")
-        self.node = node = Node(Hal((Behind(self.flash), o.blocks, o.prog)))
+        raw = None if o.pinned else (Behind(self.flash), o.blocks, o.prog)
+        self.node = node = Node(Hal(raw, (files, FILES, o.prog)))
         audit_open.open_all(node)
         audit_open.note_start(node.audit, [("sw", "1"), ("cfg", "%d" % node.vault.generation)], node.faults)
         node.audit.commit()
@@ -201,7 +214,13 @@ def record(options):
     """Run the scenario once."""
     run = Run(options)
     flash = Nor(FILES + options.blocks)
-    vfs.VfsLfs2.mkfs(Part(flash, FILES), progsize=options.prog, readsize=32)
+    files = Part(flash, FILES)
+    vfs.VfsLfs2.mkfs(files, progsize=options.prog, readsize=32)
+    vfs.mount(vfs.VfsLfs2(files, progsize=options.prog, readsize=32), "/x")
+    for name, data in OTHERS:
+        with open("/x/" + name, "wb") as file:
+            file.write(data)
+    vfs.umount("/x")
     run.base = bytearray(flash.data)
     flash.log = run.log
     machine = Machine(flash, options)
@@ -272,6 +291,9 @@ def look(run, machine, facts, chains):
     check(generation != counter[0] or node.vault.counters[0] > counter[1] or not generation, "a used counter is free")
     records(run, node, facts, chains)
     held(machine, generation, chains)
+    for name, data in OTHERS:
+        with open("/x/" + name, "rb") as file:
+            check(file.read() == data, "the file", name, "is damaged")
 
 
 def records(run, node, facts, chains):
@@ -303,7 +325,8 @@ def records(run, node, facts, chains):
 def held(machine, generation, chains):
     # What must not be read from flash: keys given, keys of the past, all of them once they are erased.
     image = memoryview(machine.flash.data)
-    blocks = [bytes(image[i * BLOCK : (i + 1) * BLOCK]).rstrip(b"\xff") for i in (FILES, FILES + 1)]
+    where = range(FILES) if machine.options.pinned else (FILES, FILES + 1)
+    blocks = [bytes(image[i * BLOCK : (i + 1) * BLOCK]).rstrip(b"\xff") for i in where]
     flash = b"\xff".join(blocks)
     log = machine.node.audit.journal
     for g in (1, 2, 3):

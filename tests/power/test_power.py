@@ -50,8 +50,10 @@ RUNS = [
     Run("raw", 256, 4, True),
     Run("raw", 256, life=True),
     Run("files", 256, life=True),
+    Run("pinned", 256, life=True),
 ]
 MORE = [
+    Run("pinned", 32, life=True),
     Run("raw", 32, life=True),
     Run("files", 32, life=True),
     Run("files", 32, 4),
@@ -78,7 +80,9 @@ def sweep(run: Run) -> dict[str, Any]:
     of = 1 if ALL and not run.bug else run.of
     options: dict[str, Any] = {"raw": run.store == "raw", "prog": run.prog, "bug": run.bug, "share": [0, of]}
     options["stop"] = 0 if not run.bug else 5 if run.life else 200
-    if not run.life:
+    if run.life:
+        options |= {"pinned": run.store == "pinned"}
+    else:
         options |= {"window": run.window, "mixed": run.mixed}
     script = str(HERE / ("life.py" if run.life else "sweep.py"))
     command = [*unix_command(), "-X", "heapsize=64M", script, str(DEVICE), str(TESTS), json.dumps(options)]

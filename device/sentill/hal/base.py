@@ -102,6 +102,10 @@ class HAL:
         """Flash that no file system uses: (block device, its 4096-byte blocks, least bytes of a program), or None."""
         return None
 
+    def file_flash(self):
+        """The same of the flash that the file system of `root` lies on."""
+        return None
+
     # Time
 
     def uptime_s(self) -> int:

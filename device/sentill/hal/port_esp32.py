@@ -6,6 +6,11 @@ import machine
 from . import base
 
 
+def _partition(label):
+    found = esp32.Partition.find(esp32.Partition.TYPE_DATA, label=label)
+    return (found[0], found[0].ioctl(4, 0), 16) if found else None
+
+
 class HAL(base.HAL):
     """An ESP32. On boards with a USB-to-serial chip the REPL is UART 0, so the terminal's port must be another."""
 
@@ -13,8 +18,11 @@ class HAL(base.HAL):
 
     def raw_flash(self):
         """The partition labelled `sentill`, where the partition table has one."""
-        found = esp32.Partition.find(esp32.Partition.TYPE_DATA, label="sentill")
-        return (found[0], found[0].ioctl(4, 0), 16) if found else None
+        return _partition("sentill")
+
+    def file_flash(self):
+        """The partition that MicroPython keeps its files in."""
+        return _partition("vfs")
 
     def adc(self, pin: int):
         """The analogue input at `pin`, with the attenuation for the full 0..3.3 V or so."""

@@ -6,6 +6,7 @@ Written from the data sheets and MicroPython's documentation, not run on a chip 
 import sys
 
 import machine
+import rp2
 
 from ..compat import const
 from . import base
@@ -39,6 +40,11 @@ class HAL(base.HAL):
 
     usb_chunk = 1
     inline_bytes = 448
+
+    def file_flash(self):
+        """All flash behind the firmware: MicroPython leaves none beside the file system."""
+        flash = rp2.Flash()
+        return flash, flash.ioctl(4, 0), 256
 
     def time_box(self, ms: int) -> None:
         """By a software timer."""

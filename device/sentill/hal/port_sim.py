@@ -19,6 +19,11 @@ class HAL(base.HAL):
         flash = machine.raw_flash
         return (flash, flash.ioctl(4, 0), 256) if flash else None
 
+    def file_flash(self):
+        """The blocks that the file system has."""
+        flash = machine.file_flash
+        return flash, flash.ioctl(4, 0), 256
+
     def wdt_release(self) -> None:
         """Stop the watchdog; the virtual one can be."""
         if self._wdt:

@@ -26,7 +26,9 @@ def up(
     board: Annotated[str, typer.Option(help="Board id.")] = "SIM",
     heap: Annotated[str, typer.Option(help="Size of the heap.")] = "192K",
     flash: Annotated[str, typer.Option(help="Size of the flash file system.")] = api.FLASH,
-    raw: Annotated[str, typer.Option(help="Size of the flash beside it, for keys and journal; 0 for none.")] = api.RAW,
+    raw: Annotated[
+        str, typer.Option(help="Size of the flash beside it, for keys and journal; 0 as on a stock board.")
+    ] = api.RAW,
     scenario: Annotated[
         Path | None, typer.Option(help="TOML file of what happens to the hardware, and when.", show_default=False)
     ] = None,

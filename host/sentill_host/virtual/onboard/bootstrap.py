@@ -46,6 +46,7 @@ def _sentill_boot():
         del sys.modules[name]
     size = bridge.u32(page.FLASH_BLOCKS)
     flash = nor.Flash(0, size)
+    machine.file_flash = nor.Raw(0, size)
     machine.raw_flash = nor.Raw(size, bridge.u32(page.RAW_BLOCKS))
     sizes = {"readsize": 32, "progsize": nor.PROGRAM, "lookahead": 32}
     try:

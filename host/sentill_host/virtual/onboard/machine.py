@@ -18,6 +18,9 @@ SOFT_RESET = page.SOFT_RESET
 raw_flash = None
 """A block device over the flash blocks beside the file system, as `esp32.Partition` is; set at power-on."""
 
+file_flash = None
+"""One over those of the file system, as `rp2.Flash()` is; set at power-on."""
+
 _frequency_hz = 125_000_000
 
 

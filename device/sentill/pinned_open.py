@@ -1,0 +1,148 @@
+"""The start of pinned blocks (pinned.py): finds the block of each file, makes files that are missing, destroys copies.
+
+A block belongs to a file when it begins with the file's head and both read the same throughout. Where that holds for
+several blocks, somebody copied the file: a mark in one of them shows in the file or not. A block that
+begins with the magic and belongs to neither file is what was left of one that was removed, or such a copy. It may hold
+keys, so zeros are programmed over it. Nothing but a whole block of ours begins with the magic: behind littlefs's back
+only such blocks are ever written, and what littlefs keeps for itself has checksums it does not have.
+"""
+
+import os
+
+from .compat import const, crc32
+from .errors import StorageError
+from .flash import Region
+from .pinned import BLOCK, HEAD, MAGIC, Pinned
+
+NAMES = ("keys0", "keys1")
+_KNOWN = const(28)  # what a head's CRC-32 is of
+_MARKS = const(32)
+
+
+def open_region(flash: tuple, root: str, urandom) -> Region:
+    """Two blocks for keys, as a region, in files below `root`. `flash` is the file system's, see HAL.file_flash.
+
+    Files that are missing or damaged are made anew, so a block that had keys may come back empty. Raises StorageError
+    "keys" or "flash", OSError when the file system is full.
+    """
+    device, blocks, prog = flash
+    whole = Region(device, 0, blocks, prog)
+    ours = _ours(whole)
+    places = []
+    heads = []
+    for name in NAMES:
+        path = root + name
+        head = _head(path)
+        place = None if head is None or head in heads else _place(whole, ours, path, head)
+        if place is None:
+            head = _create(path, urandom)
+            ours = _ours(whole)
+            place = _place(whole, ours, path, head)
+            if place is None:
+                raise StorageError("keys", "the files are not on the board's own flash")
+        places.append(place)
+        heads.append(head)
+    for block in ours:
+        if block not in places:
+            _destroy(whole, block)
+    return Region(Pinned(device, places, heads, prog), 0, len(places), prog, BLOCK - HEAD)
+
+
+def _ours(whole):
+    # The blocks that begin with the magic.
+    start = bytearray(len(MAGIC))
+    found = []
+    for block in range(whole.count):
+        whole.read(block * BLOCK, start)
+        if start == MAGIC:
+            found.append(block)
+    return found
+
+
+def _head(path):
+    # The head of a file, None when it is not one of ours, or the power failed before its head was whole.
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_MARKS)
+            size = file.seek(0, 2)
+    except OSError:
+        return None
+    return head if size == BLOCK and head == _sealed(head[:_KNOWN]) and head.startswith(MAGIC) else None
+
+
+def _sealed(known):
+    return known + crc32(known).to_bytes(4, "little")
+
+
+def _create(path, urandom):
+    # What is there under this name goes first: its block may be the last one free.
+    head = _sealed(MAGIC + urandom(_KNOWN - len(MAGIC)))
+    piece = head + b"\xff" * (HEAD - len(head))
+    try:
+        os.remove(path)
+    except OSError:
+        pass
+    try:
+        with open(path, "wb") as file:
+            for _ in range(BLOCK // HEAD):
+                file.write(piece)
+                piece = b"\xff" * HEAD
+    except OSError:
+        try:
+            os.remove(path)
+        except OSError:
+            pass
+        raise
+    return head
+
+
+def _place(whole, ours, path, head):
+    # The block of the file. None: there is none, as on another flash; or it was copied so often that no mark is left.
+    start = bytearray(len(head))
+    found = []
+    for block in ours:
+        whole.read(block * BLOCK, start)
+        if start == head and _same(whole, block, path):
+            found.append(block)
+    while len(found) > 1 or (found and not _marked(whole, found[0])):
+        if _marked(whole, found[0]) == HEAD - _MARKS:
+            return None
+        _mark(whole, found[0])
+        found = [block for block in found if _same(whole, block, path)]
+    return found[0] if found else None
+
+
+def _same(whole, block, path):
+    # Whether a block reads as the file does. A file that was just opened has nothing in its cache.
+    there = bytearray(HEAD)
+    here = bytearray(HEAD)
+    with open(path, "rb") as file:
+        for at in range(block * BLOCK, (block + 1) * BLOCK, HEAD):
+            whole.read(at, there)
+            if file.readinto(here) != HEAD or here != there:
+                return False
+    return True
+
+
+def _marked(whole, block):
+    # How many bytes for marks are programmed.
+    marks = bytearray(HEAD - _MARKS)
+    whole.read(block * BLOCK + _MARKS, marks)
+    n = marks.find(b"\xff")
+    return n if n >= 0 else len(marks)
+
+
+def _mark(whole, block):
+    at = block * BLOCK + _MARKS + _marked(whole, block)
+    one = bytearray(1)
+    whole.program(at, one)
+    one[0] = 1
+    whole.read(at, one)
+    if one[0]:
+        raise StorageError("flash", "the flash does not keep what is written")
+
+
+def _destroy(whole, block):
+    # From behind: while the magic is there, a start after a power cut goes on with it.
+    for at in range((block + 1) * BLOCK - HEAD, block * BLOCK - 1, -HEAD):
+        whole.program(at, bytes(HEAD))
