@@ -41,7 +41,7 @@ class Answer:
 
 @dataclass
 class Report:
-    """What a replay saw. `unanswered` requests got no reply in all tries; `refused` maps error codes to counts."""
+    """What a replay saw. `unanswered` frames got no reply in all tries; `refused` maps error codes to counts."""
 
     answers: list[Answer] = field(default_factory=list)
     sent: int = 0
@@ -106,7 +106,8 @@ def play(
 
     `speed` is simulated seconds per second, 0 for as fast as the node answers. A request without an answer is sent
     again, under the same reference, up to TRIES times; a node that has judged it already repeats itself, and what comes
-    late or twice counts as a duplicate. `on_answer` is called after each transaction. Raises LinkError.
+    late or twice counts as a duplicate. A device with keys takes feedback only from a `client` that signs. `on_answer`
+    is called after each transaction. Raises LinkError.
     """
     if speed < 0:
         raise UsageError("speed must not be negative")
@@ -183,7 +184,9 @@ def _feed_back(client: NodeClient, request: Request, report: Report) -> None:
             report.resent += 1
         fields = client.answer(client.send("P", [("ref", request.ref), ("fraud", 1)]), ANSWER_S)
         if fields is not None:
-            if not fields.get("ok"):
+            if fields.get("err") == "unknown":
                 report.feedback_late += 1
+            elif not fields.get("ok"):
+                report.refused[str(fields.get("err", "?"))] += 1
             return
     report.unanswered += 1

@@ -1,6 +1,7 @@
 """`sentill replay` on a deployed node: everything answered, bit-identical to this computer."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -8,9 +9,11 @@ import pytest
 
 from sentill_host import deploy, replay, simulate, transactions
 from sentill_host.client import NodeClient
+from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.reference import Reference
 from sentill_host.virtual import VirtualBoards
+from tests.e2e.test_access import provision
 
 SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
 TRAFFIC = simulate.TrafficOptions(cards=150, terminals=3, days=30, rate=0.8, seed=5)
@@ -50,3 +53,25 @@ def test_the_command_replays_a_file(board, tmp_path):
     assert summary["answered"] == summary["sent"] == 120
     assert sum(summary["verdicts"].values()) == 120
     assert summary["latency"]["round_trip_us"]["p99"] >= summary["latency"]["device_us"]["p50"] > 0
+
+
+def test_a_board_with_keys_takes_signed_feedback(board, tmp_path):
+    path = tmp_path / "traffic.csv"
+    simulate.write(simulate.traffic(TRAFFIC), path)
+    keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
+    (tmp_path / "password").write_text("a password of tests")
+    with Link(board.usb) as link:
+        provision(NodeClient(link), keys, "service")
+    command = [*SENTILL, "replay", str(path), "--uart", board.uart, "--limit", "900", "--json"]
+    environment = {**os.environ, "SENTILL_KEYS": str(tmp_path / "absent")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.returncode == 1 and not done.stdout, done.stderr
+    assert "takes feedback only when it is signed" in done.stderr and "--keys" in done.stderr, done.stderr
+    command += ["--keys", str(keys.path), "--password-file", str(tmp_path / "password")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert (summary["answered"], summary["refused"], summary["feedback_late"]) == (900, {}, 0), summary
+    assert summary["feedback"] > 0
+    with Link(board.usb) as link:
+        assert NodeClient(link).command("status")["fr"] == summary["feedback"]

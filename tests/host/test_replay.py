@@ -84,7 +84,8 @@ def test_a_replay_counts_verdicts_labels_and_latencies():
 
     def node(kind, fields):
         if kind == "P":
-            return reply(fields, next(q), ok=fields["ref"] != 3)
+            known = fields["ref"] != 3
+            return reply(fields, next(q), ok=known, **({} if known else {"err": "unknown"}))
         return verdict(fields, next(q), v="decline" if fields["ref"] == 1 else "approve", us=100 * fields["ref"])
 
     sent = [request(1, 0, True), request(2, DAY), request(3, 2 * DAY, True), request(4, 30 * DAY)]

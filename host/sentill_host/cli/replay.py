@@ -7,8 +7,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from sentill_host import access, transactions
 from sentill_host import replay as player
-from sentill_host import transactions
+from sentill_host.cli.keys import KeysOption, PasswordOption, keys_at_hand
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.client import NodeClient
 from sentill_host.errors import VerifyError
@@ -29,12 +30,15 @@ def replay(
     terminal_column: Annotated[str, typer.Option(help="Column: terminal.")] = _COLUMNS.terminal,
     amount_column: Annotated[str, typer.Option(help="Column: amount in cents.")] = _COLUMNS.amount,
     fraud_column: Annotated[str, typer.Option(help="Column: 1 for fraud.")] = _COLUMNS.fraud,
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
     json: Annotated[bool, typer.Option("--json", help="Summary as JSON on stdout.")] = False,
 ) -> None:
     """Ask a node about every transaction of one terminal and compare its verdicts with the labels.
 
     The cards' profiles go along with each request, and frauds are fed back seven days later, as an acquirer does.
-    Requests carry card tokens, never numbers. Exit code 4 when requests stay without an answer.
+    Requests carry card tokens, never numbers. A board with keys takes feedback only when it is signed with them. Exit
+    code 4 when requests or feedback stay without an answer or are refused.
     """
     columns = transactions.Columns(time_column, card_column, terminal_column, amount_column, fraud_column)
     data = transactions.read(file, columns)
@@ -45,11 +49,20 @@ def replay(
         TextColumn("terminal {task.fields[terminal]}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
         console=err, transient=True, disable=not err.is_terminal,
     )  # fmt: skip
-    with Link(uart, baudrate) as link, bars:
-        task = bars.add_task("replay", total=len(sent), terminal=data.terminal_ids[number])
-        report = player.play(
-            NodeClient(link), transactions.steps(sent), speed, lambda r: bars.update(task, completed=r.sent)
-        )
+    with Link(uart, baudrate) as link:
+        client = NodeClient(link)
+        state = access.challenge(client)
+        if state.generation:
+            opened = keys_at_hand(keys, password_file)
+            if opened is None:
+                raise access.AccessError(
+                    f"{uart}: the board has keys of its own and takes feedback only when it is signed",
+                    "name the fleet's key file with --keys or $SENTILL_KEYS",
+                )
+            access.sign(client, opened, state)
+        with bars:
+            task = bars.add_task("replay", total=len(sent), terminal=data.terminal_ids[number])
+            report = player.play(client, transactions.steps(sent), speed, lambda r: bars.update(task, completed=r.sent))
     if json:
         print_json({"file": str(file), "terminal": data.terminal_ids[number], **report.summary()})
     else:
@@ -57,7 +70,7 @@ def replay(
         show(report)
     if report.unanswered or report.refused:
         raise VerifyError(
-            f"{report.unanswered} requests without an answer, {sum(report.refused.values())} refused",
+            f"{report.unanswered} frames without an answer, {sum(report.refused.values())} refused",
             "see the counts above",
         )
 
