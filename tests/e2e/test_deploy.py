@@ -80,6 +80,7 @@ def test_a_fresh_board_gets_everything_and_a_second_run_copies_nothing(board):
     first = deploy_to(board.usb)
     assert (first.error, first.board, first.version, first.slot) == ("", "SIM", __version__, "a")
     assert not first.unchanged
+    assert board.status()["boots"] == 3, "the start, a soft reset before it looks, and one into the node"
     told = mpremote(
         board.usb, "exec",
         "import os\ndef walk(d):\n for e in os.ilistdir(d):\n  p = d + '/' + e[0]\n"
@@ -124,7 +125,10 @@ def test_a_damaged_a_missing_and_a_foreign_file_are_put_right(board):
 
 def test_a_slot_that_is_not_whole_does_not_run(board, tmp_path):
     assert not deploy_to(board.usb, bundles=version(tmp_path, "1", board)).error
-    second = deploy_to(board.usb, bundles=version(tmp_path, "2", board))
+    bundles = version(tmp_path, "2", board)
+    boots = board.status()["boots"]
+    second = deploy_to(board.usb, bundles=bundles)
+    assert board.status()["boots"] == boots + 3, "maintenance, a soft reset, and one boot of its trial"
     assert (second.error, second.slot, second.before) == ("", "b", "1")
     assert second.copied == ["sentill/__init__.py"]
     mpremote(board.usb, "exec", "f = open('/slot_b/sentill/rul.mpy', 'ab')\nf.write(b'x')\nf.close()", "reset")
