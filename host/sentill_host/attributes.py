@@ -19,35 +19,32 @@ def collect(client: NodeClient, timeout_s: float = 10.0) -> list[dict[str, Any]]
     has no channels.
     """
     end = time.monotonic() + timeout_s
-    usual = _usual_rate(client, end)
+    usual = int(client.command("status")["hz"])
     client.command("set-rate", hz=FAST_HZ)
     try:
         rows: dict[int, dict[str, Any]] = {}
-        laps = previous = 0
-        # Rows come round and round. Two laps, and all ids up to the highest: a lost frame must not hide a row.
+        laps = previous = since_loss = 0
+        # Rows come round and round. A lost frame must not hide one: it takes a lap without a loss, or two laps and all
+        # ids up to the highest.
         while time.monotonic() < end and not (laps >= 2 and len(rows) == max(rows) + 1):
             item = client.receive(min(1.0, end - time.monotonic()))
-            if isinstance(item, Frame) and item.kind == "H" and "ch" in item.fields:
+            if not isinstance(item, Frame):
+                continue
+            if item.missed:
+                since_loss = 0
+            if item.kind == "H" and "ch" in item.fields:
                 channel = int(item.fields["ch"])
+                if since_loss >= len(rows) > 0 and channel in rows:
+                    break
                 laps += channel <= previous
                 previous = channel
                 rows[channel] = item.fields
+                since_loss += 1
     finally:
         client.command("set-rate", hz=usual)
     if not rows:
         raise LinkError(f"{client.link.port}: the node reports no health channels")
     return [rows[channel] for channel in sorted(rows)]
-
-
-def _usual_rate(client: NodeClient, end: float) -> int:
-    # The summary tells the rate; a node that reports nothing has rate 0.
-    while (left := min(2.5, end - time.monotonic())) > 0:
-        item = client.receive(left)
-        if item is None:
-            return 0
-        if isinstance(item, Frame) and item.kind == "H" and "hz" in item.fields:
-            return int(item.fields["hz"])
-    return 0
 
 
 def remaining(row: dict[str, Any]) -> str:

@@ -13,6 +13,8 @@ from sentill_host.telemetry import Decoder, Frame, Text
 
 # From the reply to "maintenance" to the end of the boot that follows.
 _RESTART_S = 5.0
+# Who runs is asked so soon after the port was opened or the board reset, then every second.
+_FIRST_ASK_S = 0.2
 # A port that is not back by then has lost its cable.
 _BACK_S = 20.0
 
@@ -85,12 +87,12 @@ class NodeClient:
 def await_identity(client: NodeClient, timeout_s: float) -> tuple[dict[str, Any] | None, list[str]]:
     """Wait for a booting node to tell who it is; returns its I frame's fields, or None when late, and the console text.
 
-    Asks every second, since the frame of the boot itself may be lost while a USB port comes back. The port may go away
-    meanwhile; raises LinkError when it does not return in time.
+    Asks, too: a node that runs is silent about itself, and the frame of the boot may be lost while a USB port comes
+    back. The port may go away meanwhile; raises LinkError when it does not return in time.
     """
     end = time.monotonic() + timeout_s
     console: list[str] = []
-    ask = time.monotonic() + 1.0
+    ask = time.monotonic() + _FIRST_ASK_S
     while (now := time.monotonic()) < end:
         try:
             if now >= ask:
@@ -167,18 +169,17 @@ def watch_boot(client: NodeClient, timeout_s: float, seen: Boot) -> Iterator[Boo
     """Watch a node boot, perhaps several times, until `timeout_s` have passed; yields `seen` several times
     a second.
 
-    Asks every second: the frame of the boot itself may be lost while a USB port comes back. The port may go away
-    meanwhile; raises LinkError when it does not return in time.
+    Asks, too: a node that runs is silent about itself, and the frame of the boot may be lost while a USB port comes
+    back. The port may go away meanwhile; raises LinkError when it does not return in time.
     """
     end = time.monotonic() + timeout_s
-    ask = time.monotonic() + 1.0
-    asked = False
+    ask = time.monotonic() + _FIRST_ASK_S
+    asked = 0.0
     while (now := time.monotonic()) < end:
         yield seen
         try:
             if now >= ask:
-                ask = now + 1.0
-                asked = True
+                ask, asked = now + 1.0, now
                 client.send("C", [("cmd", "identify")])
             item = client.receive(min(0.2, end - now))
         except PortGone:
@@ -189,8 +190,8 @@ def watch_boot(client: NodeClient, timeout_s: float, seen: Boot) -> Iterator[Boo
         elif not isinstance(item, Frame):
             continue
         elif item.kind == "I":
-            if not asked:
-                ask = now  # the reply tells the slot
+            if not seen.slot:
+                ask = min(ask, asked + 2 * _FIRST_ASK_S)  # the reply tells the slot, and may be on its way
             seen.identity = item.fields
         elif item.fields.get("ev") in ("proven", "unproven") or (item.kind == "R" and "slot" in item.fields):
             seen.slot = str(item.fields.get("slot", ""))

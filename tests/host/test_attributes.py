@@ -22,28 +22,35 @@ class FakeClient:
     def __init__(self, channels, lost=0, hz=1):
         self.commands = []
         self._channels, self._lost, self._hz = channels, lost, hz
-        self._sent = 0
+        self._sent = self._missed = self.rows = 0
 
     def command(self, name, **arguments):
-        self.commands.append((name, arguments))
-        return {"ok": True}
+        if name != "status":
+            self.commands.append((name, arguments))
+        return {"ok": True, "hz": self._hz}
 
     def receive(self, timeout_s):
         self._sent += 1
         if self._sent % 2:
-            return Frame("H", {"q": self._sent, "hz": self._hz})
+            missed, self._missed = self._missed, 0
+            return Frame("H", {"q": self._sent, "hz": self._hz}, missed)
         number = self._sent // 2
         if not self._channels or (self._lost and number % self._lost == 0):
+            self._missed = 1
             return None
+        self.rows += 1
         return Frame("H", {"q": self._sent, "ch": number % self._channels, "name": f"c{number % self._channels}"})
 
 
-@pytest.mark.parametrize("lost", [0, 5])
-def test_every_row_is_collected_and_the_rate_restored(lost):
-    client = FakeClient(16, lost, hz=2)
+@pytest.mark.parametrize("channels", [1, 2, 16])
+@pytest.mark.parametrize("lost", [0, 3, 5, 17])
+def test_every_row_is_collected_and_the_rate_restored(lost, channels):
+    client = FakeClient(channels, lost, hz=2)
     rows = attributes.collect(client, 5.0)
-    assert [row["ch"] for row in rows] == list(range(16))
+    assert [row["ch"] for row in rows] == list(range(channels))
     assert client.commands == [("set-rate", {"hz": 10}), ("set-rate", {"hz": 2})]
+    if not lost:
+        assert client.rows == channels + 1, "one lap is enough where nothing is lost"
 
 
 def test_a_node_without_channels_is_an_error_and_keeps_its_rate():
