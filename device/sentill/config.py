@@ -7,6 +7,7 @@ import json
 
 from .compat import const, crc32
 from .errors import ConfigError
+from .pan import looks_like_pan
 
 PATH = "config.json"
 _MAX_BYTES = const(8192)
@@ -117,9 +118,12 @@ def _channels(specs):
 
 
 def parse(data: bytes) -> dict:
-    """The configuration in the bytes of a JSON file. Raises ConfigError "json", or as `validate`."""
+    """The configuration in the bytes of a JSON file. Raises ConfigError "json", "pan", or as `validate`."""
     if len(data) > _MAX_BYTES:
         raise ConfigError("range", "the configuration must be at most %d bytes" % _MAX_BYTES)
+    # Tokens of blocked cards may be short numbers with spaces between them.
+    if looks_like_pan(data.replace(b" ", b"\n")):
+        raise ConfigError("pan", "the configuration holds what looks like a card number; cards are named by tokens")
     _check_brackets(data)
     try:
         given = json.loads(data)

@@ -88,9 +88,18 @@ def test_damaged_files_are_refused():
         (b'{"rate_hz": 3', "json"),
         (b'{"name": "cut', "json"),
         (b'{"rate_hz": 11}', "range"),
+        (b'{"name": "4111111111111111"}', "pan"),
+        (b'{"blocked": "tok-1 4111-1111-1111-1111 tok-2"}', "pan"),
+        (b'{"4111111111111111": 1}', "pan"),
+        (b'{"channels": [{"name": "a", "source": "adc:1", "advice": "call 5555555555554444"}]}', "pan"),
     ):
         error = raises(ConfigError, config.parse, data)
         assert error.code == code, (data[:20], error.code, code)
+
+
+def test_short_numbers_may_be_tokens():
+    blocked = "100001 100002 100003 123456789012"
+    assert config.parse(b'{"blocked": "%s"}' % blocked.encode())["blocked"] == blocked
 
 
 def test_load_tells_the_checksum():
