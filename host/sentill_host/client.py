@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sentill import protocol
-from sentill_host.errors import LinkError, PortGone
+from sentill_host.errors import LinkError, PortGone, RefusedError
 from sentill_host.link import Link
 from sentill_host.telemetry import Decoder, Frame, Text
 
@@ -68,13 +68,14 @@ class NodeClient:
         return None
 
     def command(self, name: str, timeout_s: float = 2.0, **arguments: int | str | bool) -> dict[str, Any]:
-        """Have the node carry out a command; the fields of its reply. Raises LinkError when it refuses or is silent."""
+        """Have the node carry out a command; its reply's fields. Raises RefusedError, LinkError when it is silent."""
         fields = self.answer(self.send("C", [("cmd", name), *arguments.items()]), timeout_s)
         if fields is None:
             hint = f"does it run? look with `sentill monitor {self.link.port}`"
             raise LinkError(f"{self.link.port}: the node does not answer {name!r}", hint)
         if not fields.get("ok"):
-            raise LinkError(f"{self.link.port}: the node refuses {name!r}: {fields.get('msg') or fields.get('err')}")
+            why = str(fields.get("err", ""))
+            raise RefusedError(f"{self.link.port}: the node refuses {name!r}: {fields.get('msg') or why}", why)
         return fields
 
     def reopen(self, timeout_s: float = 10.0) -> None:

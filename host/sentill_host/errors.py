@@ -23,6 +23,14 @@ class LinkError(SentillHostError):
     exit_code = 3
 
 
+class RefusedError(LinkError):
+    """The node answers that it will not; `code` is the reason on the wire, such as "mac" for want of a signature."""
+
+    def __init__(self, message: str, code: str):
+        super().__init__(message)
+        self.code = code
+
+
 class PortGone(LinkError):
     """The port disappeared while in use: cable pulled, board reset or without power."""
 

@@ -1,11 +1,17 @@
 """A board with keys: what it refuses, what opens it, what a tamper event does, and that no card number is ever kept."""
 
 import base64
+import json
+import os
 import random
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from sentill import protocol, vault_keys
@@ -21,6 +27,7 @@ from sentill_host.virtual.api import Board
 from tests.e2e.test_node_virtual import identity, verdict
 
 ATTEMPTS = 5_000
+SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
 # Test numbers of the card schemes, 13 to 19 digits, all passing the Luhn test.
 PANS = ("4222222222222", "378282246310005", "4111111111111111", "6304000000000000000", "5555555555554444")
 
@@ -232,20 +239,45 @@ def test_sealed_opens_for_an_order_once(board: Board, keys: KeyFile) -> None:
         provision(client, keys, "service")
 
 
+def spellings(pan: str) -> tuple[str, ...]:
+    """A card number as people and machines write it."""
+    return pan, " ".join(pan[i : i + 4] for i in range(0, len(pan), 4)), "-".join(pan)
+
+
+def flood(client: NodeClient, uart: NodeClient) -> None:
+    """Card numbers in every field of every frame, on both lines."""
+    for pan in PANS:
+        for text in spellings(pan):
+            request = [("q", 9001), ("ref", 5), ("t", 1000), ("amt", 500), ("card", "tok")]
+            for i in range(1, len(request) + 1):
+                pairs = [*request[:i], ("x" if i == len(request) else request[i][0], text), *request[i + 1 :]]
+                for port, kind in ((uart, "T"), (uart, "P"), (uart, "C"), (client, "C")):
+                    port.link.write(protocol.encode(kind, pairs))
+        client.link.write(b"not a frame " + pan.encode() + b"\r\n")
+
+
+def traces(data: bytes) -> list[str]:
+    """The card numbers of which `data` holds more than six digits in front and four behind, however spelled."""
+    plain = data.translate(None, b" -_")
+    return [pan for pan in PANS for part in (pan[:9], pan[6:]) if part.encode() in data or part.encode() in plain]
+
+
+def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """What is in the files of a folder; of Parquet, which is compressed, what a reader sees too."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            yield str(path), path.read_bytes()
+            if path.suffix == ".parquet":
+                yield str(path) + " read", repr(pq.ParquetFile(path).read().to_pylist()).encode()
+
+
 def test_no_card_number_is_kept_or_sent(board: Board, keys: KeyFile, home: Path) -> None:
     """Test numbers in every field of every frame; then the flash image and all that was sent are searched."""
     said = bytearray()
     with Link(board.usb) as link, Link(board.uart) as line:
         client, uart = NodeClient(link), NodeClient(line)
         identity(client)
-        for pan in PANS:
-            for text in (pan, " ".join(pan[i : i + 4] for i in range(0, len(pan), 4)), pan.replace("", "-")[1:-1]):
-                request = [("q", 9001), ("ref", 5), ("t", 1000), ("amt", 500), ("card", "tok")]
-                for i in range(1, len(request) + 1):
-                    pairs = [*request[:i], ("x" if i == len(request) else request[i][0], text), *request[i + 1 :]]
-                    for port, kind in ((uart, "T"), (uart, "P"), (uart, "C"), (client, "C")):
-                        port.link.write(protocol.encode(kind, pairs))
-            client.link.write(b"not a frame " + pan.encode() + b"\r\n")
+        flood(client, uart)
         assert verdict(uart, 77)["v"]
         client.command("audit")
         end = time.monotonic() + 3
@@ -253,11 +285,68 @@ def test_no_card_number_is_kept_or_sent(board: Board, keys: KeyFile, home: Path)
             for port in (client, uart):
                 item = port.receive(0.1)
                 said += repr(item).encode()
-    image = (home / "sim0" / "flash.img").read_bytes()
-    for pan in PANS:
-        digits = pan.encode()
-        for where, data in (("flash", image), ("frames", bytes(said))):
-            assert digits not in data and digits[:9] not in data and digits[6:] not in data, (pan, where)
+    assert not traces((home / "sim0" / "flash.img").read_bytes())
+    assert not traces(bytes(said))
+    assert traces(b"x 4111 1111 1111 1111 x") and traces(b"4-1-1-1-1-1-1-1-1-1") and not traces(b"411111******1111")
+
+
+def test_no_card_number_reaches_the_host(board: Board, keys: KeyFile, home: Path, tmp_path: Path) -> None:
+    """The same while the host watches; then cards named by their numbers; then all the host has kept and printed."""
+    environment = {**os.environ, "SENTILL_KEYS": str(keys.path), "SENTILL_KEYS_PASSWORD": "a password of tests"}
+    printed: dict[str, bytes] = {}
+
+    def sentill(*arguments: object, code: int = 0) -> str:
+        command = [*SENTILL, *(str(argument) for argument in arguments)]
+        done = subprocess.run(command, capture_output=True, timeout=120, env=environment, cwd=tmp_path)
+        assert done.returncode == code, f"{arguments}: {done.returncode} {done.stdout!r} {done.stderr!r}"
+        printed[" ".join(command[3:])] = done.stdout + done.stderr
+        return done.stdout.decode()
+
+    with Link(board.uart) as line:
+        uart = NodeClient(line)
+        watching = [*SENTILL, "monitor", board.usb, "--seconds", "4", "--json"]
+        with subprocess.Popen(watching, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as monitor:
+            time.sleep(1.5)
+            flood(uart, uart)
+            assert verdict(uart, 78)["v"]
+            printed["monitor"], _ = monitor.communicate(timeout=60)
+    assert b'"kind":"H"' in printed["monitor"].replace(b" ", b""), printed["monitor"][-500:]
+
+    rows = [(i * 3600 * (1 + i // 40), PANS[i % 5], 7, 900 + 37 * i, int(i % 9 == 4)) for i in range(120)]
+    table = ["time_s,customer_id,terminal_id,amount_cents,fraud", *(",".join(map(str, row)) for row in rows)]
+    transactions = tmp_path / "given" / "cards.csv"
+    transactions.parent.mkdir()
+    transactions.write_text("\n".join(table) + "\n")
+    told = json.loads(sentill("replay", transactions, "--uart", board.uart, "--json"))
+    assert told["answered"] == len(rows) and told["feedback"] > 0, told
+
+    config = tmp_path / "given" / "node.json"
+    config.write_text(json.dumps({"blocked": "tok " + PANS[2]}))
+    sentill("deploy", board.usb, "--config", config, code=2)
+    shutil.rmtree(tmp_path / "given")  # what the operator brought; the rest is what Sentill made of it
+
+    journals = ["--dir", tmp_path / "journals"]
+    sentill("journal", "pull", board.usb, *journals, "--json")
+    sentill("journal", "verify", *journals, "--json")
+    assert "verdict" in sentill("journal", "show", *journals, "--json")
+    sentill("journal", "archive", *journals)
+    assert len(json.loads(sentill("health", board.usb, "--keys", keys.path, "--json"))["channels"]) > 10
+    sentill("fleet", "init", "--name", "Privacy")
+    settings = tmp_path / "fleet.toml"
+    settings.write_text(settings.read_text().replace("ports = []", f'ports = ["{board.usb}"]'))
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        uid = access.attach(client, keys).uid
+        client.command("set-rate", hz=10)  # it is read at its own pace: collect has no keys
+    sentill("fleet", "add", uid, "till 1")
+    sentill("fleet", "status", "--json")
+    sentill("fleet", "collect", "--journals", tmp_path / "journals")
+    sentill("fleet", "report", "--html", "report.html", "--csv", "report.csv", "--json")
+    kept = dict(contents(tmp_path))
+    assert {Path(name).suffix for name in kept} >= {".sjl", ".jsonl", ".parquet", ".db", ".html", ".csv", ".json"}
+    assert any(name.endswith("read") and b"'verdict'" in data for name, data in kept.items())
+    for name, data in [*printed.items(), *kept.items(), ("flash", (home / "sim0" / "flash.img").read_bytes())]:
+        assert not traces(data), (name, traces(data))
 
 
 def test_tampering_erases_locks_and_refuses_until_new_keys(board: Board, keys: KeyFile, home: Path) -> None:

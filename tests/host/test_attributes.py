@@ -6,7 +6,7 @@ from rich.console import Console
 from sentill import starts
 from sentill_host import attributes
 from sentill_host.cli.health import notes, table
-from sentill_host.errors import LinkError
+from sentill_host.errors import LinkError, RefusedError
 from sentill_host.telemetry import Frame
 
 
@@ -19,14 +19,17 @@ class FakeClient:
 
     link = FakeLink()
 
-    def __init__(self, channels, lost=0, hz=1):
+    def __init__(self, channels, lost=0, hz=1, refuses=""):
         self.commands = []
+        self._refuses = refuses
         self._channels, self._lost, self._hz = channels, lost, hz
         self._sent = self._missed = self.rows = 0
 
     def command(self, name, **arguments):
         if name != "status":
             self.commands.append((name, arguments))
+            if self._refuses:
+                raise RefusedError("no", self._refuses)
         return {"ok": True, "hz": self._hz}
 
     def receive(self, timeout_s):
@@ -58,6 +61,16 @@ def test_a_node_without_channels_is_an_error_and_keeps_its_rate():
     with pytest.raises(LinkError, match="no health channels"):
         attributes.collect(client, 0.05)
     assert client.commands[-1] == ("set-rate", {"hz": 1})
+
+
+def test_a_node_with_keys_is_read_at_its_own_pace():
+    client = FakeClient(16, refuses="mac")
+    assert [row["ch"] for row in attributes.collect(client, 5.0)] == list(range(16))
+    assert len(client.commands) == 1
+    with pytest.raises(LinkError, match="reports nothing by itself"):
+        attributes.collect(FakeClient(16, hz=0, refuses="mac"), 5.0)
+    with pytest.raises(RefusedError):
+        attributes.collect(FakeClient(16, refuses="range"), 5.0)
 
 
 def test_time_left_is_in_hours_then_days():

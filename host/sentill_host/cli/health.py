@@ -6,7 +6,9 @@ import typer
 from rich.table import Table
 from rich.text import Text as Words
 
+from sentill_host import access
 from sentill_host.attributes import STATES, collect, life, remaining, worst
+from sentill_host.cli.keys import KeysOption, PasswordOption, open_keys
 from sentill_host.cli.output import out, print_json
 from sentill_host.client import NodeClient
 from sentill_host.link import Link
@@ -19,14 +21,20 @@ def health(
     port: Annotated[str, typer.Argument(help="Serial port of the board (USB or UART).")],
     baudrate: Annotated[int, typer.Option(help="Speed, where the port is a UART.")] = 115_200,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the whole table.")] = 10.0,
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
     json: Annotated[bool, typer.Option("--json", help="The table as one JSON document on stdout.")] = False,
 ) -> None:
     """Show the health of a terminal's hardware: value, worst, threshold, state, trend, time left, cause and advice.
 
-    And of the node itself: how long it has been up, why it started so far, the wear of its flash.
+    And of the node itself: how long it has been up, why it started so far, the wear of its flash. A board with keys is
+    read at its own pace, a row per report; with --keys it hurries.
     """
+    opened = open_keys(keys, password_file) if keys or password_file else None
     with Link(port, baudrate) as link:
         client = NodeClient(link)
+        if opened:
+            access.attach(client, opened)
         rows = collect(client, timeout)
         vitals = client.command("vitals")
     if json:
