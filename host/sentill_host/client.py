@@ -13,6 +13,8 @@ from sentill_host.telemetry import Decoder, Frame, Text
 
 # From the reply to "maintenance" to the end of the boot that follows.
 _RESTART_S = 5.0
+# Pauses before a command is sent again that the node had no room for.
+_NO_ROOM_S = (0.2, 0.5, 1.0, 0.0)
 # Who runs is asked so soon after the port was opened or the board reset, then every second.
 _FIRST_ASK_S = 0.2
 # A port that is not back by then has lost its cable.
@@ -68,8 +70,15 @@ class NodeClient:
         return None
 
     def command(self, name: str, timeout_s: float = 2.0, **arguments: int | str | bool) -> dict[str, Any]:
-        """Have the node carry out a command; its reply's fields. Raises RefusedError, LinkError when it is silent."""
-        fields = self.answer(self.send("C", [("cmd", name), *arguments.items()]), timeout_s)
+        """Have the node carry out a command; its reply's fields. Raises RefusedError, LinkError when it is silent.
+
+        A node that has no room in its heap just now, as while it starts, is asked again.
+        """
+        for wait_s in _NO_ROOM_S:
+            fields = self.answer(self.send("C", [("cmd", name), *arguments.items()]), timeout_s)
+            if fields is None or fields.get("err") != "memory":
+                break
+            time.sleep(wait_s)
         if fields is None:
             hint = f"does it run? look with `sentill monitor {self.link.port}`"
             raise LinkError(f"{self.link.port}: the node does not answer {name!r}", hint)

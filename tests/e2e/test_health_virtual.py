@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from sentill_host import boards, fault_scenario, faults
+from sentill_host.attributes import collect
 from sentill_host.client import NodeClient
 from sentill_host.deploy import deploy, read_config
 from sentill_host.link import Link
@@ -24,15 +25,15 @@ SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
 DAY_S = 86400
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def board() -> Iterator[Board]:
-    """A virtual board, shared: each test deploys the node with its own configuration."""
+    """A fresh virtual board: the test installs the node with its own configuration; a first version has no trial."""
     with VirtualBoards(1) as boards:
         yield boards[0]
 
 
 def configure(board: Board, folder: Path, models: dict[str, bytes], **config: Any) -> None:
-    """Restart the node with this configuration and these models."""
+    """Install the node with this configuration and these models."""
     for name, data in models.items():
         (folder / name).write_bytes(data)
     text = read_config(json.dumps(config), "config")
@@ -43,7 +44,13 @@ def configure(board: Board, folder: Path, models: dict[str, bytes], **config: An
 
 
 def rows(board: Board) -> dict[str, dict[str, Any]]:
-    """The attribute table as `sentill health` tells it, by channel."""
+    """The attribute table by channel."""
+    with Link(board.usb) as link:
+        return {row["name"]: row for row in collect(NodeClient(link))}
+
+
+def told(board: Board) -> dict[str, dict[str, Any]]:
+    """The same as `sentill health` tells it."""
     done = subprocess.run([*SENTILL, "health", board.usb, "--json"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return {row["name"]: row for row in json.loads(done.stdout)["channels"]}
@@ -77,7 +84,8 @@ def test_a_trained_index_tells_when_to_replace_a_part(board: Board, tmp_path: Pa
         board, tmp_path, {"printer.stw": wear_file(b"motor")}, channels=[channel("motor", "adc:4"), life, lost],
         sample_ms=100,
     )  # fmt: skip
-    row = eventually(board, "life", lambda row: row["st"] == "warn")
+    eventually(board, "life", lambda row: row["st"] == "warn")
+    row = told(board)["life"]
     assert row["raw"] == 9 and row["left_h"] == 9 * 24 and row["lo_h"] < row["left_h"] < row["hi_h"], row
     assert row["adv"] == "Replace the printer head within 9 days", row
     assert eventually(board, "lost", lambda row: row["st"] == "warn")["why"] == "silent"

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Mapping
 
-from sentill_host.shorten import shorten
+from sentill_host.shorten import constants, shorten
 from tools.device_modules import DEVICE
 
 
@@ -61,3 +61,20 @@ def test_the_program_stays_the_same_but_for_names() -> None:
         assert len(short) <= len(sources[path])
         ours, theirs = list(ast.walk(ast.parse(sources[path]))), list(ast.walk(ast.parse(short)))
         assert [type(node) for node in ours] == [type(node) for node in theirs], path
+
+
+def test_constants_are_those_that_a_parser_finds() -> None:
+    number = 0
+    for path, source in device().items():
+        parsed = {
+            target.id
+            for node in ast.parse(source).body
+            if isinstance(node, ast.Assign)
+            and isinstance(node.value, ast.Call)
+            and ast.unparse(node.value.func) == "const"
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        assert constants(source) == parsed, path
+        number += len(parsed)
+    assert number > 100

@@ -1,0 +1,32 @@
+"""What a client of a node makes of its refusals."""
+
+import pytest
+
+from sentill_host.client import NodeClient
+from sentill_host.errors import LinkError
+from sentill_host.link import Link
+from tests.host.fakes import FakeNode, reply
+
+
+@pytest.mark.parametrize(("refusals", "works"), [(0, True), (2, True), (3, True), (4, False)])
+def test_a_node_without_room_is_asked_again_but_not_for_ever(refusals, works):
+    def answer(kind, fields):
+        if len(node.seen) <= refusals:
+            return reply(fields, len(node.seen), ok=False, err="memory", msg="no room for that now; ask again")
+        return reply(fields, len(node.seen), hz=10)
+
+    node = FakeNode(answer)
+    with node, Link(node.port) as link:
+        if works:
+            assert NodeClient(link).command("set-rate", hz=10)["hz"] == 10
+        else:
+            with pytest.raises(LinkError, match="no room"):
+                NodeClient(link).command("set-rate", hz=10)
+    assert len(node.seen) == refusals + works
+
+
+def test_another_refusal_is_final():
+    node = FakeNode(lambda kind, fields: reply(fields, 1, ok=False, err="range", msg="hz"))
+    with node, Link(node.port) as link, pytest.raises(LinkError, match="refuses 'set-rate': hz"):
+        NodeClient(link).command("set-rate", hz=11)
+    assert len(node.seen) == 1
