@@ -18,7 +18,7 @@ Mpremote = Callable[..., str]
 def run_mpremote(port: str, *arguments: str, fails: bool = False, stdin: str = "") -> str:
     """Run `mpremote connect PORT ...`; its stdout. With `fails` it has to fail, and stderr is returned as well."""
     done = subprocess.run(
-        [sys.executable, "-m", "mpremote", "connect", port, *arguments],
+        [sys.executable, "-m", "mpremote", "connect", os.path.realpath(port), *arguments],
         input=stdin,
         capture_output=True,
         text=True,

@@ -5,6 +5,7 @@ What fails on the way (cables, power, flash) is the storm's: tests/e2e/test_stor
 
 import hashlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -26,7 +27,8 @@ MPREMOTE = [sys.executable, "-m", "mpremote"]
 
 
 def mpremote(port: str, *arguments: str) -> str:
-    done = subprocess.run([*MPREMOTE, "connect", port, *arguments], capture_output=True, text=True, timeout=60)
+    command = [*MPREMOTE, "connect", os.path.realpath(port), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -1,5 +1,6 @@
 """The node as deployed, on a virtual board: stock mpremote, watchdog, maintenance, reboot, fuzzed bytes."""
 
+import os
 import random
 import subprocess
 import sys
@@ -26,7 +27,7 @@ MPREMOTE = [sys.executable, "-m", "mpremote"]
 
 def mpremote(port: str, *arguments: str, timeout: float = 60) -> str:
     """Output of stock mpremote, which must succeed."""
-    command = [*MPREMOTE, "connect", port, *arguments]
+    command = [*MPREMOTE, "connect", os.path.realpath(port), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, (arguments, done.stdout, done.stderr)
     return done.stdout

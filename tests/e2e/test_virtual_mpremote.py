@@ -5,6 +5,7 @@ import os
 import pty
 import select
 import signal
+import subprocess
 import sys
 import time
 from hashlib import sha256
@@ -35,6 +36,12 @@ def test_exec_eval_run(mpremote, tmp_path):
     script = tmp_path / "script.py"
     script.write_text("import sys\nfor i in range(3):\n    print(sys.implementation.name, i)\n")
     assert mpremote("run", str(script)).split() == ["micropython", "0", "micropython", "1", "micropython", "2"]
+
+
+def test_the_name_of_a_port_that_stays_serves_as_well(shared_board):
+    command = [sys.executable, "-m", "mpremote", "connect", shared_board.usb, "eval", "6 * 7"]
+    assert os.path.islink(shared_board.usb)
+    assert subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S).stdout.strip() == "42"
 
 
 def test_a_failing_program_fails(mpremote):

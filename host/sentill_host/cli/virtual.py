@@ -132,7 +132,8 @@ def _show(info: dict[str, Any], json: bool) -> None:
     for board in info["boards"]:
         out.print(f"[bold]{board['name']}[/]  {board['state']}, last start: {board['last_event'] or 'power'}")
         for port in ("usb", "uart"):
-            out.print(f"  {port:4}  {board[port] or 'not there now'}", markup=False)
+            where = f"{board[port]} -> {board[f'{port}_device']}" if board[port] else "not there now"
+            out.print(f"  {port:4}  {where}", markup=False)
     if not info["sandbox"]:
         err.print("[yellow]this kernel cannot confine the boards: run only code you trust on them[/]")
     for problem in info["problems"]:
