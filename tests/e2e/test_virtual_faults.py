@@ -100,6 +100,29 @@ def test_many_interrupts_are_survived(board, terminal):
     assert board.status()["boots"] == 1
 
 
+COLLECTING = """
+import gc
+held = [[] for _ in range(2000)]
+for n in range(30):
+    try:
+        print("round", n)
+        while True:
+            gc.collect()
+    except KeyboardInterrupt:
+        pass
+"""
+
+
+def test_an_interrupt_amid_a_garbage_collection_leaves_the_heap_usable(board, terminal):
+    write(board, "main.py", COLLECTING)
+    line = terminal(board.usb)
+    board.control("reset")
+    for n in range(30):
+        line.shows(b"round %d\n" % n)
+        line.send(b"\x03")
+    assert board.status()["boots"] == 2
+
+
 def test_kbd_intr_makes_ctrl_c_a_byte(board, terminal):
     line = terminal(board.usb)
     line.send(b"import micropython, sys\r")

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sentill_host.virtual.child import MARK, Child, Starter, activity, catches_interrupts
+from sentill_host.virtual.child import MARK, NUDGE, Child, Starter, activity, catches_interrupts
 from sentill_host.virtual.hardware import Hardware
 from sentill_host.virtual.loop import Loop, Outlet, Timer
 from sentill_host.virtual.onboard import page
@@ -30,6 +30,7 @@ _USB_BACK_S = 0.5
 _SHORT_RUN_S = 0.2  # a program that resets itself faster than this is held back, to spare the computer
 _CTRL_C_BUSY_TICKS = 10
 _CTRL_C_AGAIN_S = 0.05
+_NUDGE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -426,7 +427,10 @@ class VirtualBoard:
         self.usb.hold(False)
 
     def _interrupt(self) -> bool:
-        """Send SIGINT if the program catches it; False if it does not. MicroPython dies of a second one too early."""
+        """Interrupt the program if it wants that; False if it does not.
+
+        An interpreter with a handler of its own (see child.INTERRUPT) dies of a second SIGINT too early.
+        """
         if self._child is None:
             return False
         pid = self._child.pid
@@ -445,9 +449,15 @@ class VirtualBoard:
         if caught:
             self._interrupted = (time.monotonic(), activity(pid)[1])
             self.interrupts += 1
-            os.kill(pid, signal.SIGINT)
+            os.kill(pid, self._starter.interrupt)
         os.kill(pid, signal.SIGCONT)
+        if caught and self._starter.interrupt != signal.SIGINT:
+            self._loop.after(_NUDGE_S, lambda: self._nudge(pid))
         return caught
+
+    def _nudge(self, pid: int) -> None:
+        if self._child is not None and self._child.pid == pid:
+            os.kill(pid, NUDGE)
 
     def _watch_ctrl_c(self) -> None:
         """A Ctrl-C typed ahead of a program that has just been sent reaches its prompt too late: interrupt, then."""

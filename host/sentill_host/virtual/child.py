@@ -18,6 +18,12 @@ _MODULES = ("bridge", "machine", "nor", "page")
 MARK = "\x1e\x1d*boot*\x1d\x1e"
 # Heap the onboard modules take; on a real board they are in the firmware.
 RESERVE_BYTES = 22 * 1024
+# What Ctrl-C is where the interpreter is a library: a signal whose handler notes that the program is to be interrupted,
+# as a chip's does. The Unix port's own handler of SIGINT jumps out of whatever runs: out of a garbage collection it
+# leaves the heap locked for good, out of a flash write the file system in between.
+INTERRUPT = signal.SIGUSR1
+# Does nothing but end a wait that began in the moment between the last look for that note and the wait.
+NUDGE = signal.SIGUSR2
 _STDOUT_PIPE_BYTES = 4096
 _SOCKET_BYTES = 16384  # the kernel counts hundreds of bytes for each small write
 
@@ -49,7 +55,10 @@ class Starter:
 
     def __init__(self, executable: str, empty_root: Path):
         self._executable = executable
-        self._run_main = None if executable else import_module("micropython_run").run_main
+        library = None if executable else import_module("micropython_run")
+        self._run_main = library.run_main if library else None
+        self._note_interrupt = _exported(str(library.__file__), "mp_sched_keyboard_interrupt") if library else 0
+        self.interrupt = INTERRUPT if self._note_interrupt else signal.SIGINT
         self.sandbox = Sandbox(empty_root, executable)
         self._bootstrap = f"MARK = {MARK!r}\n" + (ONBOARD / "bootstrap.py").read_text(encoding="utf-8")
         self._onboard = _pack()
@@ -108,6 +117,9 @@ class Starter:
             except OSError as error:
                 os.write(1, f"{self._executable}: {error.strerror}".encode())
                 return
+        if self._note_interrupt:
+            _handle(INTERRUPT, self._note_interrupt)
+            _handle(NUDGE, _exported(None, "getpid"))
         os.environ.clear()
         _clear_environment()
         os.environ.update(environment)
@@ -116,6 +128,21 @@ class Starter:
 
 def _clear_environment() -> None:
     ctypes.CDLL(None).clearenv()
+
+
+def _exported(library: str | None, name: str) -> int:
+    """Address of a C function of a loaded library (None: of the C library); 0 when it exports none of that name."""
+    function = getattr(ctypes.CDLL(library), name, None)
+    return ctypes.cast(function, ctypes.c_void_p).value or 0 if function is not None else 0
+
+
+def _handle(number: int, function: int) -> None:
+    """Have the C function at this address called at a signal, which ends a system call that waits."""
+    libc = ctypes.CDLL(None)
+    libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    libc.signal.restype = ctypes.c_void_p
+    libc.signal(number, function)
+    signal.siginterrupt(number, True)
 
 
 def _pack() -> int:

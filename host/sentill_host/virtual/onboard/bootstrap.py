@@ -71,13 +71,14 @@ def _sentill_boot():
         except OSError:
             continue
         try:
-            micropython.kbd_intr(3)
-            execfile(path)  # noqa: F821  (MicroPython's)
+            try:
+                micropython.kbd_intr(3)
+                execfile(path)  # noqa: F821  (MicroPython's)
+            finally:
+                micropython.kbd_intr(-1)  # an interrupt under way is raised here at the latest
         except SystemExit:
-            micropython.kbd_intr(-1)
             raise
         except BaseException as error:
-            micropython.kbd_intr(-1)
             text = io.StringIO()
             sys.print_exception(error, text)
             # The frames of this file are not the program's.
@@ -85,7 +86,6 @@ def _sentill_boot():
                 if 'File "<stdin>"' not in line or "_sentill_boot" not in line and "in <module>" not in line:
                     print(line)
             error = text = None
-        micropython.kbd_intr(-1)
     gc.collect()
     bridge.tell("repl")
     if skip_main:
