@@ -31,6 +31,7 @@ _T = const(84)
 _P = const(80)
 _C = const(67)
 _CTRL_C = const(3)
+_SPACE = const(32)
 _USB_ROOM = const(1536)
 _SPARE = const(960)  # bytes of the USB queue that health frames leave to events and replies
 _UART_ROOM = const(720)
@@ -343,7 +344,9 @@ class Node:
                 continue
             window = reader.window()
             window[0] = one[0]
-            n = 1 + port.stream.readinto(window[1:])
+            n = 1
+            if window[0] >= _SPACE:  # what was typed behind a Ctrl-C during the start is for the prompt
+                n += port.stream.readinto(window[1:])
             for c in window[:n]:
                 if c == _CTRL_C and self.may_stop():
                     raise KeyboardInterrupt

@@ -6,7 +6,6 @@ import json
 import os
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -148,10 +147,6 @@ class BareNode:
         self.usb = Line(self.process.stdout.fileno(), self.process.stdin.fileno())
         self.uart = Line(mine.fileno(), mine.fileno())
         return self
-
-    def interrupt(self) -> None:
-        """What the board's USB does with Ctrl-C: interrupt the program."""
-        self.process.send_signal(signal.SIGINT)
 
     def __exit__(self, *exc: object) -> None:
         self.process.kill()

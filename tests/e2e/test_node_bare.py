@@ -351,10 +351,20 @@ def test_hard_rules_come_before_the_score(tmp_path: Path) -> None:
                 ref += 100
 
 
+def test_what_is_typed_behind_ctrl_c_during_the_start_reaches_the_prompt(tmp_path: Path) -> None:
+    """As mpremote types: Ctrl-C, then Ctrl-A for the raw REPL, both before the node listens."""
+    with BareNode(tmp_path) as node:
+        node.usb.write(b"\r\x03\r\x01")
+        end = time.monotonic() + 20
+        while "raw REPL" not in str(node.usb.items[-3:]):
+            assert time.monotonic() < end, node.usb.items[-5:]
+            node.usb.poll(0.2)
+
+
 def test_ctrl_c_leaves_the_repl(tmp_path: Path) -> None:
     with BareNode(with_models(tmp_path)) as node:
         node.uart.verdict(5)
-        node.interrupt()
+        node.usb.write(b"\x03")
         node.usb.poll(1.0)
         time.sleep(0.3)
         node.usb.poll(0.3)

@@ -194,6 +194,27 @@ def test_the_names_fit_the_pools_there_are(board: Board) -> None:
         identity(NodeClient(link))
 
 
+def test_mpremote_takes_over_at_every_moment_of_a_start(board: Board) -> None:
+    """What mpremote types first, Ctrl-C and Ctrl-A, at moments from the reset to the running node."""
+    for moment in range(24):
+        boots = board.status()["boots"]
+        board.control("reset")
+        board.wait(boots=boots + 1)
+        with Link(board.usb) as link:
+            time.sleep(moment / 40)
+            link.write(b"\r\x03")
+            link.write(b"\r\x01")
+            seen = b""
+            end = time.monotonic() + 20
+            while b"raw REPL; CTRL-B to exit\r\n>" not in seen:
+                assert time.monotonic() < end, (moment, seen)
+                seen += link.read(0.2)
+            link.enter_repl()
+            link.reset()
+    with Link(board.usb) as link:
+        identity(NodeClient(link))
+
+
 HANGING = """
 import gc, sys
 gc.threshold(2048)  # as main.py does
