@@ -9,6 +9,7 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
 import select
 import struct
@@ -34,16 +35,49 @@ _RESTART_S = 10.0
 
 
 class _Transport(SerialTransport):
-    """mpremote's, whose wait for an acknowledgement never ends while a board keeps printing something else."""
+    """mpremote's, whose waits never end while a board keeps printing something else than what is waited for."""
 
     def read_until(
-        self, min_num_bytes: int, ending: bytes, timeout: int = 10, data_consumer: Any = None, **more: Any
+        self,
+        min_num_bytes: int,
+        ending: bytes,
+        timeout: float | None = 10,
+        data_consumer: Callable[[bytes], None] | None = None,
+        timeout_overall: float | None = None,
     ) -> bytes:
-        """As the original; without any limit asked for, `timeout` is one for the whole."""
-        if data_consumer is None and more.get("timeout_overall") is None:
-            more["timeout_overall"] = timeout
-        data: bytes = super().read_until(min_num_bytes, ending, timeout, data_consumer, **more)
+        """As the original, whose limits hold only while nothing comes, and on a pseudo-terminal not even then.
+
+        Without a consumer and any limit asked for, `timeout` is one for the whole.
+        """
+        now = time.monotonic()
+        if data_consumer is None and timeout_overall is None:
+            timeout_overall = timeout
+        end = math.inf if timeout_overall is None else now + timeout_overall
+        patience = math.inf if timeout is None else timeout
+        silence = now + patience
+        data = b""
+        while not data.endswith(ending):
+            now = time.monotonic()
+            if now > min(silence, end):
+                break
+            if not self._arrives(min(silence, end) - now):
+                continue
+            piece = self.serial.read(1)
+            if data_consumer is not None:
+                data_consumer(piece)
+                data = b""
+            data += piece
+            silence = now + patience
         return data
+
+    def _arrives(self, timeout_s: float) -> bool:
+        """Whether something has come; waits at most `timeout_s` for it, a moment where one cannot wait for a port."""
+        if os.name == "posix":
+            return bool(select.select([self.serial.fileno()], [], [], min(timeout_s, _SILENCE_S))[0])
+        if not self.serial.in_waiting:
+            time.sleep(0.01)
+            return False
+        return True
 
 
 class Link:
