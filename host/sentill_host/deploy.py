@@ -21,7 +21,7 @@ from sentill import update
 from sentill.errors import ConfigError
 from sentill_host import access, agent, boards, bundle, client, preflight, workers
 from sentill_host.bundle import Bundle, Firmware
-from sentill_host.errors import LinkError, PortGone, SentillHostError, UsageError, VerifyError
+from sentill_host.errors import BoardError, LinkError, PortGone, SentillHostError, UsageError, VerifyError
 from sentill_host.link import Link
 from sentill_host.manifest import Item, Manifest, parse_head
 from sentill_host.session import Session
@@ -205,9 +205,11 @@ class _Deployment:
                 slot = self._back(session) if self.job.back else self._bring(session)
                 self.result.resent += session.resent
             except SentillHostError:
-                # Whatever whole version is on the board goes back to work.
+                # Whatever whole version is on the board goes back to work. When the port is gone or nothing gets
+                # through, the error under way says so.
                 self._step("restarting what was there", _STEP_S)
-                self._restart(link, session)
+                with contextlib.suppress(SentillHostError):
+                    self._restart(link, session)
                 raise
             self._step("starting the node", _TRIAL_S)
             self._restart(link, session)
@@ -448,14 +450,15 @@ class _Deployment:
             )
 
     def _restart(self, link: Link, session: Session | None) -> None:
-        # When the port is gone, the error under way, or the wait for the node, says so.
         if session is not None:
-            with contextlib.suppress(SentillHostError):
+            try:
                 session.leave()
                 return
-        with contextlib.suppress(SentillHostError):
-            link.enter_repl()
-            client.restart(link)
+            except BoardError:
+                # The agent has ended; nothing runs that an interrupt could harm.
+                pass
+        link.enter_repl()
+        client.restart(link)
 
     def _verified(self) -> None:
         self.result.verified_s = round(time.monotonic() - self.start, 3)

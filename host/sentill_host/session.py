@@ -4,7 +4,6 @@ Each request carries a number and a checksum. What arrives damaged, on either si
 board carries a repeated request out once.
 """
 
-import contextlib
 import json
 import re
 import time
@@ -14,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sentill_host import agent
-from sentill_host.errors import BoardError, LinkError
+from sentill_host.errors import BoardError, LinkError, PortGone
 from sentill_host.link import Link
 
 MOST_BYTES = 12_000
@@ -30,7 +29,14 @@ _END = b"\x04"
 # A node's frame or the prompt's greeting: the agent is gone.
 _ANOTHER_LIFE = re.compile(rb'#[A-Z] \{.*\}\*[0-9a-f]{8}\s*$|Type "help\(\)" for more')
 
+# From the request to reset to the word that it is done.
+_RESET_S = 2.0
+
 OnProgress = Callable[[int, int], None]
+
+
+class _Restarted(LinkError):
+    """The board has been reset under the agent."""
 
 
 class Session:
@@ -44,7 +50,6 @@ class Session:
         self.resent = 0
         self.console: deque[str] = deque(maxlen=20)
         self._seq = 0
-        self._nacked = False
         self._text = b""
         link.launch(agent.packed("session"))
         try:
@@ -88,17 +93,21 @@ class Session:
         )
 
     def leave(self) -> None:
-        """Have the board reset. Raises LinkError when the port takes nothing."""
+        """Have the board reset. Raises BoardError when the agent has ended before, LinkError when nothing gets through.
+
+        In the latter case it is best left alone: the board resets by itself when it has heard nothing for a while, and
+        whoever interrupted it might interrupt a version on trial.
+        """
         message = self._message(b'{"op":"reset"}')
         for _ in range(_TRIES):
-            self._nacked = False
-            self.link.write(message, 5.0)
-            # It does not answer, or with the first words of its next life; only a request that arrived damaged is asked
-            # for again.
-            with contextlib.suppress(BoardError, LinkError):
-                self._answer(self._seq, time.monotonic() + 0.3, None, 0.3)
-            if not self._nacked:
+            try:
+                self.link.write(message, 5.0)
+                # A node that says who it is has been started by the reset, as quickly as that.
+                if self._answer(self._seq, time.monotonic() + _RESET_S, None, _RESET_S) is not None:
+                    return
+            except (PortGone, _Restarted):
                 return
+        raise LinkError(f"{self.link.port}: the board does not say that it resets", "check the cable; run this again")
 
     def _message(self, words: bytes, body: bytes = b"") -> bytes:
         self._seq += 1
@@ -119,7 +128,7 @@ class Session:
                 if value is None:
                     self._note(line)
                     if _ANOTHER_LIFE.search(line):
-                        raise LinkError(
+                        raise _Restarted(
                             f"{self.link.port}: the board was reset meanwhile",
                             "check its supply; run this again, it goes on where it stopped",
                         )
@@ -130,7 +139,6 @@ class Session:
                     if on_progress is not None:
                         on_progress(value["at"], value["of"])
                 elif "nack" in value:
-                    self._nacked = True
                     return None
             self._text = self._text[-65_536:]
         return None

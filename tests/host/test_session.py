@@ -5,20 +5,24 @@ import zlib
 
 import pytest
 
-from sentill_host.errors import LinkError
+from sentill_host.errors import BoardError, LinkError
 from sentill_host.session import Session
 
 
+def answer(**fields: int) -> bytes:
+    body = json.dumps(fields).encode()
+    return b"@%s*%08x\n" % (body, zlib.crc32(body))
+
+
 class Line:
-    """A link whose board says `first`, and after the next request `then`."""
+    """A link whose board says who it is, and after each request the next of `then`."""
 
     port = "port"
 
-    def __init__(self, then: bytes):
+    def __init__(self, *then: bytes):
         self.written: list[bytes] = []
-        about = json.dumps({"re": 0})
-        self._said = [b"@%s*%08x\n" % (about.encode(), zlib.crc32(about.encode()))]
-        self._then = [then]
+        self._said = [answer(re=0)]
+        self._then = list(then)
 
     def launch(self, code: bytes) -> None:
         self.launched = code
@@ -28,8 +32,8 @@ class Line:
 
     def write(self, data: bytes, timeout_s: float) -> None:
         self.written.append(data)
-        self._said += self._then
-        self._then = []
+        self._said += self._then[:1]
+        del self._then[:1]
 
 
 FRAME = b'#I {"q":1,"t":0,"sw":"0.1.0"}*00000000\n'
@@ -49,8 +53,22 @@ def test_a_node_that_answers_in_place_of_the_agent_is_an_error() -> None:
 
 
 def test_a_reset_that_arrived_damaged_is_sent_again() -> None:
-    nack = json.dumps({"nack": 1}).encode()
-    line = Line(b"@%s*%08x\n" % (nack, zlib.crc32(nack)))
+    line = Line(answer(nack=1), answer(re=1))
     session = Session(line)  # type: ignore[arg-type]
     session.leave()
     assert len(line.written) == 2
+
+
+def test_a_reset_that_is_not_confirmed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sentill_host.session._RESET_S", 0.01)
+    line = Line()
+    session = Session(line)  # type: ignore[arg-type]
+    with pytest.raises(LinkError, match="does not say that it resets"):
+        session.leave()
+    assert len(line.written) == 3
+
+
+def test_an_agent_that_has_ended_is_told_apart() -> None:
+    session = Session(Line(b"MemoryError: \n\x04>"))  # type: ignore[arg-type]
+    with pytest.raises(BoardError, match="ended: MemoryError"):
+        session.leave()

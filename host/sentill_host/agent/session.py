@@ -416,6 +416,7 @@ def do_tidy(a, body):
 def do_reset(a, body):
     # A start interrupted before the node took its flag would make the next one stand aside, too.
     _remove("/maintenance")
+    time.sleep_ms(50)  # what the last words need on the wire
     machine.reset()
 
 
@@ -441,6 +442,8 @@ def _session():
             continue
         if request[0] != last:
             last = request[0]
+            if request[1].get("op") == "reset":
+                _say({"re": last})
             answer = _serve(request[1], request[2])
             answer["re"] = last
         _say(answer)
