@@ -436,7 +436,7 @@ class VirtualBoard:
         pid = self._child.pid
         if not catches_interrupts(pid):
             return False
-        if self._interrupted is not None:
+        if self._interrupted is not None and self._starter.interrupt == signal.SIGINT:
             state, ticks = activity(pid)
             if state == "R" and ticks - self._interrupted[1] < _CTRL_C_BUSY_TICKS:
                 return True  # the last one is still on its way: as on a chip, two are one
