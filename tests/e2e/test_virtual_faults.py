@@ -5,10 +5,13 @@ import errno
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 
+from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import DEADLINE_S, run_mpremote, until
 
@@ -157,6 +160,29 @@ def test_the_watchdog_bites_unless_fed(board):
     boots = board.wait()["boots"]
     assert "alive" in run_mpremote(board.usb, "exec", fed + "print('alive')")
     until(lambda: board.status()["reset_cause"] == "watchdog" and board.status()["boots"] >= boots + 2)
+
+
+def test_the_watchdog_does_not_bite_a_board_that_the_computer_keeps_waiting(board):
+    boots = board.status()["boots"]
+    with Link(board.usb) as link, contextlib.ExitStack() as busy:
+        link.enter_repl()
+        cpu = min(os.sched_getaffinity(0))
+        os.sched_setaffinity(board.status()["pid"], {cpu})
+        for _ in range(16):
+            # In sessions of their own, since Linux shares a processor out among sessions first.
+            burner = subprocess.Popen(
+                [sys.executable, "-c", f"import os\nos.sched_setaffinity(0, {{{cpu}}})\nwhile True: pass"],
+                start_new_session=True,
+            )
+            busy.callback(burner.wait)
+            busy.callback(burner.kill)
+        start_s = time.monotonic()
+        code = (
+            "import machine\nw = machine.WDT(timeout=2000)\nfor _ in range(8_000_000): pass\nw.deinit()\nprint('alive')"
+        )
+        assert b"alive" in link.exec(code, 120)
+        print(f"starved for {time.monotonic() - start_s:.1f} s")
+    assert board.status()["boots"] == boots
 
 
 def test_a_stopped_watchdog_does_not_bite(board):

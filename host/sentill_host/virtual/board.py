@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sentill_host.virtual.child import MARK, NUDGE, Child, Starter, activity, catches_interrupts
+from sentill_host.virtual.child import MARK, NUDGE, Child, Starter, activity, catches_interrupts, kept_waiting_s
 from sentill_host.virtual.hardware import Hardware
 from sentill_host.virtual.loop import Loop, Outlet, Timer
 from sentill_host.virtual.onboard import page
@@ -316,19 +316,22 @@ class VirtualBoard:
             self.power_off(None if again is None else lambda: self._later(again, lambda: self._start(page.PWRON_RESET)))
         elif word == "wdt":
             self._wdt_ms = number
-            self._wdt_seen = (self.hardware.feeds, time.monotonic())
+            self._wdt_seen = (self.hardware.feeds, self._own_time_s())
             self._wdt_check()
         elif word == "baud":
             self._uart_baud = number or 115200
             self.pace(self.usb.bytes_per_s > 0)
 
     def _wdt_check(self) -> None:
-        """Bites when a whole timeout passed without a feed; looks four times per timeout."""
+        """Bites when a whole timeout passed without a feed; looks four times per timeout.
+
+        In the board's own time: a chip has its processor for itself, however many boards a computer runs.
+        """
         if self._wdt_timer:
             self._wdt_timer.cancel()
         if not self._wdt_ms:
             return
-        now = time.monotonic()
+        now = self._own_time_s()
         if self.hardware.feeds != self._wdt_seen[0]:
             self._wdt_seen = (self.hardware.feeds, now)
         left_s = self._wdt_seen[1] + self._wdt_ms / 1000 - now
@@ -336,6 +339,9 @@ class VirtualBoard:
             self.hard_reset(page.WDT_RESET, "watchdog")
         else:
             self._wdt_timer = self._loop.after(min(left_s, self._wdt_ms / 4000), self._wdt_check)
+
+    def _own_time_s(self) -> float:
+        return time.monotonic() - (kept_waiting_s(self._child.pid) if self._child else 0.0)
 
     # Console
 

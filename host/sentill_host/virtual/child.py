@@ -177,6 +177,15 @@ def catches_interrupts(pid: int) -> bool:
     return False
 
 
+def kept_waiting_s(pid: int) -> float:
+    """Seconds that a process was ready to run and the computer was busy with others; 0 where that is not counted."""
+    try:
+        with open(f"/proc/{pid}/schedstat", "rb") as stat:
+            return int(stat.read().split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 def activity(pid: int) -> tuple[str, int]:
     """State letter and processor time in clock ticks of a process, as in /proc/PID/stat; ("X", 0) when it is gone."""
     try:
