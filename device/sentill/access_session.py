@@ -30,13 +30,14 @@ def unlock(node, port, fields) -> list:
     wait = borrow("access").wait_s(node)
     if wait:
         raise SentillError("wait", "wrong answers before; wait %d s" % wait)
-    nonce = node.nonce
-    node.nonce = b""
-    if not nonce:
+    if not node.nonce:
         raise SentillError("state", "ask for a challenge first")
+    message = b"unlock" + vault.device + node.nonce + pack("<H", minutes)
+    mac = _mac(node, b"unlock")  # want of memory is no attempt
+    node.nonce = b""
     # Counted before it is checked: a cut of the power must not save an attempt.
     vault.note_tries(vault.failed + 1, vault.latch)
-    if not _proves(node, b"unlock", b"unlock" + vault.device + nonce + pack("<H", minutes), fields):
+    if not _proves(mac, message, fields):
         _failed(node)
         raise SentillError("mac", "wrong answer")
     vault.note_tries(0, vault.latch)
@@ -51,7 +52,7 @@ def order(node, port, fields) -> list:
     if not vault.generation:
         raise SentillError("state", "the device has no keys")
     _not_tampered(node)
-    if not _proves(node, b"sign", b"order" + vault.device + pack("<IH", n, minutes), fields):
+    if not _proves(_mac(node, b"sign"), b"order" + vault.device + pack("<IH", n, minutes), fields):
         raise SentillError("mac", "the order is not for this device and key")
     vault.use(_ORDER, n)
     return _open(node, "order", minutes)
@@ -84,12 +85,15 @@ def _not_tampered(node):
         raise SentillError("tampered", "only new keys open it")
 
 
-def _proves(node, purpose, message, fields):
+def _mac(node, purpose):
+    return crypto.MAC(borrow("vault_keys").key(node.audit.keys, purpose))
+
+
+def _proves(mac, message, fields):
     try:
         given = a2b_base64(fields["sig"])
     except (KeyError, TypeError, ValueError):
         given = b""
-    mac = crypto.MAC(borrow("vault_keys").key(node.audit.keys, purpose))
     good = crypto.equal(mac.tag(message)[:_TAG], given)
     mac.wipe()
     return good

@@ -2,11 +2,12 @@
 
 Keys and, where there is room for it, the records lie on flash that no file system uses (HAL.raw_flash): its first two
 blocks hold the keys, three or more behind them the records. Else the records are files of the file system, and the keys
-lie in two pinned blocks of it (pinned.py).
+lie in two pinned blocks of it (pinned_open.py).
 """
 
 import os
 from binascii import unhexlify
+from gc import collect
 
 from . import crypto, journal
 from .compat import borrow, const
@@ -91,6 +92,9 @@ def _open_tamper(node):
         node.tamper.refusing = bool(vault.policy & REFUSE)
     else:
         return
+    if node.tamper.refusing:
+        node.assessor = None  # what judges is needed no more, but room for the code that gives new keys
+        collect()
     name = bytearray()
     node.attempt("state", node.store.load, FILE, lambda readinto, size: _take(name, readinto, size))
     node.tampered = name.decode() or "keys lost"

@@ -1,4 +1,4 @@
-"""A run of raw NOR flash blocks, seen through a block device of MicroPython's extended protocol.
+"""A few raw NOR flash blocks, seen through a block device of MicroPython's extended protocol.
 
 Programming NOR flash can only clear bits, so bytes already written may be overwritten with zeros at any time without an
 erase. That is how a key is destroyed here, and what a file system cannot do: littlefs leaves old copies behind.
@@ -17,14 +17,25 @@ class Region:
         self.block_size = block_size
         self.size = count * block_size
         self._device = device
-        self._first = first
+        self._places = range(first, first + count)
+        self._skip = 0
+        self._heads: list = []
         self._prog = prog
         self._page = bytearray(b"\xff" * prog)
+
+    def pin(self, places, heads, skip: int) -> None:
+        """Use the blocks `places`, without the first `skip` bytes of each: they begin with `heads`, also once erased.
+
+        `block_size` must already be what is left of a block.
+        """
+        self._places = places
+        self._heads = heads
+        self._skip = skip
 
     def read(self, address: int, buffer) -> None:
         """Fill `buffer` from `address`; the range must lie within one block."""
         block = address // self.block_size
-        self._device.readblocks(self._first + block, buffer, address - block * self.block_size)
+        self._device.readblocks(self._places[block], buffer, address - block * self.block_size + self._skip)
 
     def program(self, address: int, data) -> None:
         """Clear those bits from `address` on that are 0 in `data`; the range must lie within one block.
@@ -57,11 +68,15 @@ class Region:
 
     def _write(self, address, data):
         block = address // self.block_size
-        self._device.writeblocks(self._first + block, data, address - block * self.block_size)
+        self._device.writeblocks(self._places[block], data, address - block * self.block_size + self._skip)
 
     def erase(self, block: int) -> None:
-        """Set all bits of a block."""
-        self._device.ioctl(6, self._first + block)
+        """Set all bits of a block, but for its head."""
+        place = self._places[block]
+        self._device.ioctl(6, place)
+        if self._heads:
+            head = self._heads[block]
+            self._device.writeblocks(place, head + b"\xff" * (-len(head) % self._prog), 0)
 
     def is_blank(self, block: int) -> bool:
         """Whether all bits of a block are set."""

@@ -1,10 +1,20 @@
-"""The start of pinned blocks (pinned.py): finds the block of each file, makes files that are missing, destroys copies.
+"""Flash for keys where the file system takes it all: two files of one block each, whose blocks are written in place.
 
-A block belongs to a file when it begins with the file's head and both read the same throughout. Where that holds for
-several blocks, somebody copied the file: a mark in one of them shows in the file or not. A block that
-begins with the magic and belongs to neither file is what was left of one that was removed, or such a copy. It may hold
-keys, so zeros are programmed over it. Nothing but a whole block of ours begins with the magic: behind littlefs's back
-only such blocks are ever written, and what littlefs keeps for itself has checksums it does not have.
+A file of exactly one flash block is too long for littlefs to keep inline, so its content fills one block by itself (a
+CTZ list of one block has no pointers). littlefs knows no checksum over it, and has no reason to move it: it levels wear
+by where it writes next, never by moving what is at rest. So such a *pinned block* stays where it is until somebody
+writes or removes the file, and what is programmed past littlefs is what the file then reads.
+
+The first 256 bytes of it are its head: magic (12 bytes), a random id (16), CRC-32 of both; then marks, zeros in place
+of 0xFF, each programmed past littlefs to see that it shows in the file. A key store uses the rest. Erasing takes the
+head away for a moment; when the power fails then, the file is made anew, and the other block has all keys.
+
+At every start the blocks are looked for. A block belongs to a file when it begins with the file's head and both read
+the same throughout. Where that holds for several blocks, somebody copied the file: a mark in one of them shows in the
+file or not. A block that begins with the magic and belongs to neither file is what was left of one that was removed, or
+such a copy. It may hold keys, so zeros are programmed over it. Nothing but a whole block of ours begins with the magic:
+behind littlefs's back only such blocks are ever written, and what littlefs keeps for itself has checksums it does not
+have.
 """
 
 import os
@@ -12,9 +22,11 @@ import os
 from .compat import const, crc32
 from .errors import StorageError
 from .flash import Region
-from .pinned import BLOCK, HEAD, MAGIC, Pinned
 
 NAMES = ("keys0", "keys1")
+BLOCK = const(4096)
+HEAD = const(256)
+MAGIC = b"\x9dSTkeys\x1f\xc3\xa5\x0b\x01"
 _KNOWN = const(28)  # what a head's CRC-32 is of
 _MARKS = const(32)
 
@@ -45,7 +57,9 @@ def open_region(flash: tuple, root: str, urandom) -> Region:
     for block in ours:
         if block not in places:
             _destroy(whole, block)
-    return Region(Pinned(device, places, heads, prog), 0, len(places), prog, BLOCK - HEAD)
+    region = Region(device, 0, len(places), prog, BLOCK - HEAD)
+    region.pin(places, heads, HEAD)
+    return region
 
 
 def _ours(whole):

@@ -45,7 +45,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def board(keys: KeyFile, home: Path) -> Iterator[Board]:
     """A board with keys, profile service; each test leaves it locked and at work."""
-    with VirtualBoards(1, home, heap="256K") as boards:
+    with VirtualBoards(1, home, heap="192K") as boards:
         result = deploy([boards[0].usb])[0]
         assert not result.error, result
         with Link(boards[0].usb) as link:
@@ -193,14 +193,17 @@ def test_ctrl_c_and_deploy_work_in_a_session_only(board: Board, keys: KeyFile) -
         assert state.locked and state.generation == 1
 
 
+# Printed piece by piece, the node's modules leave a prompt little heap; in lists, which show bytes that are no text.
 LOOK = """
 import sys
+def look(thing):
+    for name in dir(thing):
+        print(name, [getattr(thing, name)])
 for module in list(sys.modules.values()):
-    for name in dir(module):
-        print(repr(getattr(module, name)))
+    look(module)
 for name in list(globals()):
-    thing = globals()[name]
-    print(name, repr(thing), [repr(getattr(thing, n)) for n in dir(thing)])
+    print(name, [globals()[name]])
+    look(globals()[name])
 """
 
 

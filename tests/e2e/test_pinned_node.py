@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sentill import vault_keys
-from sentill.pinned import MAGIC
+from sentill.pinned_open import MAGIC
 from sentill_host import access
 from sentill_host.client import NodeClient
 from sentill_host.deploy import deploy
@@ -38,7 +38,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def boards(home: Path) -> Iterator[list[Board]]:
-    with VirtualBoards(2, home, raw="0", heap="256K") as started:
+    with VirtualBoards(2, home, raw="0", heap="192K") as started:
         result = deploy([started[0].usb])[0]
         assert not result.error, result
         yield started

@@ -13,7 +13,7 @@ from flash_model import Nor, program
 from sentill import keystore_open, pinned_open  # noqa: F401  (kept loaded)
 from sentill.errors import StorageError
 from sentill.keystore import KeyStore
-from sentill.pinned import MAGIC
+from sentill.pinned_open import MAGIC
 from support import raises
 from sweep import MODES, torn
 
