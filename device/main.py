@@ -63,6 +63,12 @@ try:
     node.start(hardware)
 except BaseException as error:
     sys.print_exception(error)
+    if trial:
+        try:
+            with open("/slot.note", "w") as file:
+                file.write(repr(error)[:100])
+        except OSError:
+            pass  # it need not be known
     if trial or locked():
         from time import sleep_ms
 

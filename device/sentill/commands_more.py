@@ -12,7 +12,11 @@ _CLOCK_SLACK_S = const(600)  # that a clock may be set back
 def identify(node, port, fields):
     """Send an I frame."""
     node.send_identity(port)
-    return [("slot", node.store.slot()), ("bundle", node.store.bundle())]
+    pairs = [("slot", node.store.slot()), ("bundle", node.store.bundle())]
+    note = node.store.note()
+    if note:
+        pairs.append(("note", "(hidden)" if node.guard(note.encode()) else protocol.printable(note, 100)))
+    return pairs
 
 
 def vitals(node, port, fields):

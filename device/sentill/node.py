@@ -140,6 +140,7 @@ class Node:
         self.refused = 0
         self.audit = Audit(self)
         self.trial = " " in store.slot()  # the version that runs has yet to prove itself
+        self.flaw = ""  # why the version that runs does not prove itself: its first fault or crash
         self.session = Session(hal)
         self.tampered = ""  # the event that latched
         self.nonce = b""  # of the last challenge
@@ -151,6 +152,7 @@ class Node:
         self.ports = [self.console]
         borrow("setup").assemble(self)
         gc.collect()
+        self._began = ticks_ms()
         self._row = 0
         self._loops = [
             Loop("console", self._console, lambda: not self.console.stream.readable()),
@@ -193,7 +195,10 @@ class Node:
         """Note that a part of the start-up failed."""
         if part not in self.faults:
             self.faults.append(part)
-        self.event("fault", [("part", part), ("err", self._tell(error))])
+        told = self._tell(error)
+        if part not in _OUTSIDE:
+            self.flaw = self.flaw or part + ": " + told
+        self.event("fault", [("part", part), ("err", told)])
 
     def event(self, name: str, pairs, kind: int = 0) -> None:
         """Send an E frame, and record it in the journal as `kind` unless that is 0."""
@@ -260,7 +265,9 @@ class Node:
                 error = caught
                 self._sampling = self.terminal.busy = False
             self.crashes += 1
-            self.event("task_crash", [("task", loop.name), ("err", self._tell(error))], journal.ERROR)
+            told = self._tell(error)
+            self.flaw = self.flaw or loop.name + ": " + told
+            self.event("task_crash", [("task", loop.name), ("err", told)], journal.ERROR)
             if ticks_diff(ticks_ms(), began) > _CALM_MS:
                 backoff = _FIRST_BACKOFF_MS
             await self._sleep(loop, backoff)
@@ -429,13 +436,12 @@ class Node:
 
     async def _warden(self, loop):
         silent = None
-        began = ticks_ms()
         while True:
             now = ticks_ms()
             hung = [other.name for other in self._loops if other is not loop and other.hangs(now)]
             if not hung:
                 self.hal.wdt_feed()
-                if self.trial and ticks_diff(now, began) > _PROOF_MS:
+                if self.trial and ticks_diff(now, self._began) > _PROOF_MS:
                     self._prove()
             elif hung != silent:
                 self.event("hang", [("task", ",".join(hung))], journal.ERROR)
@@ -449,11 +455,14 @@ class Node:
 
     def _prove(self):
         self.trial = False
-        if not self.crashes and not [part for part in self.faults if part not in _OUTSIDE]:
+        if not self.flaw:
             self.attempt("slot", self.store.prove)
         slot = self.store.slot()
-        self.event("proven" if len(slot) == 1 else "unproven", [("slot", slot)])
-        if len(slot) > 1:
+        if len(slot) == 1:
+            self.event("proven", [("slot", slot)])
+        else:
+            self.attempt("note", self.store.write_note, self.flaw)
+            self.event("unproven", [("slot", slot), ("why", self.flaw)])
             self.after = "reboot"  # until the boots of the trial are used up and the old version comes back
 
     async def _leave(self, loop):

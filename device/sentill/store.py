@@ -98,12 +98,26 @@ class Store:
         except (OSError, IndexError):
             return ""
 
+    def note(self) -> str:
+        """Why a slot was given up (update.NOTE); "" when none was."""
+        try:
+            with open(self._root + "slot.note") as file:
+                return file.read(100)
+        except OSError:
+            return ""
+
+    def write_note(self, why: str) -> None:
+        """Leave word of why the slot on trial is not proven, for when it is given up. Raises OSError."""
+        with open(self._root + "slot.note", "w") as file:
+            file.write(why)
+
     def prove(self) -> None:
         """End the trial of the slot that runs: it is the proven one from now on. Raises OSError."""
         path = self._root + "slot"
         with open(path + ".new", "w") as file:
             file.write(self.slot()[0])
         os.rename(path + ".new", path)
+        self.take("slot.note")
 
 
 def _write(file, save):

@@ -46,7 +46,7 @@ def pick(root: str = "/", verifier=None) -> tuple:
     why = "no slot is whole"
     if len(words) == 3:
         slot, left, proven = words
-        why = "slot_%s: not proven in its boots" % slot
+        why = "slot_%s: not proven in its boots: %s" % (slot, _noted(root))
         if left.isdigit() and int(left) > 0:
             why = fault(root + "slot_" + slot, verifier)
             if not why:
@@ -136,6 +136,15 @@ def _code(folder):
         path = folder + "/" + name
         n += _code(path) if os.stat(path)[0] & 0x4000 else name.endswith("py")
     return n
+
+
+def _noted(root):
+    # What the version on trial, or main.py, has left as the reason.
+    try:
+        with open(root + NOTE) as file:
+            return file.read(100)
+    except OSError:
+        return "it did not say why"
 
 
 def _replace(path, text):

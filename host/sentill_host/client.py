@@ -167,12 +167,13 @@ def look(client: NodeClient, timeout_s: float = 2.5) -> Presence:
 @dataclass
 class Boot:
     """What has been seen of a booting node: its I frame's fields, its slot pointer ("a", "b 2 a"), the console text,
-    and the faults and crashes it reported ("channels: channel x: min must be below max")."""
+    the faults and crashes it reported ("channels: channel x: min must be below max"), and why a version is given up."""
 
     identity: dict[str, Any] | None = None
     slot: str = ""
     console: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    why: str = ""
 
 
 def watch_boot(client: NodeClient, timeout_s: float, seen: Boot) -> Iterator[Boot]:
@@ -205,6 +206,7 @@ def watch_boot(client: NodeClient, timeout_s: float, seen: Boot) -> Iterator[Boo
             seen.identity = item.fields
         elif item.fields.get("ev") in ("proven", "unproven") or (item.kind == "R" and "slot" in item.fields):
             seen.slot = str(item.fields.get("slot", ""))
+            seen.why = str(item.fields.get("why") or item.fields.get("note") or seen.why)
         elif item.fields.get("ev") in ("fault", "task_crash", "hang"):
             seen.faults.append(f"{item.fields.get('part') or item.fields.get('task')}: {item.fields.get('err')}")
     seen.console.extend(item.line for item in client.decoder.flush() if isinstance(item, Text))

@@ -426,8 +426,10 @@ class _Deployment:
         self.result.restart_s = round(time.monotonic() - began, 3)
         console = [line for line in seen.console if not line.startswith(("#", "@"))]
         sayings = [line for line in console if _EXCEPTION.match(line) or line.startswith("sentill:")]
-        words = seen.faults or sayings or console
+        words = [seen.why] if seen.why else seen.faults or sayings or console
         said = f": {words[-1]}" if words else ""
+        if (seen.identity or {}).get("rst") == "watchdog":
+            said += " (the watchdog has reset the board)"
         if seen.identity is None:
             raise VerifyError(
                 f"{self.port}: the node does not report within {limit_s:g} s{said}",

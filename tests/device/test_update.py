@@ -94,9 +94,11 @@ def test_a_trial_counts_its_boots_and_returns_to_the_proven_slot():
     assert update.pick(root) == (root + "slot_b", True)
     assert read(root + "slot") == "b 1 a"
     assert update.pick(root) == (root + "slot_b", True)
+    write(root + update.NOTE, b"sampler: OSError(5,)")
     assert update.pick(root) == (root + "slot_a", False)
     assert read(root + "slot") == "a"
-    assert "not proven" in read(root + update.NOTE)
+    told = read(root + update.NOTE)
+    assert "slot_b: not proven" in told and "sampler: OSError(5,)" in told, told
     # It is no version any more: not even a damaged a leads back to it.
     os.remove(root + "slot_a/main.py")
     raises(StorageError, update.pick, root)

@@ -199,23 +199,37 @@ def test_a_program_that_prints_without_end_is_interrupted(board):
     assert deploy_to(board.usb).error == ""
 
 
+SESSION = b"""
+class Session:
+    def __init__(self, hal):
+        pass
+    def left_s(self):
+        return 0
+    def expired(self):
+        if self.left_s:
+            self.left_s = None
+            raise RuntimeError('no session')
+"""
+# The module that is replaced, its source, and what the deploy says of it.
 BROKEN = {
-    "raises": b"def start(hal):\n    raise RuntimeError('nothing works')\n",
-    "does not compile": b"def start(hal:\n",
-    "hangs": b"def start(hal):\n    while True:\n        pass\n",
+    "raises": ("node", b"def start(hal):\n    raise RuntimeError('nothing works')\n", "nothing works"),
+    "does not compile": ("node", b"def start(hal:\n", "SyntaxError"),
+    "hangs": ("node", b"def start(hal):\n    while True:\n        pass\n", "the watchdog has reset the board"),
+    "crashes": ("session", SESSION, "warden: RuntimeError('no session',)"),
 }
 
 
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_version_that_does_not_come_up_is_left_again_by_the_board_itself(deployed, tmp_path, monkeypatch, how):
-    if how == "hangs":
-        monkeypatch.setattr(deploy.update, "TRIES", 1)  # eight seconds each
+    if how != "raises":
+        monkeypatch.setattr(deploy.update, "TRIES", 1)  # to hang takes eight seconds each
     before = node_answers(deployed.usb)
-    result = deploy_to(deployed.usb, bundles=version(tmp_path, "broken", deployed, sentill__node=BROKEN[how]))
+    module, source, reason = BROKEN[how]
+    made = version(tmp_path, "broken", deployed, **{f"sentill__{module}": source})
+    result = deploy_to(deployed.usb, bundles=made)
     assert result.exit_code == 4, result
     assert f"returned to {__version__}" in result.error
-    if how == "raises":
-        assert "nothing works" in result.error
+    assert reason in result.error, result
     after = node_answers(deployed.usb)
     assert (after[0]["sw"], after[1]) == (before[0]["sw"], before[1])
     assert deploy_to(deployed.usb).unchanged
@@ -223,7 +237,7 @@ def test_a_version_that_does_not_come_up_is_left_again_by_the_board_itself(deplo
 
 def test_a_first_version_that_does_not_come_up_is_reported_and_put_right(board, tmp_path, monkeypatch):
     monkeypatch.setattr(deploy, "_FIRST_BOOT_S", 4.0)
-    result = deploy_to(board.usb, bundles=version(tmp_path, "broken", board, sentill__node=BROKEN["raises"]))
+    result = deploy_to(board.usb, bundles=version(tmp_path, "broken", board, sentill__node=BROKEN["raises"][1]))
     assert result.exit_code == 4
     assert "nothing works" in result.error
     monkeypatch.undo()
