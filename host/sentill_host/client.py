@@ -1,5 +1,6 @@
 """Talk to a running node over an open port: commands and their replies, requests and their verdicts."""
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -17,6 +18,8 @@ _RESTART_S = 5.0
 _NO_ROOM_S = (0.2, 0.5, 1.0, 0.0)
 # Who runs is asked so soon after the port was opened or the board reset, then every second.
 _FIRST_ASK_S = 0.2
+# The reply to a question comes so soon after its frame, unless the question was lost.
+_REPLY_S = 0.5
 # A port that is not back by then has lost its cable.
 _BACK_S = 20.0
 
@@ -103,16 +106,20 @@ def await_identity(client: NodeClient, timeout_s: float) -> tuple[dict[str, Any]
     end = time.monotonic() + timeout_s
     console: list[str] = []
     ask = time.monotonic() + _FIRST_ASK_S
+    asked = 0
     while (now := time.monotonic()) < end:
         try:
             if now >= ask:
                 ask = now + 1.0
-                client.send("C", [("cmd", "identify")])
+                asked = client.send("C", [("cmd", "identify")])
             item = client.receive(min(0.2, end - now))
         except PortGone:
             client.reopen(max(end - now, 0.1))
             continue
         if isinstance(item, Frame) and item.kind == "I":
+            if asked:
+                with contextlib.suppress(PortGone):
+                    client.answer(asked, _REPLY_S)  # not left behind for the next client of this port, who counts anew
             return item.fields, console
         if isinstance(item, Text):
             console.append(item.line)

@@ -1,8 +1,11 @@
 """What a client of a node makes of its refusals."""
 
+import threading
+
 import pytest
 
-from sentill_host.client import NodeClient
+from sentill import protocol
+from sentill_host.client import NodeClient, await_identity
 from sentill_host.errors import LinkError
 from sentill_host.link import Link
 from tests.host.fakes import FakeNode, reply
@@ -30,3 +33,18 @@ def test_another_refusal_is_final():
     with node, Link(node.port) as link, pytest.raises(LinkError, match="refuses 'set-rate': hz"):
         NodeClient(link).command("set-rate", hz=11)
     assert len(node.seen) == 1
+
+
+def test_who_asks_for_the_identity_leaves_no_reply_behind():
+    """The next client of the port counts from 1 as well, and would take it for the answer to something else."""
+
+    def answer(kind, fields):
+        identity = protocol.encode("I", [("q", len(node.seen)), ("uid", "aa")])
+        threading.Timer(0.1, node.send, [reply(fields, len(node.seen), slot="a")]).start()
+        return identity
+
+    node = FakeNode(answer)
+    with node, Link(node.port) as link:
+        fields, _ = await_identity(NodeClient(link), 5)
+        assert fields["uid"] == "aa"
+        assert link.read(0.3) == b""
