@@ -27,6 +27,7 @@ RUNS = [
     ("raw, durable", "raw", 32, 1, 10, 80, 0.15),
     ("raw, durable", "raw", 256, 1, 10, 0, 0.15),
     ("raw, batched", "raw", 256, 31, 62, 80, 0.15),
+    ("raw, as the node on ESP32", "raw", 16, 4, 10, 80, 0.15),
     ("raw, as the node", "raw", 256, 4, 10, 0, 0.15),
     ("littlefs, as the node", "files", 256, 4, 10, 0, 0.15),
 ]
@@ -85,6 +86,7 @@ def main() -> None:
         "batched_erases_per_record": batched["erases"],
         "raw_bytes_per_record": raw["bytes"],
         "raw_erases_per_record": raw["erases"],
+        "esp32_raw_bytes_per_record": wear["raw", 16, 4]["bytes"],
         "prog256_bytes_per_record": wear["files", 256, 1]["bytes"],
         "prog256_erases_per_record": wear["files", 256, 1]["erases"],
         "prog256_batched_bytes_per_record": wear["files", 256, 7]["bytes"],
