@@ -59,8 +59,8 @@ lint: .venv/.stubs ## ruff, mypy, import layers, generated files
 bench: .venv/.bench ## run every benchmark of tools/bench
 	for file in tools/bench/[!_]*.py; do $(BIN)/python $$file || exit 1; done
 
-bench-%: .venv/.bench ## run one benchmark: tools/bench/NAME.py
-	$(BIN)/python tools/bench/$*.py
+bench-%: .venv/.bench ## run one benchmark: tools/bench/NAME.py; OPTIONS="--only boards" runs a part of deploy's
+	$(BIN)/python tools/bench/$*.py $(OPTIONS)
 
 sizes: .venv/.dev ## bytes of source, of bytecode and of RAM per device module, against the baseline
 	$(BIN)/python tools/size_report.py
