@@ -19,15 +19,17 @@ def pick():
     for name in names:
         sys.path.insert(0, "/slot_" + name)
         try:
-            from sentill import update
+            import board
 
-            return update.pick()
+            from sentill import hal, update, update_verifier
+
+            return update.pick("/", update_verifier.verifier(hal.make(board)))
         except Exception as error:
             sys.print_exception(error)
         finally:
             sys.path.pop(0)
-            for module in ("sentill", "sentill.update", "sentill.errors"):
-                sys.modules.pop(module, None)
+            for module in [name for name in sys.modules if name == "board" or name.startswith("sentill")]:
+                del sys.modules[module]
     return "", False
 
 

@@ -25,6 +25,8 @@ def provision(node, port, fields) -> list:
     keys = node.audit.keys
     if keys is None:
         raise SentillError("state", "the board has no flash for keys")
+    if " " in node.store.slot():
+        raise SentillError("state", "a version is on trial")
     known = borrow("recovery").load(node)
     erased = not vault.generation and vault.profile == _SEALED
     if vault.profile == _SEALED and not erased and not node.session.left_s():
@@ -42,13 +44,31 @@ def provision(node, port, fields) -> list:
     if not erased:
         node.audit.note(_ACCESS, [("ev", "provision"), ("gen", generation), ("prof", profile), ("pol", policy)])
     try:
-        borrow("vault_keys").store(keys, (generation, profile, policy, node.audit.device), root)
+        head = (generation, profile, policy, node.audit.device)
+        borrow("vault_keys").store(keys, head, root, _running(node))
         borrow("recovery").save(node, generation, policy, profile, seal)
     except OSError:
         raise StorageError("storage", "the flash does not take the keys")
     node.store.take(_TAMPERED)
     node.after = "reboot"
     return [("gen", generation)]
+
+
+def _running(node):
+    # The SHA-256 of the manifest of what runs, b"" on a board without slots.
+    digest = sha256()
+    block = bytearray(256)
+    view = memoryview(block)
+    try:
+        with open(node.store.path("manifest"), "rb") as file:
+            while True:
+                n = file.readinto(block)
+                if not n:
+                    break
+                digest.update(view[:n])
+    except OSError:
+        return b""
+    return digest.digest()
 
 
 def _unwrap(root, keys, generation):

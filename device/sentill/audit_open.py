@@ -13,7 +13,6 @@ from . import crypto, journal
 from .compat import borrow, const
 from .errors import StorageError
 from .flash import Region
-from .keystore import KeyStore
 from .tamper import FILE, Tamper
 from .vault import ERASE, REFUSE, Vault
 
@@ -28,7 +27,7 @@ def open_all(node) -> None:
     """Give `node` its vault, its journal and its tamper detection, with what is there; what is not is a fault."""
     node.audit.device = (unhexlify(node.hal.uid()) + bytes(8))[:8]
     raw = node.hal.raw_flash()
-    node.audit.keys = node.attempt("keys", _open_keys, node.hal, raw)
+    node.audit.keys = node.attempt("keys", borrow("audit_keys").open_keys, node.hal)
     node.vault = Vault(node.audit.keys)
     borrow("vault_keys").load(node.vault, node.audit.keys)
     _open_tamper(node)
@@ -41,19 +40,6 @@ def open_all(node) -> None:
             node.tamper.erase()
     elif node.vault.generation and node.vault.device != node.audit.device:
         node.tamper.trip("board")
-
-
-def _open_keys(hal, raw):
-    if raw and raw[1] >= _KEY_BLOCKS:
-        region = Region(raw[0], 0, _KEY_BLOCKS, raw[2])
-    else:
-        files = hal.file_flash()
-        if not files:
-            raise StorageError("raw", "no flash for keys: no journal")
-        region = borrow("pinned_open").open_region(files, hal.root, hal.urandom)
-    keys = KeyStore(region)
-    keys.open()
-    return keys
 
 
 def _open_journal(node, raw):

@@ -15,6 +15,9 @@ not run. It is text, one item a line:
 `bundle` names what was built; the configuration is not part of it. `uid` is the board the manifest was signed for,
 `counter` grows with every signed deploy, `mac` is the HMAC-SHA256 of all before its line under the board's key for
 signatures; the three are "-", 0 and "-" where no keys are in use.
+
+A board with keys (update_verifier.py) runs what is signed for it and not older than the version before the proven one:
+that one must stay good to return to. What it held when it was given its keys counts as signed.
 """
 
 import os
@@ -33,8 +36,8 @@ _MOST = 16_384  # bytes of a manifest
 def pick(root: str = "/", verifier=None) -> tuple:
     """The folder to run from and whether it is on trial; ("", False) on a board without slots.
 
-    Counts the boots of a trial and ends it when they are used up. `verifier` has `uid` (hex), `verify(data, tag)` and
-    `floor()`; without one unsigned manifests are accepted. Raises StorageError when no slot can run.
+    Counts the boots of a trial and ends it when they are used up. `verifier` is an update_verifier.Verifier; without
+    one unsigned manifests are accepted. Raises StorageError when no slot can run.
     """
     names = os.listdir(root)
     if "slot_a" not in names and "slot_b" not in names:
@@ -50,6 +53,9 @@ def pick(root: str = "/", verifier=None) -> tuple:
         if left.isdigit() and int(left) > 0:
             why = fault(root + "slot_" + slot, verifier)
             if not why:
+                if verifier:
+                    folders = root + "slot_" + slot, root + "slot_" + proven
+                    verifier.raise_floor(min([_counter(folder, verifier) for folder in folders]))
                 _replace(root + POINTER, "%s %d %s" % (slot, int(left) - 1, proven))
                 return root + "slot_" + slot, True
         _replace(root + NOTE, why)
@@ -82,20 +88,7 @@ def fault(folder: str, verifier=None) -> str:
 
 def check(folder: str, verifier=None) -> dict:
     """The header of the manifest in `folder` when everything is as it says; raises StorageError with the reason."""
-    with open(folder + "/" + MANIFEST, "rb") as file:
-        data = file.read(_MOST + 1)
-    end = data.rfind(b"mac ")
-    if len(data) > _MOST or not data.startswith(b"sentill 1 ") or not data.endswith(b"\n"):
-        raise StorageError("manifest", "the manifest is not one")
-    at = data.find(b"\n") + 1
-    head = dict([word.split("=") for word in str(data[: at - 1], "ascii").split()[2:]])
-    if verifier:
-        if head["uid"] != verifier.uid:
-            raise StorageError("foreign", "signed for another board or not at all")
-        if not verifier.verify(data[:end], unhexlify(data[end + 4 :].strip())):
-            raise StorageError("signature", "the signature is not this board's")
-        if int(head["counter"]) < verifier.floor():
-            raise StorageError("old", "older than this board accepts")
+    head, data, at, end = _read(folder, verifier)
     count = 0
     while at < end:
         stop = data.find(b"\n", at)
@@ -127,6 +120,32 @@ def hash_file(path: str) -> tuple:
     except OSError:
         return -1, ""
     return size, str(hexlify(digest.digest()), "ascii")
+
+
+def _read(folder, verifier):
+    # The header of the manifest, all of it, and where its list of files begins and ends. The files are not looked at.
+    with open(folder + "/" + MANIFEST, "rb") as file:
+        data = file.read(_MOST + 1)
+    end = data.rfind(b"mac ")
+    if len(data) > _MOST or not data.startswith(b"sentill 1 ") or not data.endswith(b"\n"):
+        raise StorageError("manifest", "the manifest is not one")
+    at = data.find(b"\n") + 1
+    head = dict([word.split("=") for word in str(data[: at - 1], "ascii").split()[2:]])
+    if verifier and not verifier.adopted(sha256(data).digest()):
+        if head["uid"] != verifier.uid:
+            raise StorageError("foreign", "signed for another board or not at all")
+        if not verifier.verify(data[:end], unhexlify(data[end + 4 :].strip())):
+            raise StorageError("signature", "the signature is not this board's")
+        if int(head["counter"]) < verifier.floor():
+            raise StorageError("old", "older than this board accepts")
+    return head, data, at, end
+
+
+def _counter(folder, verifier):
+    try:
+        return int(_read(folder, verifier)[0]["counter"])
+    except (StorageError, OSError, ValueError, IndexError, KeyError):
+        return 0
 
 
 def _code(folder):

@@ -4,7 +4,8 @@ The kept key lies in the key store and nowhere else; what HKDF derives from it s
 or frame needs it. A device without one works with LAB_ROOT, generation 0, which is no secret.
 
 Key store entries: 2 generation u16, profile u8, policy u8, device id (8), kept key (32); 3 counters, four u32: lowest
-not yet used on USB, on the terminal's line, of orders, of manifests; 4 failed unlocks u16, tamper latch u8.
+not yet used on USB, on the terminal's line, of orders, lowest accepted of manifests; 4 failed unlocks u16, tamper latch
+u8.
 
 Frames that change something carry `c`, a counter, and last `mac`: base64 of the first 16 bytes of HMAC-SHA256 under the
 key of purpose b"frame" over the name of the line ("usb" or "uart"), a space, and the frame from its type letter up to
@@ -22,7 +23,6 @@ PROFILES = ("open", "service", "sealed")
 ERASE = 1  # of a policy: what a tamper event leads to
 LOCK = 2
 REFUSE = 4
-FLOOR = 3  # counter of manifests
 
 _COUNTERS = const(3)
 _TRIES = const(4)

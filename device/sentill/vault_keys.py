@@ -14,6 +14,7 @@ from .errors import SentillError
 _ROOT = const(2)
 _COUNTERS = const(3)
 _TRIES = const(4)
+_ADOPTED = const(6)  # see update_verifier
 _NEXT = const(5)  # first journal key of a new generation, until the journal has taken it: generation u16, key (32)
 _HEAD = const(12)
 _FORMAT = "<HBB8s"
@@ -67,14 +68,18 @@ def load(vault, keys) -> None:
         vault.card = crypto.MAC(key(keys, b"token"))
 
 
-def store(keys, head: tuple, root) -> None:
+def store(keys, head: tuple, root, running=b"") -> None:
     """Take a `root` key (a bytearray, overwritten) of `head`: generation, profile, policy, device id (8 bytes).
+
+    `running` is the SHA-256 of the manifest of what runs: signed with older keys or none, it must go on.
 
     All counters begin anew; it is in use after the next start. Where keys were erased, a power cut before the new one
     is kept leaves a device without any.
     """
     if keys.wiped:
         keys.format()
+    if running:
+        keys.put(_ADOPTED, running)
     # First: a key without its journal's would be of no use.
     _put(keys, _NEXT, pack("<H", head[0]), _first(root, head[0]))
     _put(keys, _ROOT, pack(_FORMAT, *head), kept(root))

@@ -4,11 +4,12 @@ import base64
 import hashlib
 import json
 import struct
+import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sentill import crypto, protocol, vault
-from sentill_host.client import NodeClient, Pairs
+from sentill_host.client import NodeClient, Pairs, await_identity
 from sentill_host.errors import LinkError, SentillHostError, UsageError
 from sentill_host.keys import KeyFile, device_id
 
@@ -120,6 +121,18 @@ def unlock(client: NodeClient, keys: KeyFile | None, minutes: int = MINUTES) -> 
     return state
 
 
+def enter(client: NodeClient, keys: KeyFile, minutes: int = MINUTES) -> State:
+    """Open a session as who holds the key file: on a sealed device by an order made on the spot. The state before.
+
+    Commands are signed from now on. Raises AccessError when the device refuses.
+    """
+    state = attach(client, keys)
+    if state.locked and state.profile == "sealed" and not state.tampered:
+        follow(client, Order.sign(keys, state.uid, state.order, minutes))
+        return state
+    return unlock(client, keys, minutes)
+
+
 def lock(client: NodeClient, keys: KeyFile) -> State:
     """End the session; the state before."""
     state = attach(client, keys)
@@ -189,9 +202,21 @@ def provision(client: NodeClient, keys: KeyFile, profile: str, policy: int) -> S
     keys.devices[state.uid] = max(fresh if erased else state.generation, keys.devices.get(state.uid, 0))
     _ask(client, "provision", **arguments)
     client.signer = None
-    keys.devices[state.uid] = fresh
-    keys.save()
+    keys.note(state.uid, fresh)
     return state
+
+
+def await_generation(client: NodeClient, generation: int, timeout_s: float) -> dict[str, Any]:
+    """Wait until the node runs with keys of `generation`; the fields of its I frame. Raises LinkError when late."""
+    end = time.monotonic() + timeout_s
+    while (left := end - time.monotonic()) > 0:
+        fields, _ = await_identity(client, left)
+        if fields is not None and fields["gen"] == generation:
+            return fields
+    raise LinkError(
+        f"{client.link.port}: the node does not come back with its keys",
+        f"look with `sentill monitor {client.link.port}`",
+    )
 
 
 def _alive(client: NodeClient, keys: KeyFile, state: State) -> bool:

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -30,6 +30,7 @@ from sentill.features import SCHEMA_ID
 from sentill.tree import Model
 from sentill.wear import WearIndex
 from sentill_host import boards
+from sentill_host import shorten as shortener
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.manifest import Item
 from sentill_host.shorten import shorten
@@ -261,8 +262,13 @@ def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
 
 @lru_cache(maxsize=4)
 def _shortened(sources: tuple[tuple[str, bytes], ...]) -> dict[str, bytes]:
-    texts = {f"sentill/{name}": text.decode() for name, text in sources}
-    return {path.removeprefix("sentill/"): text.encode() for path, text in shorten(texts).items()}
+    def short() -> bytes:
+        texts = {f"sentill/{name}": text.decode() for name, text in sources}
+        return json.dumps({path.removeprefix("sentill/"): text for path, text in shorten(texts).items()}).encode()
+
+    way = Path(shortener.__file__).read_bytes()
+    made = _kept("names", (way, *(part for name, text in sources for part in (name.encode(), text))), short)
+    return {name: text.encode() for name, text in json.loads(made).items()}
 
 
 def _loads(code: bytes, firmware: Firmware) -> bool:
@@ -277,18 +283,24 @@ def compile_file(name: str, source: bytes, arch: str = "") -> bytes:
 
     Raises PlatformError with the compiler's words.
     """
-    key = hashlib.sha256(b"\0".join((_compiler().encode(), name.encode(), arch.encode(), source))).hexdigest()
-    kept = _cache() / f"{key}.mpy"
+    source_of = (_compiler().encode(), name.encode(), arch.encode(), source)
+    return _kept("mpy", source_of, lambda: _compile(name, source, arch))
+
+
+def _kept(kind: str, source: Iterable[bytes], make: Callable[[], bytes]) -> bytes:
+    """What `make` makes of `source`, from an earlier command where that kept it."""
+    key = hashlib.sha256(b"\0".join(source)).hexdigest()
+    kept = _cache() / f"{key}.{kind}"
     with contextlib.suppress(OSError):
         return kept.read_bytes()
-    code = _compile(name, source, arch)
-    # Without a place to keep it the next command compiles anew.
+    made = make()
+    # Without a place to keep it the next command makes it anew.
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         beside = kept.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}")
-        beside.write_bytes(code)
+        beside.write_bytes(made)
         os.replace(beside, kept)
-    return code
+    return made
 
 
 @lru_cache

@@ -19,12 +19,14 @@ from typing import Any
 from sentill import config as node_config
 from sentill import update
 from sentill.errors import ConfigError
-from sentill_host import access, agent, boards, bundle, client, preflight, workers
+from sentill_host import agent, boards, bundle, client, preflight, workers
 from sentill_host.bundle import Bundle, Firmware
 from sentill_host.errors import BoardError, LinkError, PortGone, SentillHostError, UsageError, VerifyError
+from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.manifest import Item, Manifest, parse_head
 from sentill_host.session import Session
+from sentill_host.signing import NO_KEYS, Signer
 
 CONFIG = "config.json"
 # Bytes of a request on the wire, and the part of a board's free heap they may take: it holds them a few times.
@@ -50,7 +52,8 @@ class Result:
     """What a deploy or rollback did on one port. `error` is empty on success; `exit_code` is that of its error class.
 
     `copied` came over the wire, `reused` counts files the board had already; `verified_s` runs from the start until
-    every file was verified on the board, `restart_s` from the reset until the version had proven itself.
+    every file was verified on the board, `restart_s` from the reset until the version had proven itself. `keys` is the
+    generation of the board's keys when it is known, 0 without; `keys_given` when they are its first, just given.
     """
 
     port: str
@@ -73,11 +76,17 @@ class Result:
     hint: str = ""
     exit_code: int = 0
     unchanged: bool = False
+    keys: int = 0
+    keys_given: bool = False
 
 
 @dataclass(frozen=True)
 class Job:
-    """What to do on one port. `board_id` overrides what the board says it is, `config` what it keeps."""
+    """What to do on one port. `board_id` overrides what the board says it is, `config` what it keeps.
+
+    `keys` are the fleet's: they open a locked board and sign for one that has keys. One that has none is given its
+    first under `profile`, unless that is "none".
+    """
 
     port: str
     board_id: str = ""
@@ -85,6 +94,8 @@ class Job:
     bundles: tuple[Bundle, ...] = ()
     back: bool = False
     verify: bool = False
+    keys: KeyFile | None = None
+    profile: str = NO_KEYS
 
 
 def read_config(text: str, name: str) -> bytes:
@@ -104,27 +115,29 @@ def deploy(
     bundles: list[Path] | None = None,
     models: list[Path] | None = None,
     verify: bool = False,
+    keys: KeyFile | None = None,
+    profile: str = NO_KEYS,
 ) -> list[Result]:
     """Deploy to all `ports` at once; one Result each, in the same order. Failures are in the results, not raised.
 
     `board_id` overrides what the boards say they are; `config` is from `read_config`, None keeps what is there;
     `bundles` are bundle files to take the version from instead of this installation; `models` are files and folders of
     models that join the shipped ones or replace them; `verify` reads every file back even where the running node is the
-    one wanted. On Ctrl-C every board is put back to work and KeyboardInterrupt raised.
+    one wanted; `keys` and `profile`: see Job. On Ctrl-C every board is put back to work and KeyboardInterrupt raised.
     """
     if board_id:
         boards.load(board_id)
     given = tuple(bundle.read(path) for path in bundles or [])
     return run(
-        [Job(port, board_id, config, given, verify=verify) for port in ports],
+        [Job(port, board_id, config, given, verify=verify, keys=keys, profile=profile) for port in ports],
         progress,
         bundle.read_models(models or []),
     )
 
 
-def roll_back(ports: list[str], progress: Progress | None = None) -> list[Result]:
+def roll_back(ports: list[str], progress: Progress | None = None, keys: KeyFile | None = None) -> list[Result]:
     """Return all `ports` to the version in their other slot, on trial as after a deploy; one Result each."""
-    return run([Job(port, back=True) for port in ports], progress)
+    return run([Job(port, back=True, keys=keys) for port in ports], progress)
 
 
 def run(jobs: list[Job], progress: Progress | None = None, models: Mapping[str, bytes] | None = None) -> list[Result]:
@@ -144,6 +157,8 @@ def run(jobs: list[Job], progress: Progress | None = None, models: Mapping[str, 
             result.error = f"{job.port}: {outcome.step}: {outcome.reason}"
             result.hint = "check cable and power; run this again, it goes on where it stopped"
         results.append(result)
+    for keys in [job.keys for job in jobs if job.keys is not None][:1]:
+        keys.refresh()  # the workers noted whom they gave keys
     return results
 
 
@@ -182,49 +197,46 @@ class _Deployment:
         self.result = result
         self.reporter = reporter
         self.start = start
+        self.signer = Signer(job.port, job.keys)
 
     def run(self) -> None:
         self._step("connecting", _CONNECT_S)
         with Link(self.port) as link:
             node = client.NodeClient(link)
             seen = client.look(node)
-            if not self.job.back and not self.job.verify and self._runs_already(seen):
-                return
-            if seen.identity is not None:
-                self._must_be_open(node)
-                client.request_maintenance(node)
-            self.result.rung = link.enter_repl()
-            # Whatever ran has left its modules in the heap.
-            link.soft_reset()
-            self._step("reading what is there", _STEP_S)
-            session = None
-            try:
-                session = Session(link)
-                self._take(session)
-                self._check_stop()
-                slot = self._back(session) if self.job.back else self._bring(session)
-                self.result.resent += session.resent
-            except SentillHostError:
-                # Whatever whole version is on the board goes back to work. When the port is gone or nothing gets
-                # through, the error under way says so.
-                self._step("restarting what was there", _STEP_S)
-                with contextlib.suppress(SentillHostError):
-                    self._restart(link, session)
-                raise
-            self._step("starting the node", _TRIAL_S)
-            self._restart(link, session)
-            self._await_node(link, slot, list(session.console))
+            if self.job.back or self.job.verify or not self._runs_already(seen):
+                self._change(link, node, seen)
+                node = client.NodeClient(link)
+            if not self.job.back:
+                self._step("giving it keys", _FIRST_BOOT_S)
+                self.result.keys_given = self.signer.give_keys(node, self.job.profile, _FIRST_BOOT_S)
+        self.result.keys = self.signer.generation
 
-    def _must_be_open(self, node: client.NodeClient) -> None:
-        """Raise LinkError when the board's profile shuts its prompt. A node that knows no profiles is open."""
+    def _change(self, link: Link, node: client.NodeClient, seen: client.Presence) -> None:
+        if seen.identity is not None:
+            self.signer.enter(node)
+            client.request_maintenance(node)
+        self.result.rung = link.enter_repl()
+        # Whatever ran has left its modules in the heap.
+        link.soft_reset()
+        self._step("reading what is there", _STEP_S)
+        session = None
         try:
-            state = access.challenge(node)
-        except LinkError:
-            return
-        if state.locked:
-            raise LinkError(
-                f"{self.port}: the board is locked ({state.profile})", f"`sentill unlock {self.port}`, then this"
-            )
+            session = Session(link)
+            self._take(session)
+            self._check_stop()
+            slot = self._back(session) if self.job.back else self._bring(session)
+            self.result.resent += session.resent
+        except SentillHostError:
+            # Whatever whole version is on the board goes back to work. When the port is gone or nothing gets through,
+            # the error under way says so.
+            self._step("restarting what was there", _STEP_S)
+            with contextlib.suppress(SentillHostError):
+                self._restart(link, session)
+            raise
+        self._step("starting the node", _TRIAL_S)
+        self._restart(link, session)
+        self._await_node(link, slot, list(session.console))
 
     def _runs_already(self, seen: client.Presence) -> bool:
         """Whether the node that runs is the one wanted: every file of its slot was hashed when it started."""
@@ -271,9 +283,11 @@ class _Deployment:
         data = {entry.path: entry.data for entry in made.entries}
         if self.job.config is not None or about["config"] is None:
             data[CONFIG] = self.job.config or b"{}"  # every key at its default
-        encoded = manifest.encode()
+        head = self.heads.get(self.proven, {})
         running = about["slots"].get(self.proven, {})
-        if len(self.pointer) == 1 and running.get("sha") == _sha256(encoded) and not running.get("fault"):
+        # What a board had when it was given its keys is not signed.
+        same = [_sha256(manifest.encode()), _sha256(self.signer.encode(manifest, about["uid"], head, same=True))]
+        if len(self.pointer) == 1 and running.get("sha") in same and not running.get("fault"):
             main = next(item for item in manifest.items if item.path == "main.py")
             if about["main"] == main.sha256:
                 self.result.unchanged = True
@@ -283,6 +297,7 @@ class _Deployment:
         slot = "b" if self.proven == "a" else "a"
         self.result.slot = slot
         preflight.require(self.port, preflight.findings(about, made, slot))
+        encoded = self.signer.encode(manifest, about["uid"], head)
         self._fill(session, slot, manifest, encoded, data)
         self._verified()
         self._check_stop()
@@ -425,7 +440,8 @@ class _Deployment:
             raise LinkError(f"{self.port}: the port did not come back after the reset", "check the cable") from None
         self.result.restart_s = round(time.monotonic() - began, 3)
         console = [line for line in seen.console if not line.startswith(("#", "@"))]
-        sayings = [line for line in console if _EXCEPTION.match(line) or line.startswith("sentill:")]
+        raised = [line for line in console if _EXCEPTION.match(line)]
+        sayings = raised or [line for line in console if line.startswith("sentill:")]
         words = [seen.why] if seen.why else seen.faults or sayings or console
         said = f": {words[-1]}" if words else ""
         if (seen.identity or {}).get("rst") == "watchdog":

@@ -17,7 +17,9 @@ import secrets
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import filelock
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
@@ -30,6 +32,7 @@ PASSWORD = "SENTILL_KEYS_PASSWORD"
 _SCRYPT_N = 1 << 15  # 32 MB of memory, about 0.1 s
 _LEAST_PASSWORD = 8
 _MOST_BYTES = 1 << 24
+_LOCK_S = 30.0
 
 
 def default_path() -> Path:
@@ -74,7 +77,7 @@ class KeyFile:
             outer = json.loads(path.read_text(encoding="utf-8"))
             if outer["format"] != FORMAT:
                 raise ValueError
-            salt, nonce, data = (base64.b64decode(outer[name]) for name in ("salt", "nonce", "data"))
+            salt = base64.b64decode(outer["salt"])
             key = _stretch(password, salt, int(outer["n"]))
         except FileNotFoundError:
             raise UsageError(f"no key file {path}", "`sentill keys new` makes one; --keys names another") from None
@@ -82,10 +85,7 @@ class KeyFile:
             raise UsageError(f"cannot read {path}: {error.strerror}") from None
         except (ValueError, KeyError, TypeError):
             raise UsageError(f"{path} is no key file") from None
-        try:
-            inner = json.loads(AESGCM(key).decrypt(nonce, data, FORMAT.encode()))
-        except InvalidTag:
-            raise UsageError(f"wrong password for {path}, or the file is damaged") from None
+        inner = _opened(key, outer, path)
         master = base64.b64decode(inner["master"])
         return cls(path, inner["devices"], _master=master, _key=key, _salt=salt)
 
@@ -96,6 +96,22 @@ class KeyFile:
         self._salt = secrets.token_bytes(16)
         self._key = _stretch(password, self._salt, _SCRYPT_N)
         self.save()
+
+    def note(self, uid: str, generation: int) -> None:
+        """Keep that the device was given keys of `generation`. Several commands may do so at once.
+
+        Raises UsageError when the file cannot be written, or has another password by now.
+        """
+        with filelock.FileLock(self.path.with_name(self.path.name + ".lock"), timeout=_LOCK_S):
+            self.refresh()
+            self.devices[uid] = max(generation, self.devices.get(uid, 0))
+            self.save()
+
+    def refresh(self) -> None:
+        """Take over what other commands have noted. Raises UsageError when the file is damaged or its password new."""
+        outer = json.loads(self.path.read_text(encoding="utf-8"))
+        for known, newest in _opened(self._key, outer, self.path)["devices"].items():
+            self.devices[known] = max(newest, self.devices.get(known, 0))
 
     def save(self) -> None:
         """Write the file anew, whole or not at all. Raises UsageError when the folder cannot be written."""
@@ -142,6 +158,18 @@ class KeyFile:
 
     def _derive(self, what: bytes, uid: str, generation: int) -> bytes:
         return crypto.hkdf(self._master, b"sentill " + what + device_id(uid) + struct.pack("<H", generation))
+
+
+def _opened(key: bytes, outer: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The contents of the file. Raises UsageError."""
+    try:
+        nonce, data = (base64.b64decode(outer[name]) for name in ("nonce", "data"))
+        inner: dict[str, Any] = json.loads(AESGCM(key).decrypt(nonce, data, FORMAT.encode()))
+    except InvalidTag:
+        raise UsageError(f"wrong password for {path}, or the file is damaged") from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{path} is no key file") from None
+    return inner
 
 
 def _stretch(password: str, salt: bytes, n: int) -> bytes:

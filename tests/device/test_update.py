@@ -14,14 +14,21 @@ KEY = b"k" * 32
 class Verifier:
     uid = "0123"
 
-    def __init__(self, least=0):
-        self._least = least
+    def __init__(self, least=0, adopted=b""):
+        self.least = least
+        self._adopted = adopted
+
+    def adopted(self, digest):
+        return digest == self._adopted
 
     def verify(self, data, tag):
         return crypto.equal(crypto.MAC(KEY).tag(data), tag)
 
     def floor(self):
-        return self._least
+        return self.least
+
+    def raise_floor(self, n):
+        self.least = max(n, self.least)
 
 
 def write(path, data):
@@ -140,3 +147,45 @@ def test_with_keys_only_a_manifest_signed_for_this_board_and_new_enough_runs():
     assert "signature" in update.fault(good, Verifier())
     write(good + "/manifest", forged.replace(" 5", " 4").encode()[: forged.find("mac")] + b"mac zz\n")
     assert update.fault(good, Verifier())
+
+
+def signed_slots(a, b, pointer):
+    root = fresh()
+    make_slot(root, "a", "1", uid="0123", counter=a, key=KEY)
+    make_slot(root, "b", "2", uid="0123", counter=b, key=KEY)
+    write(root + "slot", pointer)
+    return root
+
+
+def test_a_trial_raises_what_is_accepted_to_the_version_beside_it():
+    verifier = Verifier()
+    root = signed_slots(5, 6, b"b 3 a")
+    assert update.pick(root, verifier) == (root + "slot_b", True)
+    assert verifier.least == 5
+    write(root + "slot", b"b")
+    os.remove(root + "slot_b/main.py")
+    assert update.pick(root, verifier) == (root + "slot_a", False), "the version before stays good"
+    verifier = Verifier(5)
+    root = signed_slots(5, 6, b"a 3 b")
+    assert update.pick(root, verifier) == (root + "slot_a", True), "so does the way back to it"
+    assert verifier.least == 5
+    root = signed_slots(4, 6, b"a 3 b")
+    assert update.pick(root, verifier) == (root + "slot_b", False)
+    assert "older" in read(root + update.NOTE)
+
+
+def test_what_ran_when_the_keys_came_counts_as_signed():
+    root = fresh()
+    with open(make_slot(root, "a") + "/manifest", "rb") as file:
+        digest = sha256(file.read()).digest()
+    make_slot(root, "b", "2", uid="0123", counter=9, key=KEY)
+    write(root + "slot", b"b 3 a")
+    verifier = Verifier(0, digest)
+    assert update.pick(root, verifier) == (root + "slot_b", True)
+    assert verifier.least == 0, "it has no counter"
+    write(root + "slot", b"a")
+    assert update.pick(root, verifier) == (root + "slot_a", False)
+    write(root + "slot_a/main.py", b"other")
+    assert "main.py" in update.fault(root + "slot_a", verifier)
+    make_slot(root, "a", "3")
+    assert "not at all" in update.fault(root + "slot_a", verifier)

@@ -181,10 +181,8 @@ def test_ctrl_c_and_deploy_work_in_a_session_only(board: Board, keys: KeyFile) -
         assert not [item for item in client.unclaimed if isinstance(item, Text) and ">>>" in item.line]
     config = b'{"rate_hz":2}'
     locked = deploy([board.usb], config=config)[0]
-    assert "locked" in locked.error and "sentill unlock" in locked.hint, locked
-    with Link(board.usb) as link:
-        access.unlock(NodeClient(link), keys, 5)
-    done = deploy([board.usb], config=config)[0]
+    assert "locked" in locked.error and "--keys" in locked.hint, locked
+    done = deploy([board.usb], config=config, keys=keys)[0]
     assert not done.error, done
     with Link(board.usb) as link:
         client = NodeClient(link)

@@ -78,3 +78,14 @@ def test_constants_are_those_that_a_parser_finds() -> None:
         assert constants(source) == parsed, path
         number += len(parsed)
     assert number > 100
+
+
+def test_parameters_are_shortened_where_nothing_else_has_their_name() -> None:
+    short = shorten(
+        {
+            "sentill/a.py": "def f(length, width, *, depth, _x): return lambda given: (length, given, width, depth)\n",
+            "sentill/b.py": "width = 1\n\ndef g(self, length, min): return f(depth=length), self.x, 'given'\n",
+        }
+    )
+    assert short["sentill/a.py"] == "def f(_b, width, *, depth, _a): return lambda given: (_b, given, width, depth)\n"
+    assert short["sentill/b.py"] == "width = 1\n\ndef g(self, _a, min): return f(depth=_a), self.x, 'given'\n"

@@ -20,7 +20,7 @@ sys.path[:0] = sys.argv[1:3]
 import vfs
 from flash_model import Nor, program
 from scenario import Part
-from sentill import access_provision, audit_open, crypto, journal, journal_open, vault_keys
+from sentill import access_provision, audit_open, crypto, journal, journal_open, vault_keys, update_verifier
 from sentill.audit import Audit
 from sentill.errors import SentillError
 from sentill.store import Store
@@ -30,9 +30,10 @@ UID = "6c6966652d303031"
 DEVICE = b"life-001"
 FILES = 24  # blocks of the littlefs
 POLICY = 7
+MANIFEST = b"sentill 1 of the version that runs\n"
 RECORDS = 12  # between two events
 LAB = crypto.LAB_ROOT
-OTHERS = (("small", b"a few bytes"), ("large", bytes([i * i >> 3 & 255 for i in range(9000)])))
+OTHERS = (("manifest", MANIFEST), ("small", b"a few bytes"), ("large", bytes([i * i >> 3 & 255 for i in range(9000)])))
 
 
 def given(generation):
@@ -286,6 +287,9 @@ def look(run, machine, facts, chains):
         check(
             node.audit.journal.generation == generation, "the journal is of generation", node.audit.journal.generation
         )
+    if generation:
+        may_run = update_verifier.Verifier(node.audit.keys, UID).adopted(sha256(MANIFEST).digest())
+        check(may_run, "what ran when the keys came must not start any more")
     # Counters that were used stay used, as long as the keys are those they were used with.
     counter = acked.get("counter", (0, 0))
     check(generation != counter[0] or node.vault.counters[0] > counter[1] or not generation, "a used counter is free")
@@ -383,11 +387,19 @@ def seed_bug(bug):
     if bug == "order":  # counters are forgotten before the new keys are there
         store = vault_keys.store
 
-        def hasty(keys, head, root):
+        def hasty(keys, head, root, running):
             keys.remove(3)
-            store(keys, head, root)
+            store(keys, head, root, running)
 
         vault_keys.store = hasty
+    elif bug == "adopt":  # the keys come first: until the next write nothing may run
+        store = vault_keys.store
+
+        def late(keys, head, root, running):
+            store(keys, head, root)
+            keys.put(6, running)
+
+        vault_keys.store = late
     elif bug == "latch":  # the keys go first, and what is behind them is left when the power fails
         keystore = __import__("sentill.keystore").keystore.KeyStore
         keystore.wipe = lambda self: [self.remove(name) for name in list(self._entries)]

@@ -70,6 +70,7 @@ BUGS = {
     Run("raw", 32, 1, of=10, bug="key"): "is left",
     Run("raw", 256, bug="order", life=True): "a used counter is free",
     Run("raw", 256, bug="latch", life=True): "no keys, and not tampered",
+    Run("raw", 256, bug="adopt", life=True): "must not start any more",
 }
 
 _tried: dict[Run, int] = {}

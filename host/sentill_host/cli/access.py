@@ -9,8 +9,8 @@ from sentill import vault
 from sentill_host import access
 from sentill_host.cli.keys import KeysOption, PasswordOption, open_keys
 from sentill_host.cli.output import err, out, print_json
-from sentill_host.client import NodeClient, await_identity
-from sentill_host.errors import LinkError, UsageError
+from sentill_host.client import NodeClient
+from sentill_host.errors import UsageError
 from sentill_host.keys import device_id
 from sentill_host.link import Link
 
@@ -45,7 +45,7 @@ def provision(
     with Link(port) as link:
         client = NodeClient(link)
         before = access.provision(client, opened, profile, sum(_POLICY[word] for word in set(words)))
-        fields = _await(client, before.fresh)
+        fields = access.await_generation(client, before.fresh, _BOOT_S)
     if json:
         print_json({"port": port, "uid": before.uid, "generation": fields["gen"], "profile": fields["prof"]})
     else:
@@ -116,12 +116,3 @@ def order(
     except OSError as error:
         raise UsageError(f"cannot write {out_file}: {error.strerror}") from None
     err.print(f"{out_file}: opens device {uid} once, for {minutes} minutes")
-
-
-def _await(client: NodeClient, generation: int) -> dict[str, int | str]:
-    while True:
-        fields, _ = await_identity(client, _BOOT_S)
-        if fields is None:
-            raise LinkError(f"{client.link.port}: the node does not come back with its keys", "look with monitor")
-        if fields["gen"] == generation:
-            return fields

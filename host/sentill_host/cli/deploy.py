@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sentill import vault
 from sentill_host import deploy as deployer
+from sentill_host.cli.keys import KeysOption, PasswordOption, keys_at_hand
 from sentill_host.cli.output import err, fail_worst, out, print_json
 from sentill_host.errors import UsageError
+from sentill_host.signing import NO_KEYS
 
 Ports = Annotated[list[str], typer.Argument(metavar="PORT...", help="Serial ports of the boards (USB).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per port on stdout.")]
@@ -33,14 +36,26 @@ def deploy(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file back even where the node that runs is the one wanted.")
     ] = False,
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
+    profile: Annotated[
+        str, typer.Option(help="Profile of boards that get their first keys: open, service, sealed; none gives none.")
+    ] = "service",
     json: Json = False,
 ) -> None:
     """Bring the node to boards: only what differs, every file verified there, the version before kept beside it.
 
     The new version goes to the slot that does not run and has three boots to prove itself; if it does not, the board
-    returns to the old one by itself. A second run copies nothing. Several boards are served at once. Exit code 0 when
-    all succeeded, else that of the worst failure: 1 board error, 2 wrong request, 3 not reachable, 4 verification.
+    returns to the old one by itself. A second run copies nothing. Several boards are served at once.
+
+    With a key file at hand, boards without keys are given their first, locked boards are opened for the time of the
+    deploy, and what they shall run is signed for each of them: a board with keys runs nothing else.
+
+    Exit code 0 when all succeeded, else that of the worst failure: 1 board error, 2 wrong request, 3 not reachable, 4
+    verification.
     """
+    if profile not in (*vault.PROFILES, NO_KEYS):
+        raise UsageError(f"no profile {profile!r}", "one of " + ", ".join((*vault.PROFILES, NO_KEYS)))
     if bundle and model:
         raise UsageError("a bundle has its models", "give them to `sentill bundle build --model`")
     text = None
@@ -49,12 +64,18 @@ def deploy(
             text = deployer.read_config(config.read_text(encoding="utf-8"), str(config))
         except OSError as error:
             raise UsageError(f"{config}: {error.strerror}") from None
-    _carry_out(ports, json, lambda show: deployer.deploy(ports, board, text, show, bundle, model, verify))
+    opened = keys_at_hand(keys, password_file)
+    _carry_out(
+        ports,
+        json,
+        lambda show: deployer.deploy(ports, board, text, show, bundle, model, verify, opened, profile),
+    )
 
 
-def rollback(ports: Ports, json: Json = False) -> None:
+def rollback(ports: Ports, keys: KeysOption = None, password_file: PasswordOption = None, json: Json = False) -> None:
     """Return boards to the version in their other slot, on trial as after a deploy. Nothing is copied."""
-    _carry_out(ports, json, lambda show: deployer.roll_back(ports, show))
+    opened = keys_at_hand(keys, password_file)
+    _carry_out(ports, json, lambda show: deployer.roll_back(ports, show, opened))
 
 
 def _carry_out(ports: list[str], json: bool, work: Callable[[deployer.Progress], list[deployer.Result]]) -> None:
@@ -88,8 +109,10 @@ def _print(result: deployer.Result) -> None:
             out.print(f"        try: {hint}", markup=False)
         return
     name = f"{result.port} {result.board} {result.uid}".strip()
+    given = f"; has its first keys (generation {result.keys})" if result.keys_given else ""
     if result.unchanged:
-        out.print(f"[green]unchanged[/] {name}: version {result.version} was there, nothing copied, node running")
+        was_there = f"version {result.version} was there, nothing copied, node running{given}"
+        out.print(f"[green]unchanged[/] {name}: {was_there}")
         return
     was = f" (was {result.before})" if result.before and result.before != result.version else ""
     reused = f", {result.reused} there already" if result.reused else ""
@@ -102,5 +125,5 @@ def _print(result: deployer.Result) -> None:
     )
     out.print(
         f"[green]deployed[/]  {name}: version {result.version}{was} in slot {result.slot}, {copied}{reused}{removed}"
-        f"{resent}; verified after {result.verified_s:.1f} s, proven {result.restart_s:.1f} s after the restart"
+        f"{resent}; verified after {result.verified_s:.1f} s, proven {result.restart_s:.1f} s after the restart{given}"
     )

@@ -1,0 +1,24 @@
+"""Where a board keeps its keys: two blocks that no file system uses, or two pinned ones of the file system's."""
+
+from .compat import borrow, const
+from .errors import StorageError
+from .flash import Region
+from .keystore import KeyStore
+
+_BLOCKS = const(2)
+
+
+def open_keys(hal) -> KeyStore:
+    """The KeyStore of the board with this HAL, open. Raises StorageError without flash for it, or when it is damaged;
+    OSError when the file system is full."""
+    raw = hal.raw_flash()
+    if raw and raw[1] >= _BLOCKS:
+        region = Region(raw[0], 0, _BLOCKS, raw[2])
+    else:
+        files = hal.file_flash()
+        if not files:
+            raise StorageError("raw", "no flash for keys: no journal")
+        region = borrow("pinned_open").open_region(files, hal.root, hal.urandom)
+    keys = KeyStore(region)
+    keys.open()
+    return keys

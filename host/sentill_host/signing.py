@@ -1,0 +1,81 @@
+"""What a deploy needs keys for: it opens a locked board, signs what the board shall run, and gives first keys.
+
+A board with keys starts only versions whose manifest is signed for it (device/sentill/update.py). The signature is made
+here, from the fleet's key file, for one board at a time: nothing that is signed for one board runs on another.
+"""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+
+from sentill import crypto
+from sentill_host import access
+from sentill_host.client import NodeClient
+from sentill_host.errors import LinkError, UsageError
+from sentill_host.keys import KeyFile
+from sentill_host.manifest import Manifest
+
+# Counters are seconds since 2020-01-01 UTC: small integers of a 32-bit chip until 2054, and a computer that has never
+# seen the board knows the next.
+_EPOCH_S = 1_577_836_800
+_SESSION_MIN = 30
+NO_KEYS = "none"
+_POLICY = 7  # erase, lock, refuse
+
+
+class Signer:
+    """For one board. `generation` of its keys is known from `enter` on, 0 while it has none."""
+
+    def __init__(self, port: str, keys: KeyFile | None):
+        self.port = port
+        self.keys = keys
+        self.generation = 0
+
+    def enter(self, node: NodeClient) -> None:
+        """Have the running node let this deploy in. A node that knows no keys does.
+
+        Raises UsageError when it has keys and none are at hand, AccessError when it refuses these.
+        """
+        try:
+            state = access.challenge(node)
+        except LinkError:
+            return
+        if not state.generation and not state.locked:
+            return
+        if self.keys is None:
+            locked = f" and is locked ({state.profile})" if state.locked else ""
+            raise UsageError(
+                f"{self.port}: the board has keys{locked}: it runs only what is signed with them",
+                "name the fleet's key file with --keys or $SENTILL_KEYS",
+            )
+        self.generation = access.enter(node, self.keys, _SESSION_MIN).generation
+
+    def encode(self, manifest: Manifest, uid: str, head: Mapping[str, str], same: bool = False) -> bytes:
+        """The manifest's file for the board `uid`, whose proven version has the manifest's `head`.
+
+        Signed when the board has keys; with a fresh counter, or the `same` as the proven version's.
+        """
+        generation = self.generation
+        if self.keys is not None and not generation:  # no node runs that could have told
+            generation = self.keys.devices.get(uid, 0)
+        if self.keys is None or not generation:
+            return manifest.encode()
+        running = int(head.get("counter", "0"))
+        counter = running if same else max(int(time.time()) - _EPOCH_S, running + 1)
+        key = self.keys.derive(uid, b"sign", generation)
+        return dataclasses.replace(manifest, uid=uid, counter=counter).encode(crypto.MAC(key).tag)
+
+    def give_keys(self, node: NodeClient, profile: str, timeout_s: float) -> bool:
+        """Give a board that has no keys its first, and wait until it runs with them; False where it stays without.
+
+        Raises AccessError when it does not take them, LinkError when it does not come back with them.
+        """
+        if self.keys is None or profile == NO_KEYS:
+            return False
+        state = access.challenge(node)
+        if state.generation or state.locked:
+            return False
+        fresh = access.provision(node, self.keys, profile, _POLICY).fresh
+        access.await_generation(node, fresh, timeout_s)
+        self.generation = fresh
+        return True

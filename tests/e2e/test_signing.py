@@ -1,0 +1,184 @@
+"""Boards with keys run what is signed for them: first keys at the first deploy, signed deploys, refused versions."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sentill_host import access
+from sentill_host.client import NodeClient, await_identity
+from sentill_host.deploy import Result, deploy, roll_back
+from sentill_host.keys import KeyFile
+from sentill_host.link import Link
+from sentill_host.manifest import decode
+from sentill_host.virtual import VirtualBoards
+from sentill_host.virtual.api import Board
+from tests.e2e.test_node_virtual import identity
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFile:
+    return KeyFile.create(tmp_path_factory.mktemp("keys") / "keys.json", "a password of tests")
+
+
+@pytest.fixture(scope="module")
+def first(keys: KeyFile, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Board, Result]]:
+    with VirtualBoards(1, tmp_path_factory.mktemp("boards")) as boards:
+        yield boards[0], good(deploy([boards[0].usb], keys=keys, profile="service"))
+
+
+@pytest.fixture
+def board(first: tuple[Board, Result]) -> Board:
+    return first[0]
+
+
+def good(results: list[Result]) -> Result:
+    assert not results[0].error, results[0]
+    return results[0]
+
+
+def config(rate_hz: int) -> bytes:
+    return json.dumps({"rate_hz": rate_hz}).encode()
+
+
+def bring(board: Board, keys: KeyFile, rate_hz: int) -> Result:
+    return good(deploy([board.usb], config=config(rate_hz), keys=keys))
+
+
+def test_the_first_deploy_gives_keys_and_the_next_ones_open_and_sign(
+    first: tuple[Board, Result], keys: KeyFile
+) -> None:
+    board, result = first
+    assert result.keys_given and result.keys == 1 and keys.devices == {result.uid: 1}
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        assert identity(client)["prof"] == "service"
+        assert access.challenge(client).locked
+    again = good(deploy([board.usb], keys=keys, profile="service"))
+    assert again.unchanged and not again.keys_given
+    changed = bring(board, keys, 2)
+    assert changed.copied == ["config.json"] and changed.keys == 1
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        assert access.challenge(client).locked, "locked again"
+        assert client.command("status")["hz"] == 2
+    same = good(deploy([board.usb], config=config(2), keys=keys, verify=True))
+    assert same.unchanged, same
+
+
+def test_the_names_of_a_board_with_keys_fit_the_pools_there_are(board: Board, keys: KeyFile) -> None:
+    """As in test_node_virtual, after a deploy with all that keys add to it."""
+    with Link(board.usb) as link:
+        access.enter(NodeClient(link), keys, 5)
+        link.enter_repl()
+        told = link.exec("import micropython; micropython.qstr_info()", 10).decode()
+        restart(board, link)
+    names = int(told.partition("n_qstr=")[2].split(",")[0])
+    print(f"{names} names of 1260")
+    assert 500 < names <= 1260, told
+
+
+def test_without_the_keys_or_with_others_nothing_is_touched(board: Board, keys: KeyFile, tmp_path: Path) -> None:
+    without = deploy([board.usb], config=config(5))[0]
+    assert without.exit_code == 2 and "runs only what is signed" in without.error and "--keys" in without.hint, without
+    other = KeyFile.create(tmp_path / "other.json", "a password of tests")
+    before = slots(board, keys)
+    for result in (deploy([board.usb], config=config(5), keys=other)[0], roll_back([board.usb], keys=other)[0]):
+        assert result.exit_code == 1 and "wrong answer" in result.error, result
+        wait_unlock(board)
+    assert slots(board, keys) == before
+    assert not good(deploy([board.usb], config=config(3), keys=keys)).unchanged, "the right ones still do"
+
+
+def test_there_and_back(board: Board, keys: KeyFile) -> None:
+    bring(board, keys, 4)
+    bring(board, keys, 6)
+    for rate_hz in (4, 6):
+        assert not good(roll_back([board.usb], keys=keys)).unchanged
+        with Link(board.usb) as link:
+            assert NodeClient(link).command("status")["hz"] == rate_hz
+
+
+def test_what_is_not_signed_for_this_board_or_is_too_old_does_not_start(board: Board, keys: KeyFile) -> None:
+    """Somebody at an open prompt plants versions beside the proven one: the next start refuses each, and says why."""
+    bring(board, keys, 7)
+    old = slots(board, keys)
+    proven = old["pointer"]
+    other = "ba"["ab".index(proven)]
+    kept = old[other]  # the version before: may still run, and not any more after two deploys
+    bring(board, keys, 8)
+    bring(board, keys, 9)
+    now = slots(board, keys)
+    assert now["pointer"] == proven
+    manifest, signed, tag = decode(now[proven])
+    head = f"uid={manifest.uid} counter={manifest.counter}".encode()
+    body = signed.replace(head, b"uid=- counter=0")
+    foreign = signed.replace(manifest.uid.encode(), b"0123456789abcdef")
+    forged = signed.replace(head, head.replace(b"counter=", b"counter=1"))
+    plants = {
+        "not at all": body + b"mac -\n",
+        "another board": foreign + b"mac " + tag.hex().encode() + b"\n",
+        "not this board's": forged + b"mac " + tag.hex().encode() + b"\n",
+        "older": kept,
+    }
+    for reason, data in plants.items():
+        why, pointer = plant(board, keys, other, proven, data)
+        assert reason in why and pointer == proven, (reason, why, pointer)
+
+
+READ = """
+with open("/slot_{slot}/manifest", "rb") as f:
+    while True:
+        piece = f.read(128)
+        if not piece:
+            break
+        print(piece.hex(), end="")
+"""
+
+
+def slots(board: Board, keys: KeyFile) -> dict[str, bytes | str]:
+    """The manifests of both slots, and the pointer, as read by who may."""
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        access.enter(client, keys, 5)
+        link.enter_repl()
+        link.soft_reset()
+        found: dict[str, bytes | str] = {
+            slot: bytes.fromhex(link.exec(READ.format(slot=slot), 10).decode()) for slot in "ab"
+        }
+        found["pointer"] = link.exec("print(open('/slot').read())", 10).decode().strip()
+        restart(board, link)
+    return found
+
+
+def plant(board: Board, keys: KeyFile, slot: str, proven: str, manifest: bytes) -> tuple[str, str]:
+    """Replace the manifest of `slot` and put that on trial; why the board did not run it, and what it runs."""
+    with Link(board.usb) as link:
+        access.enter(NodeClient(link), keys, 5)
+        link.enter_repl()
+        link.soft_reset()
+        link.exec(f"f = open('/slot_{slot}/manifest', 'wb')", 10)
+        for at in range(0, len(manifest), 512):
+            link.exec(f"f.write(bytes.fromhex('{manifest[at : at + 512].hex()}'))", 10)
+        link.exec(f"f.close()\nf = open('/slot', 'w')\nf.write('{slot} 3 {proven}')\nf.close()", 10)
+        restart(board, link)
+        access.enter(NodeClient(link), keys, 5)
+        link.enter_repl()
+        why, pointer = (
+            link.exec("print(open('/slot.note').read(), open('/slot').read(), sep='|')", 10).decode().split("|")
+        )
+        restart(board, link)
+    return why, pointer.strip()
+
+
+def restart(board: Board, link: Link) -> None:
+    link.reset()
+    fields, _ = await_identity(NodeClient(link), 30)
+    assert fields is not None, "the node is back"
+
+
+def wait_unlock(board: Board) -> None:
+    with Link(board.usb) as link:
+        time.sleep(access.challenge(NodeClient(link)).wait_s + 0.1)
