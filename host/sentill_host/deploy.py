@@ -236,7 +236,7 @@ class _Deployment:
             raise
         self._step("starting the node", _TRIAL_S)
         self._restart(link, session)
-        self._await_node(link, slot, list(session.console))
+        self._await_node(link, slot, session)
 
     def _runs_already(self, seen: client.Presence) -> bool:
         """Whether the node that runs is the one wanted: every file of its slot was hashed when it started."""
@@ -424,14 +424,17 @@ class _Deployment:
 
     # The end
 
-    def _await_node(self, link: Link, slot: str, console: list[str]) -> None:
+    def _await_node(self, link: Link, slot: str, session: Session) -> None:
         """Wait until the version has proven itself; what the board printed explains a failure."""
         began = time.monotonic()
         limit_s = _TRIAL_S if self.proven and not self.result.unchanged else _FIRST_BOOT_S
-        seen = client.Boot(console=console)
+        seen = client.Boot(console=list(session.console))
+        heard = len(seen.console)
         try:
             for _ in client.watch_boot(client.NodeClient(link), limit_s, seen):
                 self._check_stop()
+                session.leave_again(seen.console[heard:])
+                heard = len(seen.console)
                 if seen.slot == slot and seen.identity is not None:
                     break
                 if len(seen.slot) == 1 and seen.slot != slot and seen.identity is not None:

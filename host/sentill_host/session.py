@@ -109,6 +109,14 @@ class Session:
                 return
         raise LinkError(f"{self.link.port}: the board does not say that it resets", "check the cable; run this again")
 
+    def leave_again(self, lines: list[str]) -> None:
+        """Have the board reset once more when one of these lines, heard after `leave`, is still the agent's.
+
+        A cable that is out in that moment looks like a board that resets. Raises as `leave`.
+        """
+        if any(_decode(line.encode()) is not None for line in lines):
+            self.leave()
+
     def _message(self, words: bytes, body: bytes = b"") -> bytes:
         self._seq += 1
         payload = (words + body).replace(b"\x1b", b"\x1bE").replace(b"\x03", b"\x1bC")

@@ -19,6 +19,7 @@ from sentill import __version__
 from sentill_host import boards, bundle, client, deploy
 from sentill_host.bundle import Bundle, Entry
 from sentill_host.link import Link
+from sentill_host.session import Session
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e.conftest import until
 
@@ -270,6 +271,22 @@ def test_a_full_flash_is_found_before_anything_is_written(board):
     assert result.exit_code == 4
     assert "flash is too full" in result.error
     assert "main.py" not in mpremote(board.usb, "fs", "ls", ":/")
+
+
+def test_a_cable_that_is_out_while_the_board_is_told_to_reset(board, monkeypatch):
+    leave = Session.leave
+    pulled = []
+
+    def without_cable(self):
+        if not pulled:
+            pulled.append(True)
+            board.control("pull_cable", ms=300)
+        leave(self)
+
+    monkeypatch.setattr(Session, "leave", without_cable)
+    result = deploy_to(board.usb)
+    assert result.error == ""
+    assert result.restart_s < 30, result
 
 
 def test_ctrl_c_leaves_the_version_that_was_there_running(deployed):
