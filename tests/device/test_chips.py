@@ -1,6 +1,7 @@
 """Drivers of I2C sensors on a simulated bus: units, set-up, FIFO, a chip that goes away and comes back."""
 
 from sentill.hal.chips import open_chip
+from sentill.hal.register import reader
 from support import no_alloc, raises
 
 
@@ -108,3 +109,18 @@ def test_reading_needs_no_heap():
     bus = Bus(0x40, {2: 0x1F, 3: 0x40})
     read = open_chip("ina226", bus, 0x40, "bus")
     no_alloc(read, 256)
+
+
+def test_a_register_is_an_integer():
+    for kind, data, value in (
+        ("u8", b"\xfe", 254),
+        ("s8", b"\xfe", -2),
+        ("u16be", b"\xfe\x01", 0xFE01),
+        ("s16be", b"\xfe\x01", 0xFE01 - 65536),
+        ("u16le", b"\x01\xfe", 0xFE01),
+        ("s16le", b"\x01\x7e", 0x7E01),
+    ):
+        bus = Bus(0x48, {7 + i: data[i] for i in range(len(data))})
+        assert reader(bus, 0x48, 7, kind)() == value, kind
+    raises(KeyError, reader, bus, 0x48, 7, "f32")
+    raises(OSError, reader(bus, 0x49, 7, "u8"))

@@ -28,16 +28,6 @@ _CAUSES = (
     ("SOFT_RESET", "soft"),
 )
 
-# Data types of I2C registers: bytes, first byte is the highest, signed.
-_REGISTERS = {
-    "u8": (1, True, False),
-    "s8": (1, True, True),
-    "u16be": (2, True, False),
-    "s16be": (2, True, True),
-    "u16le": (2, False, False),
-    "s16le": (2, False, True),
-}
-
 
 class HAL:
     """Hardware of `board`, a module or object with ID, PORT, UART and perhaps I2C (see boards/).
@@ -205,7 +195,9 @@ class HAL:
         if kind == "chip_temp":
             return self.chip_temp
         if kind == "i2c":
-            return _register(self.i2c(), int(parts[1], 0), int(parts[2], 0), parts[3])
+            from .register import reader  # for boards that have such sensors
+
+            return reader(self.i2c(), int(parts[1], 0), int(parts[2], 0), parts[3])
         from .chips import open_chip  # for boards that have such chips
 
         return open_chip(kind, self.i2c(), int(parts[1], 0), parts[2])
@@ -240,19 +232,3 @@ class HAL:
     def chip_temp(self):
         """The chip's own temperature in hundredths of a degree Celsius, None where it has no such sensor."""
         return None
-
-
-def _register(bus, address, register, kind):
-    size, high_first, signed = _REGISTERS[kind]
-    buf = bytearray(size)
-
-    def read():
-        bus.readfrom_mem_into(address, register, buf)
-        value = buf[0]
-        if size == 2:
-            value = value << 8 | buf[1] if high_first else value | buf[1] << 8
-        if signed and value >> (size * 8 - 1):
-            value -= 1 << (size * 8)
-        return value
-
-    return read
