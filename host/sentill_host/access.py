@@ -1,6 +1,7 @@
 """What a host needs keys for: signed frames, unlocking, orders, provisioning. The device's side is sentill.access."""
 
 import base64
+import dataclasses
 import hashlib
 import json
 import struct
@@ -177,12 +178,18 @@ def follow(client: NodeClient, order: Order) -> None:
     _ask(client, "order", n=order.number, min=order.minutes, sig=order.sig)
 
 
-def provision(client: NodeClient, keys: KeyFile, profile: str, policy: int) -> State:
-    """Give the device its first or new keys; it restarts with them. The state before. Raises AccessError."""
+def provision(client: NodeClient, keys: KeyFile, profile: str, policy: int, blank: bool = False) -> State:
+    """Give the device its first or new keys; it restarts with them. The state before. Raises AccessError.
+
+    `blank` says that somebody erased the flash of the device on purpose: that it knows no keys is then no reason to
+    refuse, and it gets keys it never had.
+    """
     state = challenge(client)
+    if blank and not state.generation and not state.tampered:
+        state = dataclasses.replace(state, fresh=max(state.fresh, keys.devices.get(state.uid, 0) + 1))
     erased = state.profile == "sealed" and bool(state.tampered) and not _alive(client, keys, state)
     client.signer = None
-    if not erased:
+    if not erased and not (blank and not state.generation):
         sign(client, keys, state)
     fresh = state.fresh
     root = keys.root(state.uid, fresh)

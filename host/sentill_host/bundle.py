@@ -98,13 +98,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Bundle:
-    """The files for one kind of board. `mpy` is the number of the .mpy format and processor they were compiled for."""
+    """The files for one kind of board. `mpy` is the number of the .mpy format and processor they were compiled for.
+
+    `signature` is a fleet's, in hex, "" where nobody signed; see signing.
+    """
 
     version: str
     board: str
     entries: tuple[Entry, ...]
     min_firmware: str
     mpy: int
+    signature: str = ""
 
     @cached_property
     def id(self) -> str:
@@ -113,6 +117,14 @@ class Bundle:
         for entry in self.entries:
             digest.update(f"{entry.path} {entry.sha256}\n".encode())
         return digest.hexdigest()[:16]
+
+    @property
+    def about(self) -> dict[str, str | int]:
+        """What the file says of it, and what a signature covers: the id stands for the content."""
+        return {
+            "format": FORMAT, "version": self.version, "board": self.board, "min_firmware": self.min_firmware,
+            "mpy": self.mpy, "id": self.id,
+        }  # fmt: skip
 
     @property
     def size(self) -> int:
@@ -126,14 +138,7 @@ class Bundle:
 
 def write(bundle: Bundle, path: Path) -> str:
     """Write a bundle file; returns its SHA-256 in hex. The same bundle gives the same bytes."""
-    index = {
-        "format": FORMAT,
-        "version": bundle.version,
-        "board": bundle.board,
-        "min_firmware": bundle.min_firmware,
-        "mpy": bundle.mpy,
-        "id": bundle.id,
-    }
+    index = bundle.about | ({"signature": bundle.signature} if bundle.signature else {})
     beside = path.with_name(path.name + ".new")
     with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in [(INDEX, json.dumps(index, indent=1).encode()), *((e.path, e.data) for e in bundle.entries)]:
@@ -162,7 +167,8 @@ def read(path: Path) -> Bundle:
         raise UsageError(f"{path}: {error.strerror or error}") from None
     except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, TypeError) as error:
         raise UsageError(f"{path} is not a bundle, or damaged: {error}", "`sentill bundle build` makes one") from None
-    made = Bundle(index["version"], index["board"], entries, index["min_firmware"], index["mpy"])
+    told = [index[name] for name in ("version", "board", "min_firmware", "mpy")]
+    made = Bundle(told[0], told[1], entries, told[2], told[3], str(index.get("signature", "")))
     for entry in entries:
         if not _PATH.fullmatch(entry.path) or ".." in entry.path:
             raise UsageError(f"{path}: {entry.path!r} is no path for a board")

@@ -397,6 +397,7 @@ class _Deployment:
             return made if isinstance(made, Bundle) else bundle.build(board, firmware)
         for given in self.job.bundles:
             if given.fits(board, firmware):
+                self.signer.require_signed(given)
                 return given
         raise UsageError(
             f"{self.port}: no bundle for {board.id} with MicroPython {firmware.text} {firmware.arch}".rstrip(),

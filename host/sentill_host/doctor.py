@@ -18,7 +18,9 @@ from sentill_host import attributes, boards, client, ports, portuse, usbtree
 from sentill_host.boards import Board
 from sentill_host.errors import LinkError, SentillHostError
 from sentill_host.flash import procedure, rp2
+from sentill_host.keys import KeyFile
 from sentill_host.link import Link
+from sentill_host.signing import Signer
 
 OK, NOTE, WARN, FAIL = "ok", "note", "warn", "fail"
 LEVELS = (OK, NOTE, WARN, FAIL)
@@ -186,8 +188,13 @@ def _modemmanager_told_off(computer: Computer) -> bool:
     return vendors <= told
 
 
-def examine_port(name: str, deep: bool = False, say: Callable[[str], None] = lambda _: None) -> list[Finding]:
-    """Everything about one port and the board behind it. `deep` stops a running node for a moment to look closer."""
+def examine_port(
+    name: str, deep: bool = False, say: Callable[[str], None] = lambda _: None, keys: KeyFile | None = None
+) -> list[Finding]:
+    """Everything about one port and the board behind it.
+
+    `deep` stops a running node for a moment to look closer, where the board is locked with the help of `keys`.
+    """
     found: list[Finding] = []
     try:
         device = ports.resolve(name)
@@ -199,7 +206,7 @@ def examine_port(name: str, deep: bool = False, say: Callable[[str], None] = lam
     try:
         with Link(name) as link:
             found.append(_shared(name, device))
-            found += _talk(name, link, deep, say)
+            found += _talk(name, link, deep, say, keys)
     except SentillHostError as error:
         found.append(Finding(FAIL, name, str(error), error.hint))
     return found
@@ -229,7 +236,7 @@ def _shared(name: str, device: str) -> Finding:
     return Finding(OK, name, "opens; nobody else uses it")
 
 
-def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None]) -> list[Finding]:
+def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None], keys: KeyFile | None) -> list[Finding]:
     say("listening for a node")
     node = client.NodeClient(link)
     there = client.look(node)
@@ -239,6 +246,10 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None]) -> list
         found += _node(name, node, identity)
         if not deep:
             return found
+        try:
+            Signer(name, keys).enter(node)
+        except SentillHostError as error:
+            return [*found, Finding(NOTE, name, f"its flash was not looked at: {error}", error.hint)]
         client.request_maintenance(node)
     say("entering MicroPython's raw REPL")
     try:
@@ -263,6 +274,11 @@ def _node(name: str, node: client.NodeClient, identity: dict[str, Any]) -> list[
         Finding(OK, name, f"a node runs: version {identity.get('sw')}, {identity.get('board')} {identity.get('uid')}"),
         _firmware(name, str(identity.get("fw", "")), board),
     ]
+    if identity.get("tamper"):
+        text = f"it was tampered with ({identity['tamper']}) and refuses its work"
+        found.append(Finding(FAIL, name, text, "inspect the terminal; `sentill provision` gives it new keys"))
+    elif identity.get("gen"):
+        found.append(Finding(OK, name, f"it has keys of generation {identity['gen']}, profile {identity.get('prof')}"))
     if faults := identity.get("faults"):
         found.append(Finding(WARN, name, f"it started without: {faults}", "`sentill health` and its console tell more"))
     try:

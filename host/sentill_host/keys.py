@@ -144,6 +144,10 @@ class KeyFile:
         root = self.root(uid, generation)
         return vault_keys.derive(vault_keys.kept(root) if generation else root, purpose)
 
+    def bundle(self) -> bytes:
+        """The key under which bundle files are signed for the whole fleet."""
+        return crypto.hkdf(self._master, b"sentill bundle")
+
     def recovery(self, uid: str, generation: int) -> bytes:
         """What lets a device whose keys were erased take new ones; it knows only the SHA-256 of it."""
         return self._derive(b"recovery", uid, generation)
@@ -153,7 +157,8 @@ class KeyFile:
         if generation < self.devices.get(uid, 0):
             raise UsageError(
                 f"device {uid} shows keys of generation {generation}, but was given {self.devices[uid]}",
-                "its flash was put back to an older state, or another device poses as it: inspect it",
+                "its flash was put back to an older state, or another device poses as it: inspect it; where you erased "
+                "its flash yourself, `sentill provision --blank` gives it new ones",
             )
 
     def _derive(self, what: bytes, uid: str, generation: int) -> bytes:

@@ -5,11 +5,13 @@ here, from the fleet's key file, for one board at a time: nothing that is signed
 """
 
 import dataclasses
+import json
 import time
 from collections.abc import Mapping
 
 from sentill import crypto
 from sentill_host import access
+from sentill_host.bundle import Bundle
 from sentill_host.client import NodeClient
 from sentill_host.errors import LinkError, UsageError
 from sentill_host.keys import KeyFile
@@ -21,6 +23,20 @@ _EPOCH_S = 1_577_836_800
 _SESSION_MIN = 30
 NO_KEYS = "none"
 _POLICY = 7  # erase, lock, refuse
+
+
+def sign_bundle(made: Bundle, keys: KeyFile) -> Bundle:
+    """The bundle with the signature of the fleet that `keys` are of."""
+    return dataclasses.replace(made, signature=crypto.MAC(keys.bundle()).tag(_covered(made)).hex())
+
+
+def is_signed(made: Bundle, keys: KeyFile) -> bool:
+    """Whether somebody who has `keys` signed the bundle."""
+    return crypto.equal(made.signature.encode(), sign_bundle(made, keys).signature.encode())
+
+
+def _covered(made: Bundle) -> bytes:
+    return json.dumps(made.about, sort_keys=True).encode()
 
 
 class Signer:
@@ -49,6 +65,14 @@ class Signer:
                 "name the fleet's key file with --keys or $SENTILL_KEYS",
             )
         self.generation = access.enter(node, self.keys, _SESSION_MIN).generation
+
+    def require_signed(self, made: Bundle) -> None:
+        """Raise UsageError unless the bundle of a file may go on this board: with keys only what their fleet signed."""
+        if self.generation and self.keys is not None and not is_signed(made, self.keys):
+            raise UsageError(
+                f"{self.port}: the bundle is not signed by the fleet of {self.keys.path}",
+                "`sentill bundle sign FILE` does, once you know where it comes from",
+            )
 
     def encode(self, manifest: Manifest, uid: str, head: Mapping[str, str], same: bool = False) -> bytes:
         """The manifest's file for the board `uid`, whose proven version has the manifest's `head`.

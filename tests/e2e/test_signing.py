@@ -1,5 +1,6 @@
 """Boards with keys run what is signed for them: first keys at the first deploy, signed deploys, refused versions."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator
@@ -7,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host import access
+from sentill_host import access, boards, bundle
 from sentill_host.client import NodeClient, await_identity
 from sentill_host.deploy import Result, deploy, roll_back
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.manifest import decode
+from sentill_host.signing import sign_bundle
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.test_node_virtual import identity
@@ -182,3 +184,22 @@ def restart(board: Board, link: Link) -> None:
 def wait_unlock(board: Board) -> None:
     with Link(board.usb) as link:
         time.sleep(access.challenge(NodeClient(link)).wait_s + 0.1)
+
+
+def test_a_bundle_file_must_be_signed_by_the_fleet(board: Board, keys: KeyFile, tmp_path: Path) -> None:
+    with Link(board.usb) as link:
+        about = identity(NodeClient(link))
+    firmware = bundle.Firmware(tuple(int(part) for part in about["fw"].split(".")), about["mpy"])
+    made = bundle.build(boards.load("SIM"), firmware)
+    path = tmp_path / "node.sentill"
+    bundle.write(made, path)
+    refused = deploy([board.usb], config=config(9), bundles=[path], keys=keys)[0]
+    assert refused.exit_code == 2 and "not signed" in refused.error and "bundle sign" in refused.hint, refused
+    stranger = KeyFile.create(tmp_path / "other.json", "a password of tests")
+    bundle.write(sign_bundle(made, stranger), path)
+    assert "not signed by the fleet" in deploy([board.usb], config=config(9), bundles=[path], keys=keys)[0].error
+    signed = sign_bundle(made, keys)
+    bundle.write(dataclasses.replace(signed, min_firmware="1.0.0"), path)
+    assert "not signed by the fleet" in deploy([board.usb], config=config(9), bundles=[path], keys=keys)[0].error
+    bundle.write(signed, path)
+    assert good(deploy([board.usb], config=config(9), bundles=[path], keys=keys)).copied == ["config.json"]

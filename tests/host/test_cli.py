@@ -68,7 +68,13 @@ def test_simulate_then_replay_from_the_command_line(tmp_path):
     options = ("--cards", "40", "--terminals", "2", "--days", "20", "--json")
     made = json.loads(run("simulate", "traffic", "--out", str(path), *options).stdout)
     q = itertools.count(1)
-    with FakeNode(lambda kind, f: verdict(f, next(q)) if kind == "T" else reply(f, next(q))) as fake:
+
+    def answer(kind, fields):
+        if kind == "C":  # as of a node that knows no keys
+            return reply(fields, next(q), ok=False, err="command", msg="no such command")
+        return verdict(fields, next(q)) if kind == "T" else reply(fields, next(q))
+
+    with FakeNode(answer) as fake:
         done = run("replay", str(path), "--uart", fake.port, "--limit", "60", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)

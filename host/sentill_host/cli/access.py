@@ -27,6 +27,9 @@ def provision(
     tamper: Annotated[str, typer.Option(help="What a tamper event does: none, or of erase,lock,refuse.")] = (
         "erase,lock,refuse"
     ),
+    blank: Annotated[
+        bool, typer.Option("--blank", help="You erased its flash: that it knows no keys any more is as it should be.")
+    ] = False,
     keys: KeysOption = None,
     password_file: PasswordOption = None,
     json: JsonOption = False,
@@ -44,7 +47,7 @@ def provision(
     opened = open_keys(keys, password_file)
     with Link(port) as link:
         client = NodeClient(link)
-        before = access.provision(client, opened, profile, sum(_POLICY[word] for word in set(words)))
+        before = access.provision(client, opened, profile, sum(_POLICY[word] for word in set(words)), blank)
         fields = access.await_generation(client, before.fresh, _BOOT_S)
     if json:
         print_json({"port": port, "uid": before.uid, "generation": fields["gen"], "profile": fields["prof"]})

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from sentill_host import boards, bundle
+from sentill_host import boards, bundle, signing
+from sentill_host.cli.keys import KeysOption, PasswordOption, open_keys
 from sentill_host.cli.output import out, print_json
 
 app = typer.Typer(no_args_is_help=True, help="A version of the node's software in one file.")
@@ -42,6 +43,22 @@ def build(
 
 
 @app.command()
+def sign(
+    path: Annotated[Path, typer.Argument(help="Bundle file; it is written anew.")],
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
+) -> None:
+    """Sign a bundle file for the fleet of a key file: boards with keys take no other.
+
+    Know where it comes from first.
+    """
+    opened = open_keys(keys, password_file)
+    made = signing.sign_bundle(bundle.read(path), opened)
+    digest = bundle.write(made, path)
+    out.print(f"[green]signed[/] {path}: version {made.version} for {made.board}; SHA-256 {digest}")
+
+
+@app.command()
 def show(
     path: Annotated[Path, typer.Argument(help="Bundle file.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
@@ -54,6 +71,7 @@ def show(
         return
     firmware = bundle.Firmware((0, 0, 0), made.mpy)
     out.print(f"version {made.version} for {made.board}, MicroPython {made.min_firmware} or later, {firmware.arch}")
+    out.print("signed for a fleet" if made.signature else "not signed")
     for entry in made.entries:
         out.print(f"{len(entry.data):8} {entry.sha256[:16]} {entry.path}", markup=False)
 
@@ -61,5 +79,5 @@ def show(
 def _about(made: bundle.Bundle) -> dict[str, object]:
     return {
         "id": made.id, "version": made.version, "board": made.board, "mpy": made.mpy, "min_firmware": made.min_firmware,
-        "bytes": made.size,
+        "bytes": made.size, "signed": bool(made.signature),
     }  # fmt: skip

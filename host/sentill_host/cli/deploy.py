@@ -8,12 +8,10 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sentill import vault
 from sentill_host import deploy as deployer
-from sentill_host.cli.keys import KeysOption, PasswordOption, keys_at_hand
+from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, require_profile
 from sentill_host.cli.output import err, fail_worst, out, print_json
 from sentill_host.errors import UsageError
-from sentill_host.signing import NO_KEYS
 
 Ports = Annotated[list[str], typer.Argument(metavar="PORT...", help="Serial ports of the boards (USB).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per port on stdout.")]
@@ -38,9 +36,7 @@ def deploy(
     ] = False,
     keys: KeysOption = None,
     password_file: PasswordOption = None,
-    profile: Annotated[
-        str, typer.Option(help="Profile of boards that get their first keys: open, service, sealed; none gives none.")
-    ] = "service",
+    profile: ProfileOption = "service",
     json: Json = False,
 ) -> None:
     """Bring the node to boards: only what differs, every file verified there, the version before kept beside it.
@@ -54,8 +50,7 @@ def deploy(
     Exit code 0 when all succeeded, else that of the worst failure: 1 board error, 2 wrong request, 3 not reachable, 4
     verification.
     """
-    if profile not in (*vault.PROFILES, NO_KEYS):
-        raise UsageError(f"no profile {profile!r}", "one of " + ", ".join((*vault.PROFILES, NO_KEYS)))
+    require_profile(profile)
     if bundle and model:
         raise UsageError("a bundle has its models", "give them to `sentill bundle build --model`")
     text = None

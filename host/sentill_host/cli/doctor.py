@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 
 from sentill_host import doctor as examination
+from sentill_host.cli.keys import KeysOption, PasswordOption, keys_at_hand
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.doctor import FAIL, LEVELS, NOTE, OK, WARN, Computer
 
@@ -19,17 +20,21 @@ def doctor(
     deep: Annotated[
         bool, typer.Option("--deep", help="Stop a running node for a moment to look at its flash as well.")
     ] = False,
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
     udev: Annotated[bool, typer.Option("--udev", help="Print udev rules for all known boards, nothing else.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per finding on stdout.")] = False,
 ) -> None:
     """Find out why a board cannot be reached or does not work: cables, hubs, permissions, other programs, firmware.
 
-    A running node is asked undisturbed. Any other program is interrupted for the questions and started again.
+    A running node is asked undisturbed; where the board is locked, --deep takes the key file. Any other program is
+    interrupted for the questions and started again.
     Exit code 0 when nothing is in the way, 1 when something is.
     """
     if udev:
         sys.stdout.write(examination.udev_rules())
         return
+    opened = keys_at_hand(keys, password_file) if deep else None
     computer = Computer()
     findings = examination.examine_computer(computer)
     if port:
@@ -38,7 +43,8 @@ def doctor(
     names = port or [info.device for info in computer.listing]
     for name in names:
         with err.status(f"{name}: looking") if err.is_terminal else _Silent() as status:
-            findings += examination.examine_port(name, deep, lambda step: status.update(f"{name}: {step}"))  # noqa: B023
+            say = lambda step: status.update(f"{name}: {step}")  # noqa: B023, E731
+            findings += examination.examine_port(name, deep, say, opened)
     for finding in findings:
         if json:
             print_json(dataclasses.asdict(finding))

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sentill_host import deploy as deployer
 from sentill_host.boards import Board
+from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, require_profile
 from sentill_host.cli.output import err, fail_worst, out, print_json
 from sentill_host.errors import UsageError
 from sentill_host.flash import procedure
@@ -38,19 +39,27 @@ def flash(
     tool: Annotated[str, typer.Option(help="For RP2 boards: drive or picotool; picotool where present.")] = "",
     patience: Annotated[float, typer.Option(help="Seconds you have to press keys on the board.")] = PATIENCE_S,
     deploy: Annotated[bool, typer.Option("--deploy", help="Deploy the node right after.")] = False,
+    keys: KeysOption = None,
+    password_file: PasswordOption = None,
+    profile: ProfileOption = "service",
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Install MicroPython on a blank or old board, and see it answer.
 
     ESP32 boards are written by esptool, RP2040 and RP2350 by a copy to their boot drive or by picotool. The board is
     recognised by its chip and what runs on it; when that leaves a choice you are asked once, and the answer is kept.
-    Downloads are kept, and must have the same SHA-256 ever after.
+    Downloads are kept, and must have the same SHA-256 ever after. A locked board is opened with the key file, which
+    --deploy uses as `sentill deploy` does.
     """
+    require_profile(profile)
     if not port and drive is None and not board:
         err.print("no port given: looking for an RP2 board in its boot loader")
     if tool not in ("", "drive", "picotool"):
         raise UsageError(f"no tool {tool!r}", "drive or picotool")
-    options = Options(board, version, variant.upper(), file, sha256, ulab, site, drive, erase, tool, patience)
+    opened = keys_at_hand(keys, password_file)
+    options = Options(
+        board, version, variant.upper(), file, sha256, ulab, site, drive, erase, tool, patience, keys=opened
+    )
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
         task = bars.add_task("starting", total=None)
@@ -74,7 +83,7 @@ def flash(
         _print(result)
     deployed = None
     if deploy and not result.error:
-        deployed = deployer.deploy([result.port], result.board)[0]
+        deployed = deployer.deploy([result.port], result.board, keys=opened, profile=profile)[0]
         codes.append(deployed.exit_code)
         if not json:
             out.print(

@@ -13,6 +13,7 @@ from rich.table import Table
 from sentill_host import bundle as bundler
 from sentill_host import deploy as deployer
 from sentill_host.cli.fleet_view import live
+from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, open_keys, require_profile
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.errors import UsageError
 from sentill_host.fleet import campaign, plan, report
@@ -21,6 +22,7 @@ from sentill_host.fleet.campaign import Campaign, Request, Whereabouts
 from sentill_host.fleet.plan import Fleet, Member
 from sentill_host.fleet.store import Run, Store
 from sentill_host.journals import default_folder
+from sentill_host.keys import KeyFile
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -162,9 +164,14 @@ def deploy(
     model: Annotated[
         list[Path] | None, typer.Option(help="Model, or folder of models, beside the shipped or instead.")
     ] = None,
+    keys: KeysOption = None, password_file: PasswordOption = None, profile: ProfileOption = "service",
     json: Json = False,
 ) -> None:  # fmt: skip
-    """Bring boards to this version of the node: canaries first, then all at once; stops when too many fail."""
+    """Bring boards to this version of the node: canaries first, then all at once; stops when too many fail.
+
+    With a key file at hand, boards without keys get their first, and what boards shall run is signed for each.
+    """
+    require_profile(profile)
     if bundle and model:
         raise UsageError("a bundle has its models", "give them to `sentill bundle build --model`")
     fleet = plan.load(_path(where))
@@ -180,18 +187,22 @@ def deploy(
         bundler.read(path)
     bundler.read_models(model or [])
     given = campaign.hashes([Path(path) for paths in files.values() for path in paths])
-    _begin(fleet, Request("deploy", {**files, "sha256": given}, now, wait), who, ports, new, json)
+    options = {**files, "sha256": given, "profile": profile}
+    opened = keys_at_hand(keys, password_file)
+    _begin(fleet, Request("deploy", options, now, wait), who, ports, new, json, opened)
 
 
 @app.command()
 def rollback(
     who: Who = None, where: Where = _HERE, ports: Ports = None, now: Now = False, wait: Wait = False, new: New = False,
-    every: Annotated[bool, typer.Option("--all", help="Really all boards of the roster.")] = False, json: Json = False,
+    every: Annotated[bool, typer.Option("--all", help="Really all boards of the roster.")] = False,
+    keys: KeysOption = None, password_file: PasswordOption = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Return boards to the version they had before."""
     if not who and not every:
         raise UsageError("roll back which boards?", "name them, or say --all")
-    _begin(plan.load(_path(where)), Request("rollback", {}, now, wait), who, ports, new, json)
+    opened = keys_at_hand(keys, password_file)
+    _begin(plan.load(_path(where)), Request("rollback", {}, now, wait), who, ports, new, json, opened)
 
 
 @app.command()
@@ -200,7 +211,8 @@ def flash(
     version: Annotated[str, typer.Option(help="MicroPython version; fleet.toml's, else the newest.")] = "",
     file: Annotated[Path | None, typer.Option(help="Firmware file instead of a download.", show_default=False)] = None,
     ulab: Annotated[bool, typer.Option("--ulab", help="A build with ulab.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="Really all boards of the roster.")] = False, json: Json = False,
+    every: Annotated[bool, typer.Option("--all", help="Really all boards of the roster.")] = False,
+    keys: KeysOption = None, password_file: PasswordOption = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Put new MicroPython on boards that run one. A blank board cannot tell who it is: `sentill flash` does those."""
     if not who and not every:
@@ -208,7 +220,8 @@ def flash(
     fleet = plan.load(_path(where))
     options = {"version": version or fleet.firmware_version, "ulab": ulab, "file": str(file.absolute()) if file else ""}
     options["sha256_of"] = fleet.firmware_sha256
-    _begin(fleet, Request("flash", options, now, wait), who, ports, new, json)
+    opened = keys_at_hand(keys, password_file)
+    _begin(fleet, Request("flash", options, now, wait), who, ports, new, json, opened)
 
 
 @app.command()
@@ -216,16 +229,18 @@ def collect(
     who: Who = None, where: Where = _HERE, ports: Ports = None,
     folder: Annotated[Path | None, typer.Option(help="Where to; `collected` beside fleet.toml.")] = None,
     journals: Annotated[Path | None, typer.Option(help="Where to put journals; where `sentill journal` does.")] = None,
-    json: Json = False,
+    keys: KeysOption = None, password_file: PasswordOption = None, json: Json = False,
 ) -> None:  # fmt: skip
     """Fetch identity, vital signs and health table of every running node, a file per board and time, and its journal.
 
-    Journals are kept where `sentill journal` finds them to verify, show and archive.
+    Journals are kept where `sentill journal` finds them to verify, show and archive. Boards with keys are read at their
+    own pace; with --keys they hurry.
     """
     fleet = plan.load(_path(where))
     target = (folder or fleet.folder / "collected").absolute()
     kept = (journals or default_folder()).absolute()
-    _begin(fleet, Request("collect", {"folder": str(target), "journals": str(kept)}), who, ports, False, json)
+    opened = open_keys(keys, password_file) if keys or password_file else None
+    _begin(fleet, Request("collect", {"folder": str(target), "journals": str(kept)}), who, ports, False, json, opened)
 
 
 @app.command()
@@ -244,30 +259,38 @@ def blink(
 
 
 @app.command()
-def resume(where: Where = _HERE, ports: Ports = None, json: Json = False) -> None:
+def resume(
+    where: Where = _HERE, ports: Ports = None, keys: KeysOption = None, password_file: PasswordOption = None,
+    json: Json = False,
+) -> None:  # fmt: skip
     """Go on with a run that was interrupted: boards already done are left alone."""
     fleet = plan.load(_path(where))
     with Store(fleet.folder) as store, store.lock():
         run = store.run()
         if run.state != states.RUNNING:
             raise UsageError(f"run {run.id} ({run.verb}) is {run.state}", "`sentill fleet retry` tries what failed")
+        opened = _keys_for(run, keys, password_file)
         store.reopen(run.id)
-        _carry_on(fleet, store, run, ports, json)
+        _carry_on(fleet, store, run, ports, json, opened)
 
 
 @app.command()
-def retry(where: Where = _HERE, ports: Ports = None, now: Now = False, json: Json = False) -> None:
+def retry(
+    where: Where = _HERE, ports: Ports = None, now: Now = False, keys: KeysOption = None,
+    password_file: PasswordOption = None, json: Json = False,
+) -> None:  # fmt: skip
     """Try again the boards of the last run that failed or were held back, and only those."""
     fleet = plan.load(_path(where))
     with Store(fleet.folder) as store, store.lock():
         run = store.run()
         if run.state == states.RUNNING:
             raise UsageError(f"run {run.id} ({run.verb}) was interrupted", "`sentill fleet resume` goes on with it")
+        opened = _keys_for(run, keys, password_file)
         if not store.retry(run.id):
             raise UsageError(f"nothing failed in run {run.id} ({run.verb})")
         store.reopen(run.id)
         run = dataclasses.replace(run, options={**run.options, "now": now or run.options["now"]})
-        _carry_on(fleet, store, run, ports, json)
+        _carry_on(fleet, store, run, ports, json, opened)
 
 
 @app.command(name="report")
@@ -312,9 +335,17 @@ def _find(fleet: Fleet, store: Store, ports: list[str] | None, wanted: frozenset
         return campaign.find(store, names, max(fleet.policy.at_once, 16), view, wanted)
 
 
+def _keys_for(run: Run, keys: Path | None, password_file: Path | None) -> KeyFile | None:
+    """The key file for what changes boards; for the rest only when it is named."""
+    if run.verb not in campaign.CHANGING and not keys and not password_file:
+        return None
+    return keys_at_hand(keys, password_file)
+
+
 def _begin(
-    fleet: Fleet, request: Request, who: list[str] | None, ports: list[str] | None, new: bool, json: bool
-) -> None:
+    fleet: Fleet, request: Request, who: list[str] | None, ports: list[str] | None, new: bool, json: bool,
+    keys: KeyFile | None = None,
+) -> None:  # fmt: skip
     targets = fleet.select(who or [])
     if not targets:
         raise UsageError(f"{fleet.roster} lists no boards", "`sentill fleet add` adds them")
@@ -331,20 +362,24 @@ def _begin(
             store.end(last.id, states.STOPPED)
         where = _find(fleet, store, ports, frozenset(member.uid for member in targets))
         run = campaign.start(fleet, store, request, targets, where)
-        _finish(fleet, store, run, where, json)
+        _finish(fleet, store, run, where, json, keys)
 
 
-def _carry_on(fleet: Fleet, store: Store, run: Run, ports: list[str] | None, json: bool) -> None:
+def _carry_on(
+    fleet: Fleet, store: Store, run: Run, ports: list[str] | None, json: bool, keys: KeyFile | None
+) -> None:
     waiting = frozenset(job.uid for job in store.jobs(run.id) if job.state == states.WAITING)
     where = _find(fleet, store, ports, waiting)
     campaign.refuse_ambiguous([member for member in fleet.members if member.uid in waiting], where)
-    _finish(fleet, store, run, where, json)
+    _finish(fleet, store, run, where, json, keys)
 
 
-def _finish(fleet: Fleet, store: Store, run: Run, where: Whereabouts, json: bool) -> None:
+def _finish(
+    fleet: Fleet, store: Store, run: Run, where: Whereabouts, json: bool, keys: KeyFile | None
+) -> None:
     labels = {job.uid: job.label for job in store.jobs(run.id)}
     with live(err, f"{fleet.name}: {run.verb}", labels) as view:
-        work = Campaign(fleet, store, run, where, view)
+        work = Campaign(fleet, store, run, where, view, keys=keys)
         try:
             work.go()
         except KeyboardInterrupt:

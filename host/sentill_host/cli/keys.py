@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from sentill import vault
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.errors import UsageError
 from sentill_host.keys import PASSWORD, KeyFile, default_path
+from sentill_host.signing import NO_KEYS
 
 app = typer.Typer(no_args_is_help=True, help="The key file of a fleet: make it, look at it, change its password.")
 
@@ -22,6 +24,15 @@ PasswordOption = Annotated[
     Path | None,
     typer.Option(help=f"File whose first line is the password; without it ${PASSWORD}, or asked.", show_default=False),
 ]
+ProfileOption = Annotated[
+    str, typer.Option(help="Profile of boards that get their first keys: open, service, sealed; none gives none.")
+]
+
+
+def require_profile(name: str) -> None:
+    """Raise UsageError unless `name` is one of ProfileOption's."""
+    if name not in (*vault.PROFILES, NO_KEYS):
+        raise UsageError(f"no profile {name!r}", "one of " + ", ".join((*vault.PROFILES, NO_KEYS)))
 
 
 def password(file: Path | None, twice: bool = False) -> str:

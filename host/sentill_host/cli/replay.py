@@ -12,7 +12,7 @@ from sentill_host import replay as player
 from sentill_host.cli.keys import KeysOption, PasswordOption, keys_at_hand
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.client import NodeClient
-from sentill_host.errors import VerifyError
+from sentill_host.errors import RefusedError, VerifyError
 from sentill_host.link import Link
 
 _COLUMNS = transactions.Columns()
@@ -51,15 +51,7 @@ def replay(
     )  # fmt: skip
     with Link(uart, baudrate) as link:
         client = NodeClient(link)
-        state = access.challenge(client)
-        if state.generation:
-            opened = keys_at_hand(keys, password_file)
-            if opened is None:
-                raise access.AccessError(
-                    f"{uart}: the board has keys of its own and takes feedback only when it is signed",
-                    "name the fleet's key file with --keys or $SENTILL_KEYS",
-                )
-            access.sign(client, opened, state)
+        _sign(client, keys, password_file)
         with bars:
             task = bars.add_task("replay", total=len(sent), terminal=data.terminal_ids[number])
             report = player.play(client, transactions.steps(sent), speed, lambda r: bars.update(task, completed=r.sent))
@@ -73,6 +65,23 @@ def replay(
             f"{report.unanswered} frames without an answer, {sum(report.refused.values())} refused",
             "see the counts above",
         )
+
+
+def _sign(client: NodeClient, keys: Path | None, password_file: Path | None) -> None:
+    """Have `client` sign for a board with keys. Raises AccessError when none are at hand."""
+    try:
+        state = access.challenge(client)
+    except RefusedError:
+        return  # a node that knows no keys
+    if not state.generation:
+        return
+    opened = keys_at_hand(keys, password_file)
+    if opened is None:
+        raise access.AccessError(
+            f"{client.link.port}: the board has keys of its own and takes feedback only when it is signed",
+            "name the fleet's key file with --keys or $SENTILL_KEYS",
+        )
+    access.sign(client, opened, state)
 
 
 def show(report: player.Report) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import serial
 
-from sentill_host import boards, client, ports
+from sentill_host import access, boards, client, ports, signing
 from sentill_host.boards import Board
 from sentill_host.errors import BoardError, LinkError, SentillHostError, UsageError, VerifyError
 from sentill_host.flash import esp32, firmware, rp2
 from sentill_host.flash.backend import PATIENCE_S, Backend, Context, Voice
 from sentill_host.flash.firmware import Image
 from sentill_host.flash.memory import Remembered
+from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 
 PLAIN = "PLAIN"
@@ -57,6 +58,7 @@ class Options:
     tool: str = ""  # "drive" or "picotool"
     patience_s: float = PATIENCE_S
     expect_uid: str = ""  # refuse any other board
+    keys: KeyFile | None = None  # open a locked board
 
 
 @dataclass
@@ -226,8 +228,7 @@ class _Flashing:
         if not about["platform"]:
             # A node told of itself, and does not know. It stops for the question, and goes on until it is flashed.
             with Link(self.port) as link:
-                client.request_maintenance(client.NodeClient(link))
-                link.enter_repl()
+                self._stop_node(link)
                 try:
                     build = ask(link)["build"]
                 finally:
@@ -263,16 +264,25 @@ class _Flashing:
         for _ in range(_TRIES if running else 0):
             try:
                 with Link(self.port) as link:
-                    client.request_maintenance(client.NodeClient(link))
-                    link.enter_repl()
+                    self._stop_node(link)
                     link.start("import machine\nmachine.bootloader()")
                     return
+            except (access.AccessError, UsageError):
+                raise
             except SentillHostError:
                 time.sleep(1.0)  # it may be in the middle of a start
         try:
             serial.Serial(self._device(), _TOUCH_BAUD).close()
         except (OSError, serial.SerialException, ValueError, LinkError):
             return  # it may be in its boot loader already
+
+    def _stop_node(self, link: Link) -> None:
+        """To the raw REPL, through a session where the board is locked. Raises LinkError, AccessError, UsageError."""
+        node = client.NodeClient(link)
+        if client.look(node).identity is not None:
+            signing.Signer(self.port, self.options.keys).enter(node)
+            client.request_maintenance(node)
+        link.enter_repl()
 
     def _see_it_start(self, board: Board, image: Image) -> None:
         """Wait for MicroPython on the flashed board and hold it against what was meant. Raises VerifyError."""

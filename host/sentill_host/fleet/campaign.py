@@ -19,6 +19,7 @@ from sentill_host.fleet import tasks
 from sentill_host.fleet.plan import Fleet, Member, Window
 from sentill_host.fleet.store import Job, Run, Store
 from sentill_host.fleet.tasks import Sighting, Task
+from sentill_host.keys import KeyFile
 
 # Verbs that change boards: canaries first, inside the maintenance window.
 CHANGING = ("deploy", "rollback", "flash")
@@ -190,6 +191,7 @@ class Campaign:
         where: Whereabouts,
         watcher: Watcher,
         clock: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC),
+        keys: KeyFile | None = None,
     ):
         self.fleet = fleet
         self.store = store
@@ -197,6 +199,7 @@ class Campaign:
         self.where = where
         self.watcher = watcher
         self.clock = clock
+        self.keys = keys  # with the workers only: nothing of them is in the store
         self._stopped = ""
         options = run.options["request"]
         _require_unchanged(run)
@@ -311,7 +314,7 @@ class Campaign:
             config = deploy.read_config(path.read_text(encoding="utf-8"), str(path))
         if self.run.verb == "flash":
             options["board"] = next((s.board for s in self.where.sightings if s.uid == job.uid), "")
-        return Task(self.run.verb, self.where.at[job.uid], job.uid, options, config, self._bundles)
+        return Task(self.run.verb, self.where.at[job.uid], job.uid, options, config, self._bundles, self.keys)
 
     def _ended(self, job: Job, outcome: workers.Outcome) -> None:
         result = outcome.result

@@ -12,13 +12,14 @@ from typing import Any
 
 import psutil
 
-from sentill_host import attributes, boards, client, deploy, pull, workers
+from sentill_host import access, attributes, boards, client, deploy, pull, signing, workers
 from sentill_host.bundle import Bundle
 from sentill_host.errors import BoardError, LinkError, SentillHostError, UsageError
 from sentill_host.flash import procedure
 from sentill_host.flash.backend import Voice
 from sentill_host.fleet.store import atomically
 from sentill_host.journals import Terminal
+from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 
 _LOOK_S = 60.0
@@ -43,7 +44,7 @@ for i in range({times}):
 class Task:
     """One board's part of a request. `uid` is the board that must be there; "" for `look`, which finds out.
 
-    `config` and `bundles` are for `deploy`, see deploy.Job.
+    `config` and `bundles` are for `deploy`, see deploy.Job; `keys` for boards that have or get keys.
     """
 
     verb: str
@@ -52,6 +53,7 @@ class Task:
     options: dict[str, Any] = field(default_factory=dict)
     config: bytes | None = None
     bundles: tuple[Bundle, ...] = ()
+    keys: KeyFile | None = None
 
 
 @dataclass
@@ -143,13 +145,14 @@ def _look(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
 
 def _deploy(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
     _require(reporter, task)
-    job = deploy.Job(task.port, config=task.config, bundles=task.bundles)
+    profile = str(task.options.get("profile", signing.NO_KEYS))
+    job = deploy.Job(task.port, config=task.config, bundles=task.bundles, keys=task.keys, profile=profile)
     return _told(task, dataclasses.asdict(deploy.work(reporter, job)))
 
 
 def _rollback(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
     _require(reporter, task)
-    return _told(task, dataclasses.asdict(deploy.work(reporter, deploy.Job(task.port, back=True))))
+    return _told(task, dataclasses.asdict(deploy.work(reporter, deploy.Job(task.port, back=True, keys=task.keys))))
 
 
 def _flash(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
@@ -169,6 +172,7 @@ def _flash(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
             ulab=bool(options.get("ulab")),
             patience_s=float(options.get("patience_s", 60.0)),
             expect_uid=task.uid,
+            keys=task.keys,
         ),
         Voice(say=say, instruct=lambda text: say(text, 0, 0)),
     )
@@ -192,6 +196,8 @@ def _collect(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
             raise LinkError(f"{task.port}: no node runs here", "`sentill fleet deploy` puts one on the board")
         if identity.get("uid") != task.uid:
             raise UsageError(f"{task.port}: here is {identity.get('uid')}, not {task.uid}", "run this again")
+        if task.keys is not None:
+            access.attach(node, task.keys)
         status, health = node.command("status"), attributes.collect(node, 30.0)
         path = _keep(
             Path(task.options["folder"]) / task.uid, {"identity": identity, "status": status, "health": health}
