@@ -91,6 +91,18 @@ def test_keys_are_given_used_and_erased(boards: list[Board], keys: KeyFile, home
         assert verdict(uart, 501)["why"] != "tampered"
 
 
+def test_a_deploy_leaves_the_keys(boards: list[Board], keys: KeyFile, home: Path) -> None:
+    board = boards[0]
+    with Link(board.usb) as link:
+        before = access.challenge(NodeClient(link))
+    done = deploy([board.usb], config=b'{"rate_hz":2}', keys=KeyFile.open(keys.path, PASSWORD))[0]
+    assert not done.error, done
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        assert access.challenge(client).generation == before.generation and "faults" not in identity(client)
+    assert blocks_of_keys(image(home, board)) == 2
+
+
 def test_an_image_on_another_board_is_a_tamper_event(boards: list[Board], keys: KeyFile, home: Path) -> None:
     board, other = boards
     boots = other.status()["boots"]
