@@ -4,6 +4,7 @@ Looking changes nothing: a running node answers undisturbed. A board that runs s
 for the questions and started again.
 """
 
+import contextlib
 import getpass
 import os
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from sentill_host import attributes, boards, client, ports, portuse, usbtree
+from sentill_host import access, attributes, boards, client, ports, portuse, usbtree
 from sentill_host.boards import Board
 from sentill_host.errors import LinkError, SentillHostError
 from sentill_host.flash import procedure, rp2
@@ -243,6 +244,9 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None], keys: K
     identity = there.identity
     found: list[Finding] = []
     if identity is not None:
+        if keys is not None and identity.get("gen"):
+            with contextlib.suppress(SentillHostError):  # unsigned, it is listened to at its own pace
+                access.attach(node, keys)
         found += _node(name, node, identity)
         if not deep:
             return found
