@@ -24,7 +24,7 @@ def provision(node, port, fields) -> list:
     vault = node.vault
     keys = node.audit.keys
     if keys is None:
-        raise SentillError("state", "the board has no flash for keys")
+        raise SentillError("state", "no place for keys: see the faults")
     if " " in node.store.slot():
         raise SentillError("state", "a version is on trial")
     known = borrow("recovery").load(node)

@@ -29,13 +29,14 @@ HEAD = const(256)
 MAGIC = b"\x9dSTkeys\x1f\xc3\xa5\x0b\x01"
 _KNOWN = const(28)  # what a head's CRC-32 is of
 _MARKS = const(32)
+_ENOSPC = const(28)
 
 
 def open_region(flash: tuple, root: str, urandom) -> Region:
     """Two blocks for keys, as a region, in files below `root`. `flash` is the file system's, see HAL.file_flash.
 
-    Files that are missing or damaged are made anew, so a block that had keys may come back empty. Raises StorageError
-    "keys" or "flash", OSError when the file system is full.
+    Files that are missing or damaged are made anew, so a block that had keys may come back empty. Raises StorageError:
+    "keys", "flash", "full" when the file system is.
     """
     device, blocks, prog = flash
     whole = Region(device, 0, blocks, prog)
@@ -101,11 +102,13 @@ def _create(path, urandom):
             for _ in range(BLOCK // HEAD):
                 file.write(piece)
                 piece = b"\xff" * HEAD
-    except OSError:
+    except OSError as error:
         try:
             os.remove(path)
         except OSError:
             pass
+        if error.args[0] == _ENOSPC:
+            raise StorageError("full", "no room for the files of the keys, two blocks")
         raise
     return head
 

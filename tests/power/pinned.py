@@ -227,7 +227,7 @@ def test_a_full_file_system():
         except OSError:
             os.remove("/x/" + names.pop())
         for name in ("keys0", "keys1"):
-            assert raises(OSError, computer.keys).args[0] == 28
+            assert raises(StorageError, computer.keys).code == "full"
             os.remove("/x/" + names.pop())
         keys = computer.keys()
         keys.put(1, SECRET)
