@@ -16,6 +16,7 @@ def pick():
             names = "ba" if file.read(16)[-1:] == "b" else "ab"
     except OSError:
         pass
+    refusal = None
     for name in names:
         sys.path.insert(0, "/slot_" + name)
         try:
@@ -26,10 +27,13 @@ def pick():
             return update.pick("/", update_verifier.verifier(hal.make(board)))
         except Exception as error:
             sys.print_exception(error)
+            refusal = refusal if isinstance(error, ImportError) else error
         finally:
             sys.path.pop(0)
             for module in [name for name in sys.modules if name == "board" or name.startswith("sentill")]:
                 del sys.modules[module]
+    if refusal:
+        raise refusal  # what lies beside the slots is no version
     return "", False
 
 

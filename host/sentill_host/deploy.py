@@ -198,6 +198,7 @@ class _Deployment:
         self.reporter = reporter
         self.start = start
         self.signer = Signer(job.port, job.keys)
+        self.runs = False  # a node did, before anything was changed
 
     def run(self) -> None:
         self._step("connecting", _CONNECT_S)
@@ -213,7 +214,8 @@ class _Deployment:
         self.result.keys = self.signer.generation
 
     def _change(self, link: Link, node: client.NodeClient, seen: client.Presence) -> None:
-        if seen.identity is not None:
+        self.runs = seen.identity is not None
+        if self.runs:
             self.signer.enter(node)
             client.request_maintenance(node)
         self.result.rung = link.enter_repl()
@@ -285,8 +287,9 @@ class _Deployment:
             data[CONFIG] = self.job.config or b"{}"  # every key at its default
         head = self.heads.get(self.proven, {})
         running = about["slots"].get(self.proven, {})
-        # What a board had when it was given its keys is not signed.
-        same = [_sha256(manifest.encode()), _sha256(self.signer.encode(manifest, about["uid"], head, same=True))]
+        same = [_sha256(self.signer.encode(manifest, about["uid"], head, same=True))]
+        if self.runs:  # what a board had when it was given its keys is not signed, and runs
+            same.append(_sha256(manifest.encode()))
         if len(self.pointer) == 1 and running.get("sha") in same and not running.get("fault"):
             main = next(item for item in manifest.items if item.path == "main.py")
             if about["main"] == main.sha256:
@@ -431,11 +434,16 @@ class _Deployment:
         limit_s = _TRIAL_S if self.proven and not self.result.unchanged else _FIRST_BOOT_S
         seen = client.Boot(console=list(session.console))
         heard = len(seen.console)
+        ended = False
         try:
             for _ in client.watch_boot(client.NodeClient(link), limit_s, seen):
                 self._check_stop()
-                session.leave_again(seen.console[heard:])
+                news = seen.console[heard:]
                 heard = len(seen.console)
+                session.leave_again(news)
+                ended = seen.identity is None and any(line.startswith(">>> ") for line in news)
+                if ended:  # MicroPython's prompt
+                    break
                 if seen.slot == slot and seen.identity is not None:
                     break
                 if len(seen.slot) == 1 and seen.slot != slot and seen.identity is not None:
@@ -452,7 +460,7 @@ class _Deployment:
             said += " (the watchdog has reset the board)"
         if seen.identity is None:
             raise VerifyError(
-                f"{self.port}: the node does not report within {limit_s:g} s{said}",
+                f"{self.port}: the node {'has ended' if ended else f'does not report within {limit_s:g} s'}{said}",
                 f"`sentill monitor {self.port}` shows what the board prints",
             )
         if len(seen.slot) == 1 and seen.slot != slot:

@@ -2,8 +2,8 @@
 
 A case brings a board to the other of two versions while something goes wrong. Then the board has to start a whole
 version by itself, the old one or the new one, read back and compared with the bundles byte by byte; a plain second run
-has to succeed; and no step may outlive what it announced. `python tests/e2e/storm.py --cases 500` runs them all and
-prints a table; tests/e2e/test_storm.py runs a share of them.
+has to succeed; and no step may outlive what it announced. In half of the cases the board has keys, and runs only what
+is signed for it. `python tests/e2e/storm.py` runs them all and prints a table; tests/e2e/test_storm.py runs a share.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from typing import Any
 from sentill_host import boards, bundle, client, deploy, workers
 from sentill_host.bundle import Bundle, Entry
 from sentill_host.errors import SentillHostError
+from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.virtual import Board, VirtualBoards
 
@@ -32,6 +34,9 @@ STEPS = (
     "connecting", "reading what is there", "compiling", "comparing", "copying", "verifying", "switching over",
     "starting the node",
 )  # fmt: skip
+# What a board does that meets somebody with the wrong keys.
+SITUATIONS = ("its node runs", "at the prompt", "a foreign program", "without a version")
+PASSWORD = "a password of the storm"
 # What comes on top of the announced limit of a step before its worker is ended.
 GRACE_S = workers._GRACE_S
 # A step of a deploy on a computer as busy as this one.
@@ -70,11 +75,13 @@ class Case:
 
     board: Board
     target: Path
+    keys: KeyFile | None
     random: random.Random
     outcome: Outcome
     fired: bool = False
     trigger: Callable[[], None] | None = None
     killed: bool = False
+    wrong: dict[str, Any] | None = None  # keyword arguments of a deploy that must be refused
     began: float = field(default_factory=time.monotonic)
 
     def watch(self, port: str, step: str, done: int, total: int) -> None:
@@ -181,51 +188,85 @@ def host_killed(case: Case) -> Iterator[None]:
     yield
 
 
+def wrong_key(case: Case) -> Iterator[None]:
+    """Somebody with another key file, or with none, wants to deploy."""
+    assert case.keys is not None
+    case.outcome.step = SITUATIONS[case.outcome.seed // len(FAULTS) % len(SITUATIONS)]
+    with tempfile.TemporaryDirectory() as folder:
+        other = KeyFile.create(Path(folder) / "keys.json", PASSWORD)
+        if case.random.random() < 0.5:
+            other.devices.update(case.keys.devices)
+        case.wrong = case.random.choice(({"keys": other}, {"keys": other, "profile": "open"}, {}))
+        if case.outcome.step == SITUATIONS[1]:
+            with Link(case.board.usb) as link:
+                client.request_maintenance(client.NodeClient(link))
+                link.enter_repl()
+                link.leave_repl()
+        elif case.outcome.step == SITUATIONS[2]:
+            _write_main(case.board, case.random.choice((CHATTY, STUBBORN.format(n=3))))
+        yield
+
+
 FAULTS: tuple[Fault, ...] = (
-    power_cut, power_cycle, cable, reset, full_disk, chatty, stubborn, hung, flood, noise, host_killed
+    power_cut, power_cycle, cable, reset, full_disk, chatty, stubborn, hung, flood, noise, host_killed, wrong_key
 )  # fmt: skip
 
 
-def run_case(board: Board, versions: dict[str, Path], seed: int) -> Outcome:
-    """Carry out the case `seed` on a board in whatever state the case before left it, with a version on it or fresh."""
+def keyed(seed: int) -> bool:
+    """Whether the case is for a board with keys."""
+    return FAULTS[seed % len(FAULTS)] is wrong_key or seed // len(FAULTS) % 2 == 1
+
+
+def run_case(board: Board, versions: dict[str, Path], seed: int, keys: KeyFile | None = None) -> Outcome:
+    """Carry out the case `seed` on a board in whatever state the case before left it, with a version on it or fresh.
+
+    With `keys` the board has some of this file.
+    """
     rng = random.Random(seed)
     fault = FAULTS[seed % len(FAULTS)]
     outcome = Outcome(seed, fault.__name__, step=STEPS[seed // len(FAULTS) % len(STEPS)])
+    right: dict[str, Any] = {"keys": keys, "profile": "open"} if keys else {}
     try:
         fresh = rng.random() < 0.15
+        if fault is wrong_key:
+            fresh = SITUATIONS[seed // len(FAULTS) % len(SITUATIONS)] == SITUATIONS[3]
         if fresh:
             _wipe(board)
         old = "" if fresh else running(board)
         new = rng.choice([name for name in versions if name != old])
-        case = Case(board, versions[new], rng, outcome)
+        case = Case(board, versions[new], keys, rng, outcome)
         storm = fault(case)
         next(storm)
         start = time.monotonic()
         case.began = start
         if case.killed:
-            result = _killed(case)
+            result = _killed(case, right)
         else:
-            result = deploy.deploy([board.usb], bundles=[case.target], progress=case.watch)[0]
+            options = right if case.wrong is None else case.wrong
+            result = deploy.deploy([board.usb], bundles=[case.target], progress=case.watch, **options)[0]
         outcome.longest_s = max(outcome.longest_s, time.monotonic() - case.began)
         outcome.seconds = time.monotonic() - start
         outcome.ended = "killed" if result is None else result.error or "done"
         if result is not None and result.error and not result.hint:
             outcome.problem = f"no hint with {result.error!r}"
+        if case.wrong is not None and result is not None and not re.search("key|sign", result.error):
+            outcome.problem = f"not refused for its keys: {result.error!r}"
         with contextlib.suppress(StopIteration):
             next(storm)
         # By itself: only the power comes and goes.
         foreign = fault in (chatty, stubborn) and result is not None and result.error != ""
+        foreign = foreign or case.wrong is not None and outcome.step == SITUATIONS[2]
         board.control("power_cycle", ms=1)
         board.wait(boots=board.status()["boots"])
-        outcome.booted = "" if foreign else running(board, patience_s=40)
-        if not foreign and outcome.booted not in (old, new):
-            outcome.problem = f"runs {outcome.booted!r} instead of {old!r} or {new!r}"
+        outcome.booted = "" if foreign else running(board, refused=case.wrong is not None and fresh)
+        if not foreign and outcome.booted not in ((old,) if case.wrong is not None else (old, new)):
+            outcome.problem = outcome.problem or f"runs {outcome.booted!r}, was {old!r}, to be {new!r}"
         if not outcome.problem and outcome.booted:
             outcome.problem = compare(board, versions[outcome.booted])
-        again = deploy.deploy([board.usb], bundles=[case.target])[0]
+        again = deploy.deploy([board.usb], bundles=[case.target], **right)[0]
         if again.error:
             outcome.problem = outcome.problem or f"the second run: {again.error}"
-        elif running(board) != new:
+        elif running(board, keyed=keys is not None) != new:
             outcome.problem = outcome.problem or "the second run left the old version"
         if outcome.longest_s > LONGEST_S:
             outcome.problem = outcome.problem or f"a step took {outcome.longest_s:.0f} s"
@@ -234,29 +275,33 @@ def run_case(board: Board, versions: dict[str, Path], seed: int) -> Outcome:
     return outcome
 
 
-def _killed(case: Case) -> None:
+def _killed(case: Case, options: dict[str, Any]) -> None:
     """Deploy in a group of processes of its own, which the trigger kills."""
     pid = os.fork()
     if pid == 0:
         os.setsid()
         with contextlib.suppress(BaseException):
-            deploy.deploy([case.board.usb], bundles=[case.target], progress=case.watch)
+            deploy.deploy([case.board.usb], bundles=[case.target], progress=case.watch, **options)
         os._exit(0)
     os.waitpid(pid, 0)
 
 
-def running(board: Board, patience_s: float = 40.0) -> str:
-    """The version that reports on the board; "" when it has none and waits at its prompt."""
+def running(board: Board, patience_s: float = 40.0, refused: bool = False, keyed: bool | None = None) -> str:
+    """The version that reports on the board; "" when it has none and waits at its prompt, or `refused` what it has.
+
+    `keyed` is whether it has to have keys.
+    """
     seen = client.Boot()
     with Link(board.usb) as link:
         for _ in client.watch_boot(client.NodeClient(link), patience_s, seen):
             # A version on trial proves itself first.
             if seen.identity and seen.slot in ("a", "b"):
+                assert keyed is None or keyed == (seen.identity["gen"] > 0), seen
                 return str(seen.identity["sw"])
             if not seen.identity and any(">>>" in line for line in seen.console):
                 link.enter_repl()
                 names = link.exec_json("import os, json\nprint(json.dumps(os.listdir('/')))")
-                assert "main.py" not in names, f"at the prompt with {names}: {seen.console[-5:]}"
+                assert refused or "main.py" not in names, f"at the prompt with {names}: {seen.console[-5:]}"
                 link.leave_repl()
                 return ""
             if not seen.identity and board.status()["state"] == "running" and not board.status()["busy"]:
@@ -320,10 +365,12 @@ def _write_main(board: Board, text: str) -> None:
 
 
 def _wipe(board: Board) -> None:
+    """Empty the file system; the keys are beside it, and a key file does not take back a board that has lost them."""
     board.control("power_off")
     board.wait("off")
     image = board._directory / board.name / "flash.img"
-    image.write_bytes(bytes(image.stat().st_size))
+    files = board.status()["flash_bytes"]
+    image.write_bytes(bytes(files) + image.read_bytes()[files:])
     board.control("power_on")
     board.wait("running")
 
@@ -343,27 +390,35 @@ def make_versions(folder: Path, mpy: int) -> dict[str, Path]:
     return paths
 
 
-def _drive(board: Board, versions: dict[str, Path], seeds: list[int], line: Any) -> None:
+def _drive(board: Board, versions: dict[str, Path], seeds: list[int], keys: KeyFile | None, line: Any) -> None:
     for seed in seeds:
-        line.send(run_case(board, versions, seed))
+        line.send(run_case(board, versions, seed, keys))
     line.close()
 
 
 def storm(cases: int, at_once: int, first: int = 0, told: Callable[[Outcome], None] | None = None) -> list[Outcome]:
-    """Run the cases `first`, `first` + 1, ... on `at_once` boards."""
+    """Run the cases `first`, `first` + 1, ... on `at_once` boards, 2 at least: every other one has keys."""
     context = multiprocessing.get_context("fork")
     outcomes: list[Outcome] = []
+    at_once = max(2, at_once)
     with VirtualBoards(at_once) as started, tempfile.TemporaryDirectory() as folder:
         with Link(started[0].usb) as link:
             link.enter_repl()
             mpy = link.exec_json("import sys, json\nprint(json.dumps(sys.implementation._mpy))")
             link.reset()
         versions = make_versions(Path(folder), mpy)
+        keys = KeyFile.create(Path(folder) / "keys.json", PASSWORD)
+        given = deploy.deploy([b.usb for b in started[1::2]], bundles=[versions["1"]], keys=keys, profile="open")
+        assert not any(result.error for result in given), given
+        keys.refresh()
         drivers = []
         for number, board in enumerate(started):
-            seeds = list(range(first, first + cases))[number::at_once]
+            group = [seed for seed in range(first, first + cases) if keyed(seed) == (number % 2 == 1)]
+            seeds = group[number // 2 :: len(started[number % 2 :: 2])]
             ours, theirs = context.Pipe(False)
-            process = context.Process(target=_drive, args=(board, versions, seeds, theirs))
+            process = context.Process(
+                target=_drive, args=(board, versions, seeds, keys if number % 2 else None, theirs)
+            )
             process.start()
             theirs.close()
             drivers.append((process, ours))
@@ -385,7 +440,7 @@ def storm(cases: int, at_once: int, first: int = 0, told: Callable[[Outcome], No
 def main() -> int:
     """All cases, with a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cases", type=int, default=528)
+    parser.add_argument("--cases", type=int, default=576)
     parser.add_argument("--boards", type=int, default=8)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--verbose", action="store_true", help="a line per case")
