@@ -17,12 +17,13 @@ import pytest
 from typer.testing import CliRunner
 
 from sentill import __version__
-from sentill_host import boards, cli, client
+from sentill_host import access, boards, cli, client, deploy
 from sentill_host.errors import LinkError
 from sentill_host.flash import firmware, memory, procedure, rp2
 from sentill_host.flash.backend import Context, Voice
 from sentill_host.flash.memory import Remembered
 from sentill_host.flash.procedure import Options
+from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import run_mpremote, until
@@ -148,6 +149,26 @@ def build_of(board) -> str:
         link.reopen(20)
         assert client.await_identity(client.NodeClient(link), 20)[0] is not None
     return build
+
+
+def test_a_locked_board_is_flashed_with_the_key_file_only(board, tmp_path, monkeypatch, firmware_file):
+    keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
+    deployed = deploy.deploy([stable(board)], keys=keys, profile="service")[0]
+    assert not deployed.error, deployed
+    bench = Bench(board, tmp_path)
+    refused = bench.flash(tmp_path, monkeypatch, file=firmware_file)
+    assert refused.exit_code == 2 and "locked (service)" in refused.error, refused
+    assert bench.drive.written is None
+    result = bench.flash(tmp_path, monkeypatch, file=firmware_file, keys=keys)
+    assert (result.error, result.version) == ("", version_of_node(board))
+    assert bench.drive.written == (FLASH_START, CONTENT)
+    with Link(stable(board)) as link:
+        assert access.challenge(client.NodeClient(link)).locked, "locked and at work again"
+
+
+def version_of_node(board) -> str:
+    with Link(stable(board)) as link:
+        return str(access.identity(client.NodeClient(link))["fw"])
 
 
 def test_firmware_of_another_version_than_said_is_found(board, tmp_path, monkeypatch, firmware_file):

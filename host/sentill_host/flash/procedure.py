@@ -153,13 +153,7 @@ class _Flashing:
             try:
                 fields = client.look(client.NodeClient(link)).identity
                 if fields is not None:
-                    return {
-                        "uid": fields.get("uid", ""),
-                        "version": fields.get("fw", ""),
-                        "build": fields.get("board", ""),
-                        "machine": "",
-                        "platform": "",
-                    }
+                    return _told(fields)
                 link.enter_repl(patience_s=1.0)
                 return ask(link)
             except (LinkError, BoardError):
@@ -315,10 +309,15 @@ class _Flashing:
             if name:
                 try:
                     with Link(name) as link:
-                        link.enter_repl(patience_s=1.0)
-                        about = ask(link)
-                        link.soft_reset()
-                        link.leave_repl()
+                        # A node that was on the board before is at work again, and may be locked.
+                        fields = client.look(client.NodeClient(link)).identity
+                        if fields is None:
+                            link.enter_repl(patience_s=1.0)
+                            about = ask(link)
+                            link.soft_reset()
+                            link.leave_repl()
+                        else:
+                            about = _told(fields)
                         if not self.port:
                             self.port = self.result.port = name
                         return about
@@ -341,6 +340,14 @@ class _Flashing:
 
     def _device(self) -> str:
         return ports.Address(self.port).device() if self.port else ""
+
+
+def _told(fields: dict[str, Any]) -> dict[str, Any]:
+    """As from `ask`, what a running node's I frame tells; machine and platform it does not."""
+    return {
+        "uid": str(fields.get("uid", "")), "version": str(fields.get("fw", "")), "build": str(fields.get("board", "")),
+        "machine": "", "platform": "", "ulab": str(fields.get("ulab") or ""),
+    }  # fmt: skip
 
 
 def _port_info(port: str) -> ports.PortInfo | None:
