@@ -42,7 +42,7 @@ test: .venv/.dev ## run every test
 sweep: .venv/.dev ## cut the power at every flash operation of every scenario (minutes; for the night)
 	SENTILL_SWEEP=all $(BIN)/pytest -q tests/power
 
-storm: .venv/.dev ## deploy through 528 seeded faults: cuts, pulled cables, noise, killed hosts (half an hour)
+storm: .venv/.dev ## deploy through 576 seeded faults: cuts, pulled cables, noise, killed hosts, wrong keys (half an hour)
 	PYTHONPATH=. $(BIN)/python tests/e2e/storm.py
 
 lint: .venv/.stubs ## ruff, mypy, import layers, generated files

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sentill_host import boards, bundle, client, deploy, workers
+from sentill_host import boards, bundle, client, deploy, signing, workers
 from sentill_host.bundle import Bundle, Entry
 from sentill_host.errors import SentillHostError
 from sentill_host.keys import KeyFile
@@ -196,7 +196,10 @@ def wrong_key(case: Case) -> Iterator[None]:
         other = KeyFile.create(Path(folder) / "keys.json", PASSWORD)
         if case.random.random() < 0.5:
             other.devices.update(case.keys.devices)
+        theirs = Path(folder) / case.target.name
+        bundle.write(signing.sign_bundle(bundle.read(case.target), other), theirs)
         case.wrong = case.random.choice(({"keys": other}, {"keys": other, "profile": "open"}, {}))
+        case.wrong["bundles"] = [theirs]
         if case.outcome.step == SITUATIONS[1]:
             with Link(case.board.usb) as link:
                 client.request_maintenance(client.NodeClient(link))
@@ -242,8 +245,8 @@ def run_case(board: Board, versions: dict[str, Path], seed: int, keys: KeyFile |
         if case.killed:
             result = _killed(case, right)
         else:
-            options = right if case.wrong is None else case.wrong
-            result = deploy.deploy([board.usb], bundles=[case.target], progress=case.watch, **options)[0]
+            options = {"bundles": [case.target], **(right if case.wrong is None else case.wrong)}
+            result = deploy.deploy([board.usb], progress=case.watch, **options)[0]
         outcome.longest_s = max(outcome.longest_s, time.monotonic() - case.began)
         outcome.seconds = time.monotonic() - start
         outcome.ended = "killed" if result is None else result.error or "done"
@@ -375,8 +378,8 @@ def _wipe(board: Board) -> None:
     board.wait("running")
 
 
-def make_versions(folder: Path, mpy: int) -> dict[str, Path]:
-    """Two versions that differ in a few files, as bundle files by their names."""
+def make_versions(folder: Path, mpy: int, keys: KeyFile) -> dict[str, Path]:
+    """Two versions that differ in a few files, as signed bundle files by their names."""
     made: Bundle = bundle.build(boards.load("SIM"), bundle.Firmware((1, 28, 0), mpy))
     paths = {}
     for name in ("1", "2"):
@@ -385,7 +388,7 @@ def make_versions(folder: Path, mpy: int) -> dict[str, Path]:
         entries.insert(1, Entry(f"models/only-{name}.bin", bytes(range(256)) * int(name) * 20))
         entries.insert(2, Entry("models/empty.bin", b""))
         path = folder / f"{name}.sentill"
-        bundle.write(replace(made, version=name, entries=tuple(entries)), path)
+        bundle.write(signing.sign_bundle(replace(made, version=name, entries=tuple(entries)), keys), path)
         paths[name] = path
     return paths
 
@@ -406,8 +409,8 @@ def storm(cases: int, at_once: int, first: int = 0, told: Callable[[Outcome], No
             link.enter_repl()
             mpy = link.exec_json("import sys, json\nprint(json.dumps(sys.implementation._mpy))")
             link.reset()
-        versions = make_versions(Path(folder), mpy)
         keys = KeyFile.create(Path(folder) / "keys.json", PASSWORD)
+        versions = make_versions(Path(folder), mpy, keys)
         given = deploy.deploy([b.usb for b in started[1::2]], bundles=[versions["1"]], keys=keys, profile="open")
         assert not any(result.error for result in given), given
         keys.refresh()
