@@ -50,7 +50,7 @@ class Signer:
     def enter(self, node: NodeClient) -> None:
         """Have the running node let this deploy in. A node that knows no keys does.
 
-        Raises UsageError when it has keys and none are at hand, AccessError when it refuses these.
+        Raises UsageError when it has keys and they are not at hand, AccessError when it refuses them.
         """
         try:
             state = access.challenge(node)
@@ -63,6 +63,12 @@ class Signer:
             raise UsageError(
                 f"{self.port}: the board has keys{locked}: it runs only what is signed with them",
                 "name the fleet's key file with --keys or $SENTILL_KEYS",
+            )
+        if state.generation and state.uid not in self.keys.devices:
+            # A board counts wrong answers, and the tenth erases its keys: a wrong file must not be tried on a fleet.
+            raise UsageError(
+                f"{self.port}: its keys are not from {self.keys.path}",
+                "name the right key file; an older copy of it learns of the board by `sentill unlock`",
             )
         self.generation = access.enter(node, self.keys, _SESSION_MIN).generation
 

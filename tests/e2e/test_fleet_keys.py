@@ -122,3 +122,17 @@ def test_a_board_whose_flash_was_erased_gets_keys_it_never_had(fleet: Fleet) -> 
     told = fleet.sentill("provision", board.usb, "--blank")
     assert "generation 2" in told, told
     assert "unchanged" in fleet.sentill("deploy", board.usb)
+
+
+def test_an_older_copy_of_the_key_file_learns_of_a_board_by_unlocking_it(fleet: Fleet) -> None:
+    fleet.keys.refresh()
+    known = dict(fleet.keys.devices)
+    with Link(fleet.boards[0].usb) as link:
+        uid = access.challenge(NodeClient(link)).uid
+    del fleet.keys.devices[uid]
+    fleet.keys.save()
+    told = fleet.sentill("rollback", fleet.boards[0].usb, exits=2)
+    assert "its keys are not from" in told and "sentill unlock" in told, told
+    assert "unlocked" in fleet.sentill("unlock", fleet.boards[0].usb)
+    fleet.keys.refresh()
+    assert fleet.keys.devices == known

@@ -68,7 +68,8 @@ def unlock(
 ) -> None:
     """Let people at a locked board's REPL for some minutes: then Ctrl-C stops the node, and deploy works.
 
-    A wrong answer makes the board refuse the next for 2, 4, 8, ... seconds. A reset ends the session.
+    Also tells an older copy of the key file of a board that was given keys since. A wrong answer makes the board refuse
+    the next for 2, 4, 8, ... seconds; the tenth is a tamper event. A reset ends the session.
     """
     opened = None if order else open_keys(keys, password_file)
     with Link(port) as link:
@@ -79,7 +80,9 @@ def unlock(
             except OSError as error:
                 raise UsageError(f"cannot read {order}: {error.strerror}") from None
         else:
-            access.unlock(client, opened, minutes)
+            before = access.unlock(client, opened, minutes)
+            if opened is not None and before.generation:
+                opened.note(before.uid, before.generation)
         state = access.challenge(client)
     if json:
         print_json({"port": port, "uid": state.uid, "profile": state.profile, "left_s": state.left_s})
