@@ -5,6 +5,7 @@ what.
 """
 
 import ast
+import signal
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -85,6 +86,9 @@ def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> 
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A shell that starts us in the background has us, and all commands under test, ignore Ctrl-C.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[_INTERPRETERS] = Interpreters()
     config.stash[_SECONDS] = defaultdict(float)
     config.stash[_ITEMS] = Counter()

@@ -102,6 +102,7 @@ class Address:
         self.name = name
         self._listing = listing
         self._seen: PortInfo | None = None
+        self._first = ""  # the pseudo-terminal that was opened first, by a name that a later one may get
 
     def device(self) -> str:
         """The device to open now. Raises LinkError while the board is away, UsageError when the name is ambiguous."""
@@ -110,6 +111,11 @@ class Address:
             device = resolve(self.name, listing)
             real = _real(device)
             self._seen = next((port for port in listing if real in (port.device, _real(port.device))), None)
+            instance = _instance(real)
+            if instance != real and not os.path.islink(self.name):
+                self._first = self._first or instance
+                if instance != self._first:
+                    raise LinkError(f"{self.name}: gone; another port has got its number", "look for the board anew")
             return real
         seen = self._seen
         same = [port for port in listing if (port.socket, port.serial_number) == (seen.socket, seen.serial_number)]

@@ -4,6 +4,7 @@ The listings (tests/vectors/ports) follow what pyserial makes on each system; no
 """
 
 import errno
+import itertools
 import json
 import os
 import pty
@@ -206,13 +207,20 @@ def test_a_number_given_anew_is_another_port():
     name = os.ttyname(slave)
     first = ports.Address(name, list).key
     assert ports.Address(name, list).key == first
+    address = ports.Address(name, list)
+    assert address.device() == address.device() == name
     os.close(master)
     os.close(slave)
     time.sleep(0.05)  # the clock of the file system ticks
-    master, slave = pty.openpty()
-    second = ports.Address(os.ttyname(slave), list).key
-    os.close(master)
-    os.close(slave)
+    taken = []
+    while not os.path.exists(name):  # free numbers come in order, and others take some as well
+        assert len(taken) < 100
+        taken.append(pty.openpty())
+    second = ports.Address(name, list).key
+    with pytest.raises(LinkError, match="another port has got its number"):
+        address.device()
+    for descriptor in itertools.chain.from_iterable(taken):
+        os.close(descriptor)
     assert second != first
 
 
