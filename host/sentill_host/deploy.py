@@ -11,7 +11,7 @@ import json
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from sentill import config as node_config
 from sentill import update
 from sentill.errors import ConfigError
-from sentill_host import agent, boards, bundle, client, preflight, workers
+from sentill_host import boards, bundle, client, preflight, workers
 from sentill_host.bundle import Bundle, Firmware
 from sentill_host.errors import BoardError, LinkError, PortGone, SentillHostError, UsageError, VerifyError
 from sentill_host.keys import KeyFile
@@ -27,18 +27,14 @@ from sentill_host.link import Link
 from sentill_host.manifest import Item, Manifest, parse_head
 from sentill_host.session import Session
 from sentill_host.signing import NO_KEYS, Signer
+from sentill_host.transfer import Transfer
 
 CONFIG = "config.json"
-# Bytes of a request on the wire, and the part of a board's free heap they may take: it holds them a few times.
-_PIECE_BYTES = 11_000
-_HEAP_PART = 14
 _STEP_S = 60.0
 _CONNECT_S = 60.0
 # Sixty boards that start at once on one computer take their time.
 _FIRST_BOOT_S = 60.0
 _TRIAL_S = 120.0
-_TRIES = 3
-_SLOWEST_BYTES_S = 900
 
 # The last line of a traceback.
 _EXCEPTION = re.compile(r"\w+(Error|Exception|Interrupt)\b")
@@ -301,7 +297,7 @@ class _Deployment:
         self.result.slot = slot
         preflight.require(self.port, preflight.findings(about, made, slot))
         encoded = self.signer.encode(manifest, about["uid"], head)
-        self._fill(session, slot, manifest, encoded, data)
+        Transfer(session, self._step, self._check_stop, self.result).fill(slot, manifest, encoded, data)
         self._verified()
         self._check_stop()
         self._step("switching over", _STEP_S)
@@ -318,70 +314,6 @@ class _Deployment:
             config = Item(CONFIG, *about["config"])
         items.insert(-1, config)
         return Manifest(made.version, made.board, made.min_firmware, tuple(items), made.id)
-
-    def _fill(self, session: Session, slot: str, manifest: Manifest, encoded: bytes, data: dict[str, bytes]) -> None:
-        """Make the slot hold what the manifest says: what the board has is copied, the rest sent and read back."""
-        removed: list[str] = []
-        for attempt in range(_TRIES):
-            self._step("comparing", _STEP_S)
-            body, packed = self._packed(session, encoded)
-            found = session.call("diff", body, on_progress=self._alive("comparing"), slot=slot, z=packed)
-            if found["sha"] != _sha256(encoded):
-                continue
-            removed += found["removed"]
-            if not attempt:
-                self.result.reused = found["kept"] + found["copied"]
-            missing = [manifest.items[number] for number in found["miss"]]
-            lost = [item.path for item in missing if item.path not in data]
-            if lost:
-                raise VerifyError(f"{self.port}: {lost[0]} is damaged on the board", "give one with --config")
-            self.result.copied += [item.path for item in missing if item.path not in self.result.copied]
-            self.result.copied_bytes = sum(item.size for item in manifest.items if item.path in self.result.copied)
-            if not self._send(session, [data[item.path] for item in missing]):
-                self._step("verifying", _STEP_S)
-                sealed = session.call("seal", slot=slot, sha=_sha256(encoded))
-                if sealed["sha"] == _sha256(encoded):
-                    self.result.removed += [f"/slot_{slot}/{path}" for path in removed]
-                    return
-            self.result.resent += 1
-        raise VerifyError(
-            f"{self.port}: what is written reads back damaged", "the flash may be worn; try again, then replace it"
-        )
-
-    def _send(self, session: Session, contents: list[bytes]) -> list[str]:
-        """Send the missing files, laid end to end; the paths that read back wrong."""
-        everything = b"".join(contents)
-        sent = 0
-        bad: list[str] = []
-        if not contents:
-            return bad
-        for raw, body, packed in self._pieces(session, everything):
-            self._check_stop()
-            self._step("copying", 30.0 + len(body) / _SLOWEST_BYTES_S, sent, len(everything))
-            bad = session.call("data", body, 30.0 + len(body) / _SLOWEST_BYTES_S, z=packed)["bad"]
-            sent += raw
-        self._step("copying", _STEP_S, sent, len(everything))
-        return bad
-
-    def _pieces(self, session: Session, everything: bytes) -> Iterator[tuple[int, bytes, int]]:
-        """(bytes it stands for, body, whether packed). A piece of nothing still lets empty files be made."""
-        most = min(_PIECE_BYTES, session.about["heap_free"] // _HEAP_PART)
-        at = 0
-        while at < len(everything) or at == 0:
-            size = most * 2 if session.about["inflate"] else most
-            body, packed = self._packed(session, everything[at : at + size])
-            if len(body) > most:
-                size = most
-                body, packed = self._packed(session, everything[at : at + size])
-            yield min(size, len(everything) - at), body, packed
-            at += size
-
-    def _packed(self, session: Session, data: bytes) -> tuple[bytes, int]:
-        if session.about["inflate"]:
-            packed = agent.deflate(data)
-            if len(packed) < len(data):
-                return packed, 1
-        return data, 0
 
     def _board(self, about: dict[str, Any]) -> boards.Board:
         if self.job.board_id:
