@@ -70,7 +70,17 @@ class Signer:
                 f"{self.port}: its keys are not from {self.keys.path}",
                 "name the right key file; an older copy of it learns of the board by `sentill unlock`",
             )
-        self.generation = access.enter(node, self.keys, _SESSION_MIN).generation
+        access.enter(node, self.keys, _SESSION_MIN)
+        if state.profile == "open":
+            # It lets in whoever comes; a signed command, here one that changes nothing, tells whose the keys are.
+            told = node.answer(node.send("C", [("cmd", "lock")]), 5.0)
+            if told is not None and not told.get("ok"):
+                why = told.get("msg") or told.get("err")
+                raise access.AccessError(
+                    f"{self.port}: the board refuses the keys of {self.keys.path}: {why}",
+                    "name the key file of the board's fleet with --keys or $SENTILL_KEYS",
+                )
+        self.generation = state.generation
 
     def require_signed(self, made: Bundle) -> None:
         """Raise UsageError unless the bundle of a file may go on this board: with keys only what their fleet signed."""

@@ -241,6 +241,7 @@ def run_case(board: Board, versions: dict[str, Path], seed: int, keys: KeyFile |
         storm = fault(case)
         next(storm)
         start = time.monotonic()
+        boots = board.status()["boots"]
         case.began = start
         if case.killed:
             result = _killed(case, right)
@@ -254,6 +255,8 @@ def run_case(board: Board, versions: dict[str, Path], seed: int, keys: KeyFile |
             outcome.problem = f"no hint with {result.error!r}"
         if case.wrong is not None and result is not None and not re.search("key|sign", result.error):
             outcome.problem = f"not refused for its keys: {result.error!r}"
+        if case.wrong is not None and outcome.step == SITUATIONS[0] and board.status()["boots"] != boots:
+            outcome.problem = outcome.problem or "the wrong keys made the board restart"
         with contextlib.suppress(StopIteration):
             next(storm)
         # By itself: only the power comes and goes.

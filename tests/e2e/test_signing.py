@@ -94,6 +94,19 @@ def test_without_the_keys_or_with_others_nothing_is_touched(board: Board, keys: 
     assert not good(deploy([board.usb], config=config(3), keys=keys)).unchanged, "the right ones still do"
 
 
+def test_with_other_keys_nothing_is_touched_on_an_open_board_either(tmp_path: Path) -> None:
+    keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
+    with VirtualBoards(1) as started:
+        uid = good(deploy([started[0].usb], keys=keys, profile="open")).uid
+        stranger = KeyFile.create(tmp_path / "other.json", "a password of tests")
+        stranger.devices[uid] = 1
+        boots = started[0].status()["boots"]
+        result = deploy([started[0].usb], config=config(5), keys=stranger)[0]
+        assert result.exit_code == 1 and "refuses the keys" in result.error, result
+        assert started[0].status()["boots"] == boots
+        bring(started[0], keys, 5)
+
+
 def test_there_and_back(board: Board, keys: KeyFile) -> None:
     bring(board, keys, 4)
     bring(board, keys, 6)

@@ -365,18 +365,14 @@ def _begin(
         _finish(fleet, store, run, where, json, keys)
 
 
-def _carry_on(
-    fleet: Fleet, store: Store, run: Run, ports: list[str] | None, json: bool, keys: KeyFile | None
-) -> None:
+def _carry_on(fleet: Fleet, store: Store, run: Run, ports: list[str] | None, json: bool, keys: KeyFile | None) -> None:
     waiting = frozenset(job.uid for job in store.jobs(run.id) if job.state == states.WAITING)
     where = _find(fleet, store, ports, waiting)
     campaign.refuse_ambiguous([member for member in fleet.members if member.uid in waiting], where)
     _finish(fleet, store, run, where, json, keys)
 
 
-def _finish(
-    fleet: Fleet, store: Store, run: Run, where: Whereabouts, json: bool, keys: KeyFile | None
-) -> None:
+def _finish(fleet: Fleet, store: Store, run: Run, where: Whereabouts, json: bool, keys: KeyFile | None) -> None:
     labels = {job.uid: job.label for job in store.jobs(run.id)}
     with live(err, f"{fleet.name}: {run.verb}", labels) as view:
         work = Campaign(fleet, store, run, where, view, keys=keys)
