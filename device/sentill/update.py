@@ -53,12 +53,15 @@ def pick(root: str = "/", verifier=None) -> tuple:
         if left.isdigit() and int(left) > 0:
             why = fault(root + "slot_" + slot, verifier)
             if not why:
-                if verifier:
-                    folders = root + "slot_" + slot, root + "slot_" + proven
-                    verifier.raise_floor(min([_counter(folder, verifier) for folder in folders]))
-                _replace(root + POINTER, "%s %d %s" % (slot, int(left) - 1, proven))
-                return root + "slot_" + slot, True
-        _replace(root + NOTE, why)
+                try:
+                    if verifier:
+                        folders = root + "slot_" + slot, root + "slot_" + proven
+                        verifier.raise_floor(min([_counter(folder, verifier) for folder in folders]))
+                    _replace(root + POINTER, "%s %d %s" % (slot, int(left) - 1, proven))
+                    return root + "slot_" + slot, True
+                except (StorageError, OSError) as error:  # a boot that cannot be counted is none
+                    why = "slot_%s: no trial: %r" % (slot, error)
+        _tell(root, why)
         if left == "0" and proven != slot and "slot_" + slot in names:
             # Without its manifest it is no version any more, whatever becomes of the proven one.
             if MANIFEST in os.listdir(root + "slot_" + slot):
@@ -71,7 +74,7 @@ def pick(root: str = "/", verifier=None) -> tuple:
                 _replace(root + POINTER, slot)
             return root + "slot_" + slot, False
         why = why + "; " + reason
-        _replace(root + NOTE, reason)
+        _tell(root, reason)
     raise StorageError("slot", why)
 
 
@@ -131,7 +134,9 @@ def _read(folder, verifier):
         raise StorageError("manifest", "the manifest is not one")
     at = data.find(b"\n") + 1
     head = dict([word.split("=") for word in str(data[: at - 1], "ascii").split()[2:]])
-    if verifier and not verifier.adopted(sha256(data).digest()):
+    if verifier and verifier.adopted(sha256(data).digest()):
+        head["counter"] = "0"  # what it says is of former keys
+    elif verifier:
         if head["uid"] != verifier.uid:
             raise StorageError("foreign", "signed for another board or not at all")
         if not verifier.verify(data[:end], unhexlify(data[end + 4 :].strip())):
@@ -164,6 +169,13 @@ def _noted(root):
             return file.read(100)
     except OSError:
         return "it did not say why"
+
+
+def _tell(root, why):
+    try:
+        _replace(root + NOTE, why)
+    except OSError:
+        pass  # on a full flash the way back counts for more than the reason
 
 
 def _replace(path, text):

@@ -189,3 +189,31 @@ def test_what_ran_when_the_keys_came_counts_as_signed():
     assert "main.py" in update.fault(root + "slot_a", verifier)
     make_slot(root, "a", "3")
     assert "not at all" in update.fault(root + "slot_a", verifier)
+
+
+def test_what_ran_when_new_keys_came_stays_good_whatever_counter_it_has():
+    root = fresh()
+    with open(make_slot(root, "a", uid="0123", counter=5, key=b"former" * 6) + "/manifest", "rb") as file:
+        digest = sha256(file.read()).digest()
+    make_slot(root, "b", "2", uid="0123", counter=9, key=KEY)
+    write(root + "slot", b"b 3 a")
+    verifier = Verifier(0, digest)
+    assert update.pick(root, verifier) == (root + "slot_b", True)
+    assert verifier.least == 0, "above 0 it would not be known any more"
+    write(root + "slot", b"b 0 a")
+    assert update.pick(root, verifier) == (root + "slot_a", False)
+
+
+class Worn(Verifier):
+    def raise_floor(self, n):
+        raise StorageError("flash", "the flash does not keep what is written")
+
+
+def test_a_trial_that_cannot_be_counted_leaves_the_proven_slot_running():
+    root = signed_slots(5, 6, b"b 3 a")
+    assert update.pick(root, Worn()) == (root + "slot_a", False)
+    assert read(root + "slot") == "a" and "does not keep" in read(root + update.NOTE)
+    assert not update.fault(root + "slot_b", Worn()), "it stays a version"
+    write(root + "slot", b"b 0 a")
+    os.mkdir(root + update.NOTE + ".new")  # the reason cannot be written
+    assert update.pick(root, Worn()) == (root + "slot_a", False)
