@@ -12,8 +12,8 @@ def pick():
     # The proven slot's own code decides (sentill.update tells how), or the other's when that one cannot.
     names = "ab"
     try:
-        with open("/slot") as file:
-            names = "ba" if file.read(16)[-1:] == "b" else "ab"
+        with open("/slot", "rb") as file:
+            names = "ba" if file.read(16).strip()[-1:] == b"b" else "ab"
     except OSError:
         pass
     refusal = None

@@ -86,7 +86,7 @@ class Store:
         """The pointer that update.py explains: "a", or "b 2 a" while b is on trial; "" on a board without slots."""
         try:
             with open(self._root + "slot") as file:
-                return file.read(8)
+                return file.read(8).strip()  # a person may have written it
         except OSError:
             return ""
 

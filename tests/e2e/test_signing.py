@@ -194,6 +194,23 @@ def restart(board: Board, link: Link) -> None:
     assert fields is not None, "the node is back"
 
 
+def test_a_locked_board_starts_whatever_its_pointer_says(board: Board, keys: KeyFile) -> None:
+    with Link(board.usb) as link:
+        access.enter(NodeClient(link), keys, 5)
+        link.enter_repl()
+        link.soft_reset()
+        proven = link.exec("print(open('/slot').read())", 10).decode().strip()
+        for garbage in (b"\xff\x80\x00", b"", proven.encode() + b"\r\n"):
+            link.exec(f"f = open('/slot', 'wb'); f.write({garbage!r}); f.close()", 10)
+            restart(board, link)
+            access.enter(NodeClient(link), keys, 5)
+            link.enter_repl()
+            link.soft_reset()
+            assert len(link.exec("print(open('/slot').read())", 10).decode().strip()) == 1
+        link.exec(f"f = open('/slot', 'w'); f.write({proven!r}); f.close()", 10)
+        restart(board, link)
+
+
 def test_a_bundle_file_must_be_signed_by_the_fleet(board: Board, keys: KeyFile, tmp_path: Path) -> None:
     with Link(board.usb) as link:
         about = identity(NodeClient(link))
