@@ -317,6 +317,26 @@ def test_a_paced_line_loses_nothing_that_is_read(terminal):
         assert board.status()["paced"]
 
 
+def test_a_slow_reader_loses_nothing(board):
+    """It needs longer for what the pseudo-terminal holds than the board waits for one that does not read at all."""
+    with Link(board.usb) as line:
+        line.write(b"print('~' * 25000, 'end', 1 + 1)\r")
+        seen = b""
+        end = time.monotonic() + DEADLINE_S
+        while b" end 2" not in seen:
+            assert time.monotonic() < end, seen[-200:]
+            seen += line.read(0.1, 128)
+            time.sleep(0.02)
+        assert seen.count(b"~") == 25001  # one in the echo
+
+
+def test_nobody_reading_holds_a_board_up_for_a_moment_only(board):
+    with Link(board.usb) as line:
+        line.write(b"print('~' * 90000); f = open('/done', 'w'); f.close()\r")
+        until(lambda: board.status()["usb_lost_bytes"] > 60_000)
+    assert "done" in run_mpremote(board.usb, "ls")
+
+
 def test_a_scenario_plays(tmp_path):
     scenario = tmp_path / "scenario.toml"
     scenario.write_text(

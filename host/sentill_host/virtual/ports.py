@@ -14,22 +14,25 @@ from pathlib import Path
 
 from sentill_host.virtual.loop import SLICE_S, Loop, Outlet, Timer
 
+_IN_ACCESS = 0x1
 _IN_OPEN = 0x20
 _IN_CLOSE = 0x18  # writable or not
 _EVENT = struct.Struct("iIII")
 
 MOST_LEFT = 128
 HIGH_WATER = 4096
+_SOON_S = 0.1
 STALL_S = 0.5  # as long as MicroPython's USB driver waits for a host that does not read
 
 
 class Openings:
-    """Tells when someone opens or closes a pseudo-terminal (inotify). Without inotify all ports count as open."""
+    """Tells when someone opens, closes or reads a pseudo-terminal (inotify). Without it all ports count as open."""
 
     def __init__(self, loop: Loop):
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._loop = loop
         self._calls: dict[int, Callable[[int], None]] = {}
+        self._paths: dict[int, bytes] = {}
         self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         self.works = self._fd >= 0
         if self.works:
@@ -42,11 +45,18 @@ class Openings:
         handle: int = self._libc.inotify_add_watch(self._fd, path.encode(), _IN_OPEN | _IN_CLOSE)
         if handle >= 0:
             self._calls[handle] = call
+            self._paths[handle] = path.encode()
         return handle
+
+    def tell_read(self, handle: int) -> None:
+        """Call once more, with 0, when someone reads next."""
+        if handle in self._paths:
+            self._libc.inotify_add_watch(self._fd, self._paths[handle], _IN_OPEN | _IN_CLOSE | _IN_ACCESS)
 
     def remove(self, handle: int) -> None:
         """End add()."""
         if self._calls.pop(handle, None):
+            del self._paths[handle]
             self._libc.inotify_rm_watch(self._fd, handle)
 
     def _read(self) -> None:
@@ -58,7 +68,12 @@ class Openings:
         while at < len(data):
             handle, mask, _, length = _EVENT.unpack_from(data, at)
             at += _EVENT.size + length
-            if (call := self._calls.get(handle)) and mask & (_IN_OPEN | _IN_CLOSE):
+            call = self._calls.get(handle)
+            if call and mask & _IN_ACCESS:
+                # Who reads byte by byte would keep us busy.
+                self._libc.inotify_add_watch(self._fd, self._paths[handle], _IN_OPEN | _IN_CLOSE)
+                call(0)
+            elif call and mask & (_IN_OPEN | _IN_CLOSE):
                 call(1 if mask & _IN_OPEN else -1)
 
 
@@ -120,6 +135,7 @@ class Port:
         self._resume: Timer | None = None
         self._stall: Timer | None = None
         self._held = False
+        self._took = False
         self.path = ""
         self.clients = 0
         self.lost = 0
@@ -196,16 +212,19 @@ class Port:
             return
         self._outlet.write(data)
         if self.full and self._stall is None:
-            self._stall = self._loop.after(STALL_S, self._stalled)
+            self._took = True
+            self._stall = self._loop.after(_SOON_S, self._stalled)
 
     def _stalled(self) -> None:
         self._stall = None
         if self._outlet is None or not self.full:
             return
-        # A paced line moves, however slowly; only a reader who takes nothing loses bytes.
-        idle_s = time.monotonic() - self._outlet.moved_s
-        if idle_s < STALL_S:
-            self._stall = self._loop.after(STALL_S - idle_s, self._stalled)
+        # A paced line moves, however slowly; only a reader who takes nothing loses bytes. A pseudo-terminal holds some
+        # 10 KB and takes more when most of them were read, which on a busy computer may last: so reads count.
+        if self._took or time.monotonic() - self._outlet.moved_s < STALL_S:
+            self._took = False
+            self._openings.tell_read(self._handle)
+            self._stall = self._loop.after(STALL_S, self._stalled)
             return
         self.lost += self._outlet.clear()
         self._room()
@@ -214,6 +233,7 @@ class Port:
         self._room()
 
     def _opened(self, change: int) -> None:
+        self._took = True
         self.clients = max(0, self.clients + change)
         if self.clients == 0 and self._outlet is not None:
             # What nobody read is gone: the next to open the port starts with fresh bytes.
