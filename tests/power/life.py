@@ -143,7 +143,7 @@ class Machine:
         files = Part(self.flash, FILES)
         self.fs = vfs.VfsLfs2(files, progsize=o.prog, readsize=32)
         vfs.mount(self.fs, "/x")
-        raw = None if o.pinned else (Behind(self.flash), o.blocks, o.prog)
+        raw = None if o.pinned else (Behind(self.flash, FILES), o.blocks, o.prog)
         self.node = node = Node(Hal(raw, (files, FILES, o.prog)))
         audit_open.open_all(node)
         audit_open.note_start(node.audit, [("sw", "1"), ("cfg", "%d" % node.vault.generation)], node.faults)
@@ -159,17 +159,18 @@ class Machine:
 class Behind:
     """The blocks behind the littlefs, as a block device of its own."""
 
-    def __init__(self, flash):
+    def __init__(self, flash, first):
         self._flash = flash
+        self._first = first
 
     def readblocks(self, block, buffer, offset=0):
-        self._flash.readblocks(FILES + block, buffer, offset)
+        self._flash.readblocks(self._first + block, buffer, offset)
 
     def writeblocks(self, block, data, offset=0):
-        self._flash.writeblocks(FILES + block, data, offset)
+        self._flash.writeblocks(self._first + block, data, offset)
 
     def ioctl(self, operation, argument):
-        return self._flash.ioctl(operation, FILES + argument)
+        return self._flash.ioctl(operation, self._first + argument)
 
 
 def frame(node, generation):

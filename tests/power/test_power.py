@@ -1,6 +1,7 @@
 """Power cuts at every program and erase of the node's storage, on the real littlefs of the Unix port.
 
-sweep.py has the journal, the key on flash and the files that are replaced; life.py has keys given, changed and erased.
+sweep.py has the journal, the key on flash and the files that are replaced; life.py has keys given, changed and erased;
+install.py has versions installed, proven, given up and refused.
 
 With SENTILL_SWEEP=all (`make sweep`) every operation is cut in every torn mode; otherwise the longest runs cut each
 operation in one mode, the modes taking turns. The sweeps run two at a time, each in a process of its own.
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from sentill_host import agent
 from tests.interpreters import DEVICE, TESTS, unix_command
 
 HERE = Path(__file__).parent
@@ -23,7 +25,7 @@ ALL = os.environ.get("SENTILL_SWEEP") == "all"
 
 
 class Run(NamedTuple):
-    """What is swept, see Options of scenario.py and life.py; `of`: which part of the cuts unless all are wanted."""
+    """What is swept, see Options of the `script`; `of`: which part of the cuts unless all are wanted."""
 
     store: str
     prog: int
@@ -31,10 +33,10 @@ class Run(NamedTuple):
     mixed: bool = False
     of: int = 1
     bug: str = ""
-    life: bool = False
+    script: str = ""
 
     def __str__(self) -> str:
-        words = ["life" * self.life, self.store, str(self.prog), str(self.window), "mixed" * self.mixed, self.bug]
+        words = [self.script, self.store, str(self.prog), str(self.window), "mixed" * self.mixed, self.bug]
         return "-".join(word for word in words if word)
 
 
@@ -48,14 +50,18 @@ RUNS = [
     Run("raw", 32, 8, True),
     Run("raw", 256, 1),
     Run("raw", 256, 4, True),
-    Run("raw", 256, life=True),
-    Run("files", 256, life=True),
-    Run("pinned", 256, life=True),
+    Run("raw", 256, script="life"),
+    Run("files", 256, script="life"),
+    Run("pinned", 256, script="life"),
+    Run("raw", 256, of=2, script="install"),
+    Run("pinned", 256, of=2, script="install"),
 ]
 MORE = [
-    Run("pinned", 32, life=True),
-    Run("raw", 32, life=True),
-    Run("files", 32, life=True),
+    Run("pinned", 32, script="life"),
+    Run("raw", 32, script="life"),
+    Run("files", 32, script="life"),
+    Run("raw", 32, script="install"),
+    Run("pinned", 32, script="install"),
     Run("files", 32, 4),
     Run("files", 32, 1, True),
     Run("files", 256, 16, True),
@@ -68,9 +74,16 @@ BUGS = {
     Run("files", 32, 1, of=10, bug="flush"): "acknowledged",
     Run("files", 32, 1, of=10, bug="key"): "is left",
     Run("raw", 32, 1, of=10, bug="key"): "is left",
-    Run("raw", 256, bug="order", life=True): "a used counter is free",
-    Run("raw", 256, bug="latch", life=True): "no keys, and not tampered",
-    Run("raw", 256, bug="adopt", life=True): "must not start any more",
+    Run("raw", 256, bug="order", script="life"): "a used counter is free",
+    Run("raw", 256, bug="latch", script="life"): "no keys, and not tampered",
+    Run("raw", 256, bug="adopt", script="life"): "must not start any more",
+    Run("raw", 256, of=4, bug="order", script="install"): "started /slot_a False not",
+    Run("raw", 256, of=4, bug="place", script="install"): "is neither old nor new",
+    Run("raw", 256, of=4, bug="gap", script="install"): "main.py is neither old nor new",
+    Run("raw", 256, of=4, bug="early", script="install"): "floor 50",
+    Run("raw", 256, of=4, bug="forget", script="install"): "adopted: False",
+    Run("raw", 256, bug="floor", script="install"): "without a cut",
+    Run("raw", 256, bug="trust", script="install"): "without a cut",
 }
 
 _tried: dict[Run, int] = {}
@@ -80,13 +93,15 @@ def sweep(run: Run) -> dict[str, Any]:
     """Run one sweep; its JSON line."""
     of = 1 if ALL and not run.bug else run.of
     options: dict[str, Any] = {"raw": run.store == "raw", "prog": run.prog, "bug": run.bug, "share": [0, of]}
-    options["stop"] = 0 if not run.bug else 5 if run.life else 200
-    if run.life:
+    options["stop"] = 0 if not run.bug else 5 if run.script else 200
+    if run.script == "life":
         options |= {"pinned": run.store == "pinned"}
-    else:
+    elif not run.script:
         options |= {"window": run.window, "mixed": run.mixed}
-    script = str(HERE / ("life.py" if run.life else "sweep.py"))
+    script = str(HERE / f"{run.script or 'sweep'}.py")
     command = [*unix_command(), "-X", "heapsize=64M", script, str(DEVICE), str(TESTS), json.dumps(options)]
+    if run.script == "install":
+        command.append(str(Path(agent.__file__).with_name("session.py")))
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

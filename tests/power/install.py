@@ -1,0 +1,506 @@
+"""Power cuts while versions are installed on a board with keys; runs inside the Unix port, as life.py does.
+
+    micropython install.py DEVICE TESTS '{"raw": false, "prog": 256, "bug": "", "share": [part, of]}' AGENT
+
+The deploy agent fills, seals and points to slots on a littlefs mounted at `/`; update.py picks what runs, with the real
+keys behind its verifier, in raw blocks or in pinned ones; store.py ends trials. The board gets another configuration,
+another model, goes back to the version before, tries a version that never proves itself, and is offered one with a
+forged signature and one that is too old. Each program and erase is cut; the next start must find a whole version that
+may run, and an install must still go through from there.
+"""
+
+import json
+import os
+import select  # noqa: F401  (the agent's; no module can be imported once the root is the board's)
+import sys
+from binascii import hexlify
+from hashlib import sha256
+
+sys.path[:0] = sys.argv[1:3]
+
+import life
+import vfs
+from flash_model import Nor, program
+from scenario import Part
+from sentill import crypto, keystore_open, pinned_open, update, update_verifier, vault_keys  # noqa: F401
+from sentill.errors import SentillError
+from sentill.store import Store
+from struct import unpack
+from sweep import BLOCK, MODES, Fault, check, torn
+
+FILES = 48  # blocks of the littlefs
+HEAD = (1, 1, 7, life.DEVICE)
+ROOT = life.given(1)
+SIGN = vault_keys.derive(vault_keys.kept(ROOT), b"sign")
+PIECE = 3000  # bytes of a request
+
+
+class Machine:
+    """The module `machine`, as far as the agent wants it here."""
+
+    unique_id = staticmethod(lambda: b"life-001")
+
+
+class Hal(life.Hal):
+    root = "/"
+
+
+def noise(seed, size):
+    """Bytes of a file that look like no other's."""
+    digest = sha256(b"%d" % seed).digest()
+    return (digest * (size // 32 + 1))[:size]
+
+
+class Version:
+    """What a bundle is for a board: its files and the manifest, signed with `key` unless that is None."""
+
+    def __init__(self, name, counter=0, code=1, model=1, config=1, key=SIGN, uid=life.UID):
+        self.name = name
+        self.counter = counter
+        self.main = noise(code, 900)
+        self.files = {
+            "main.py": self.main,
+            "sentill/update.mpy": noise(code + 100, 1500),
+            "sentill/node.mpy": noise(code + 200, 5000),
+            "sentill/__init__.py": b"",
+            "models/local.stm": noise(model + 300, 3000),
+            "config.json": b'{"rate_hz":%d}' % config,
+        }
+        head = "sentill 1 version=%s board=SIM min=1.24.0 uid=%s counter=%d bundle=%s\n"
+        text = head % (name, uid if key else "-", counter, "0123456789abcdef")
+        for path, data in self.files.items():
+            text += "%s %d %s\n" % (hexlify(sha256(data).digest()).decode(), len(data), path)
+        tag = hexlify(crypto.MAC(key).tag(text.encode())).decode() if key else "-"
+        self.manifest = (text + "mac " + tag + "\n").encode()
+        self.sha = hexlify(sha256(self.manifest).digest()).decode()
+
+
+FIRST = Version("first", key=None)
+CONFIG = Version("config", 20, config=2)
+MODEL = Version("model", 30, code=2, model=2, config=2)
+HANGS = Version("hangs", 40, code=3)
+FORGED = Version("forged", 9999, code=4, key=b"of somebody else................")
+OLD = Version("old", 10, code=5)
+LATER = Version("later", 50, code=6, model=2, config=2)
+LAST = Version("last", 60, code=7, model=3, config=3)
+
+
+class Options:
+    def __init__(self, raw=False, prog=256, bug=""):
+        self.raw = raw
+        self.prog = prog
+        self.bug = bug
+
+
+class Board:
+    """The board on a flash image; off until `on`."""
+
+    code = None  # of the agent, compiled
+    wrong: dict = {}  # names of it that a seeded bug replaces
+    order = ("diff", "data", "seal", "point", "tidy")
+
+    def __init__(self, flash, options):
+        self.flash = flash
+        self.files = Part(flash, FILES)
+        self.prog = options.prog
+        self.hal = Hal(
+            (life.Behind(flash, FILES), 2, options.prog) if options.raw else None, (self.files, FILES, options.prog)
+        )
+
+    def on(self):
+        vfs.mount(vfs.VfsLfs2(self.files, progsize=self.prog, readsize=32), "/")
+
+    def off(self):
+        try:
+            vfs.umount("/")
+        except OSError:
+            pass  # it was not on
+
+    def start(self):
+        """What main.py does: (folder, on trial)."""
+        return update.pick("/", update_verifier.verifier(self.hal))
+
+    def agent(self):
+        """The agent's names, as in a board's REPL; what it would tell the host is not sent."""
+        names = {}
+        exec(Board.code, names)
+        names["_say"] = lambda value: None
+        names.update(Board.wrong)
+        return names
+
+    def deploy(self, version, step=None):
+        """What the deployer has the agent do; `step(name, slot, function)` carries out each part."""
+        agent = self.agent()
+        step = step or (lambda name, slot, function: function())
+        proven = agent["do_about"](None, b"")["pointer"][-1]
+        slot = "b" if proven == "a" else "a"
+        state = {}
+
+        def diff():
+            found = agent["do_diff"]({"slot": slot}, version.manifest)
+            check(found["sha"] == version.sha, "the manifest is not what was sent")
+            paths = list(version.files)
+            names = [line.split(" ")[2] for line in version.manifest.decode().split("\n")[1:-2]]
+            check(sorted(names) == sorted(paths), "the manifest does not list the files")
+            state["all"] = b"".join([version.files[names[i]] for i in found["miss"]])
+            state["miss"] = len(found["miss"])
+
+        def data():
+            for at in range(0, max(len(state["all"]), 1 if state["miss"] else 0), PIECE):
+                found = agent["do_data"]({}, state["all"][at : at + PIECE])
+                check(not found["bad"], "read back wrong:", found["bad"])
+
+        def seal():
+            check(agent["do_seal"]({"slot": slot, "sha": version.sha}, b"")["sha"] == version.sha, "not sealed")
+
+        def point():
+            agent["do_point"]({"text": "%s %d %s" % (slot, update.TRIES, proven)}, b"")
+
+        def tidy():
+            agent["do_tidy"](None, b"")
+
+        parts = {"diff": diff, "data": data, "seal": seal, "point": point, "tidy": tidy}
+        for name in Board.order:
+            step(name, slot, parts[name])
+
+    def back(self, slot):
+        """Point to what the other slot holds, as `sentill rollback` does."""
+        agent = self.agent()
+        check(not agent["do_check"]({"slot": slot}, b"")["fault"], "the other slot is not whole")
+        agent["do_point"]({"text": "%s %d %s" % (slot, update.TRIES, "b" if slot == "a" else "a")}, b"")
+
+    def prove(self, slot):
+        Store("/", "/slot_" + slot + "/").prove()
+
+
+class Run:
+    """What was done, and between which operations which state of the board was a good one.
+
+    A state: what the next start runs ("runs": slot, version, on trial), what the "other" slot must hold for a return,
+    the main.py that is there ("main": a version), the lowest counter ("floor") and whether the first version is still
+    "adopted", the manifest in each slot ("a", "b": a version or None), what an install or a way back is under way for
+    ("aim").
+    """
+
+    def __init__(self):
+        self.log = []
+        self.base = None
+        self.state = {
+            "runs": ("a", FIRST, False),
+            "other": None,
+            "main": FIRST,
+            "floor": 0,
+            "adopted": True,
+            "a": FIRST,
+            "b": None,
+            "aim": LAST,
+        }
+        self.notes = [(0, [self.state])]
+
+    def step(self, function, **changes):
+        """Do something after which the state has these changes; meanwhile each fact may be old or new."""
+        after = dict(self.state)
+        after.update(changes)
+        self.notes.append((len(self.log), [self.state, after]))
+        function()
+        self.state = after
+        self.notes.append((len(self.log), [after]))
+
+
+def record(options):
+    """Run the scenario once."""
+    run = Run()
+    flash = Nor(FILES + (2 if options.raw else 0))
+    board = Board(flash, options)
+    vfs.VfsLfs2.mkfs(board.files, progsize=options.prog, readsize=32)
+    board.on()
+    for path, data in list(FIRST.files.items()) + [("manifest", FIRST.manifest)]:
+        make("/slot_a/" + path, data)
+    make("/main.py", FIRST.main)
+    make("/slot", b"a")
+    keys = update_verifier.audit_keys.open_keys(board.hal)
+    vault_keys.store(keys, HEAD, bytearray(ROOT), sha256(FIRST.manifest).digest())
+    board.off()
+    run.base = bytearray(flash.data)
+    flash.log = run.log
+
+    def start(**changes):
+        board.on()
+        run.step(board.start, **changes)
+        slot, _, trial = run.state["runs"]
+        check(found == ["/slot_" + slot, trial], "the scenario itself started", found)
+        board.off()
+
+    def install(version, good=True):
+        def step(name, slot, function):
+            changes = {}
+            if name == "diff":
+                changes = {slot: None, "other": None, "aim": version if good else LAST}
+            elif name == "seal":
+                changes = {slot: version}
+            elif name == "point":
+                changes = {"main": version}
+                if good:
+                    changes["runs"] = (slot, version, True)
+                    changes["other"] = run.state["runs"][1]
+            run.step(function, **changes)
+
+        board.on()
+        board.deploy(version, step)
+        board.off()
+
+    def back(slot, version):
+        board.on()
+        changes = {"main": version, "runs": (slot, version, True), "other": run.state["runs"][1], "aim": version}
+        run.step(lambda: board.back(slot), **changes)
+        board.off()
+
+    def prove():
+        slot, version, _ = run.state["runs"]
+        board.on()
+        run.step(lambda: board.prove(slot), runs=(slot, version, False))
+        board.off()
+
+    found = []
+    pick = board.start
+
+    def noted():
+        found[:] = pick()
+
+    board.start = noted
+
+    start()
+    install(CONFIG)
+    start()
+    prove()
+    start()
+    install(MODEL)
+    start(floor=20, adopted=False)
+    prove()
+    start()
+    back("b", CONFIG)
+    start()
+    prove()
+    start()
+    install(HANGS)
+    start()
+    board.on()
+    run.step(lambda: Store("/", "/slot_a/").write_note("sampler: OSError(5,)"))
+    board.off()
+    start()
+    # The last of its boots: another start has none left for it.
+    board.on()
+    run.step(board.start, runs=("b", CONFIG, False), other=None)
+    check(found == ["/slot_a", True], "no third boot", found)
+    board.off()
+    start(a=None)
+    install(LATER)
+    start()
+    prove()
+    start()
+    for bad in (FORGED, OLD):
+        install(bad, False)
+        start()
+    flash.log = None
+    return run
+
+
+def make(path, data):
+    parts = path.split("/")
+    for i in range(2, len(parts)):
+        try:
+            os.mkdir("/".join(parts[:i]))
+        except OSError:
+            pass  # it is there
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def read(path):
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def tree(folder):
+    """Paths of all files below a folder."""
+    found = []
+    for entry in os.ilistdir(folder):
+        path = folder + "/" + entry[0]
+        found += tree(path) if entry[1] == 0x4000 else [path]
+    return found
+
+
+def whole(slot, version):
+    """Raise Fault unless a slot holds a version byte by byte, and nothing else."""
+    folder = "/slot_" + slot
+    for path, data in list(version.files.items()) + [("manifest", version.manifest)]:
+        check(read(folder + "/" + path) == data, path, "of", version.name, "is not whole")
+    check(len(tree(folder)) == len(version.files) + 1, "more in the slot than", version.name)
+
+
+def look(board, states):
+    """Start the board; raise Fault unless it is in one of the `states`, fact by fact."""
+    verifier = update_verifier.verifier(board.hal)
+    check(verifier is not None, "the keys are gone")
+    keys = verifier._keys
+    check(keys.get(2) == bytearray(vault_keys.pack("<HBB8s", *HEAD) + vault_keys.kept(ROOT)), "not the root key")
+    floor = counters(keys)
+    check(floor in [state["floor"] for state in states], "floor", floor, "before the start")
+    adopted = keys.get(6)
+    check(not adopted or adopted == sha256(FIRST.manifest).digest(), "what is adopted is damaged")
+    # Above 0 the floor stands alone; the entry behind it goes in the next start at the latest.
+    check(bool(adopted) in [state["adopted"] for state in states], "adopted:", bool(adopted))
+    check(read("/main.py") in [state["main"].main for state in states], "main.py is neither old nor new")
+    for slot in "ab":
+        found = read("/slot_" + slot + "/manifest")
+        allowed = [state[slot] and state[slot].manifest for state in states]
+        check(found in allowed, "the manifest of", slot, "is neither old nor new:", found and len(found))
+    folder, trial = board.start()
+    state = None
+    for candidate in states:
+        slot, version, on_trial = candidate["runs"]
+        if (folder, trial) == ("/slot_" + slot, on_trial):
+            state = candidate
+    check(state, "started", folder, trial, "not", [(s["runs"][0], s["runs"][2]) for s in states])
+    slot, version, _ = state["runs"]
+    whole(slot, version)
+    other = state["other"] if len(states) == 1 or states[0]["other"] is states[1]["other"] else None
+    keys = update_verifier.audit_keys.open_keys(board.hal)
+    least = max(floor, min(version.counter, state["other"].counter)) if trial else floor
+    check(counters(keys) == least, "floor", counters(keys), "after the start, not", least)
+    if other:
+        whole("b" if slot == "a" else "a", other)
+        why = update.fault("/slot_" + ("b" if slot == "a" else "a"), update_verifier.verifier(board.hal))
+        check(not why, "no return:", why)
+
+
+def counters(keys):
+    entry = keys.get(3)
+    return unpack("<IIII", entry)[3] if entry else 0
+
+
+def again(board, states):
+    """Run the install under way again, from where the cut has left it, until its version is proven."""
+    version = states[-1]["aim"]
+    pointer = read("/slot").decode()
+    slot = pointer[0]
+    if len(pointer) > 1 or read("/slot_" + slot + "/manifest") != version.manifest or read("/main.py") != version.main:
+        to = "b" if pointer[-1] == "a" else "a"
+        if version is states[-1]["runs"][1] and version is not states[0]["runs"][1] and states[0][to] is version:
+            board.back(to)
+        else:
+            board.deploy(version)
+        board.off()
+        board.on()
+        folder, trial = board.start()
+        check(trial, version.name, "is not tried:", read("/slot.note"))
+        whole(folder[-1], version)
+        board.prove(folder[-1])
+        board.off()
+        board.on()
+    folder, trial = board.start()
+    check(not trial, "not proven")
+    check(read(folder + "/manifest") == version.manifest, "not", version.name)
+    whole(folder[-1], version)
+    check(read("/main.py") == version.main, "not the main.py of", version.name)
+    check(not [name for name in os.listdir("/") if name.endswith(".new")], "left behind:", os.listdir("/"))
+
+
+def main():
+    o = json.loads(sys.argv[3])
+    part, of = o.pop("share", (0, 1))
+    stop = o.pop("stop", 0)
+    options = Options(**o)
+    with open(sys.argv[4]) as file:
+        text = file.read()
+    text = text[: text.index("\n_calm()\n_session()")]
+    sys.modules["machine"] = Machine
+    seed_bug(options.bug)
+    Board.code = compile(text, "session.py", "exec")
+    exec(Board.code, {})  # what it imports is here from now on
+    vfs.umount("/")
+    try:
+        run = record(options)
+    except Fault as fault:
+        print(json.dumps({"cuts": 0, "operations": 0, "faults": 1, "first": ["without a cut: %s" % fault]}))
+        return
+    flash = Nor(FILES + (2 if options.raw else 0))
+    board = Board(flash, options)
+    image = run.base
+    tried = at = 0
+    faults = []
+    for done, entry in enumerate(run.log):
+        while at + 1 < len(run.notes) and run.notes[at + 1][0] <= done:
+            at += 1
+        for turn, mode in enumerate(MODES):
+            if (done + turn) % of != part or (stop and len(faults) >= stop):
+                continue
+            tried += 1
+            flash.data[:] = image
+            torn(flash.data, entry, mode, done * 3 + turn)
+            states = run.notes[at][1]
+            try:
+                board.on()
+                look(board, states)
+                if tried % 8 == 0:
+                    again(board, states)
+            except (Fault, SentillError, OSError, KeyError, ValueError, IndexError) as error:
+                faults.append("%s at operation %d: %s %s" % (mode, done, type(error).__name__, error))
+            finally:
+                board.off()
+        if entry[1] is None:
+            image[entry[0] * BLOCK : (entry[0] + 1) * BLOCK] = b"\xff" * BLOCK
+        else:
+            program(image, entry[0], entry[1])
+    print(json.dumps({"cuts": tried, "operations": len(run.log), "faults": len(faults), "first": faults[:5]}))
+
+
+def seed_bug(bug):
+    """Break the code on purpose."""
+    if bug == "order":  # the pointer names what is not sealed yet
+        Board.order = ("diff", "data", "point", "seal", "tidy")
+    elif bug == "floor":  # the version on trial decides alone what is too old
+        update.min = max
+    elif bug == "early":  # what a manifest says counts before its signature was looked at
+        pick = update.pick
+
+        def trusting(root, verifier):
+            words = read("/slot").decode().split()
+            if len(words) == 3:
+                found = [read("/slot_" + slot + "/manifest") or b"counter=0 " for slot in (words[0], words[2])]
+                verifier.raise_floor(min([int(data.split(b"counter=")[1].split(b" ")[0]) for data in found]))
+            return pick(root, verifier)
+
+        update.pick = trusting
+    elif bug == "gap":  # the old one goes before the new one takes its place
+        Board.wrong = {"_replace": gap}
+    elif bug == "place":  # written under its name at once
+        Board.wrong = {"_replace": place}
+    elif bug == "trust":
+        update_verifier.Verifier.verify = lambda self, data, tag: True
+    elif bug == "forget":  # what was adopted is forgotten with the first start of a signed version
+        raise_floor = update_verifier.Verifier.raise_floor
+
+        def forgetful(self, n):
+            raise_floor(self, n)
+            self._keys.remove(6)
+
+        update_verifier.Verifier.raise_floor = forgetful
+
+
+def gap(path):
+    if path.rsplit("/", 1)[1] in os.listdir(path.rsplit("/", 1)[0] or "/"):
+        os.remove(path)
+    os.rename(path + ".new", path)
+
+
+def place(path):
+    make(path, read(path + ".new"))
+    os.remove(path + ".new")
+
+
+if __name__ == "__main__":
+    main()
