@@ -1,6 +1,7 @@
 """What a host needs keys for: signed frames, unlocking, orders, provisioning. The device's side is sentill.access."""
 
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -11,7 +12,7 @@ from typing import Any
 
 from sentill import crypto, protocol, vault
 from sentill_host.client import NodeClient, Pairs, await_identity
-from sentill_host.errors import LinkError, SentillHostError, UsageError
+from sentill_host.errors import LinkError, RefusedError, SentillHostError, UsageError
 from sentill_host.keys import KeyFile, device_id
 
 MINUTES = 15
@@ -100,6 +101,32 @@ def attach(client: NodeClient, keys: KeyFile | None) -> State:
     return state
 
 
+def prove(client: NodeClient, keys: KeyFile, state: State) -> None:
+    """Have the device show that its keys are from this key file, and note those that the file did not know of.
+
+    A copy of the file that is older than a device's keys knows nothing of them. What shows it is a signed command:
+    unlike a wrong answer to a challenge, of which the tenth erases the keys, it may be wrong as often as it likes.
+    Raises UsageError for the keys of another file. Proves nothing without keys, or after tampering.
+    """
+    if not state.generation or state.tampered:
+        return
+    sign(client, keys, state)
+    try:
+        client.command("count")  # of nothing
+    except RefusedError as error:
+        if error.code == "mac":
+            raise UsageError(
+                f"{client.link.port}: its keys are not from {keys.path}",
+                "name the key file of the board's fleet with --keys or $SENTILL_KEYS",
+            ) from None
+        if error.code != "unknown":
+            raise
+    if keys.devices.get(state.uid, 0) < state.generation:
+        keys.devices[state.uid] = state.generation
+        with contextlib.suppress(UsageError):  # where it cannot be written, the next command asks again
+            keys.note(state.uid, state.generation)
+
+
 def unlock(client: NodeClient, keys: KeyFile | None, minutes: int = MINUTES) -> State:
     """Open a session of `minutes` where the device is locked; the state before. Raises AccessError when it refuses."""
     state = attach(client, keys)
@@ -129,7 +156,7 @@ def enter(client: NodeClient, keys: KeyFile, minutes: int = MINUTES) -> State:
     """
     state = attach(client, keys)
     if state.locked and state.profile == "sealed" and not state.tampered:
-        follow(client, Order.sign(keys, state.uid, state.order, minutes))
+        follow(client, Order.sign(keys, state.uid, state.order, minutes, state.generation))
         return state
     return unlock(client, keys, minutes)
 
@@ -152,10 +179,10 @@ class Order:
     sig: str
 
     @classmethod
-    def sign(cls, keys: KeyFile, uid: str, number: int, minutes: int) -> "Order":
-        """Make an order; `number` is at least what the device told as `order`."""
+    def sign(cls, keys: KeyFile, uid: str, number: int, minutes: int, generation: int | None = None) -> "Order":
+        """Make an order; `number` is at least what the device told as `order`. `generation`: see KeyFile.derive."""
         message = b"order" + device_id(uid) + struct.pack("<IH", number, minutes)
-        return cls(uid, number, minutes, _sign(keys.derive(uid, b"sign"), message))
+        return cls(uid, number, minutes, _sign(keys.derive(uid, b"sign", generation), message))
 
     @classmethod
     def read(cls, text: str) -> "Order":
@@ -205,8 +232,7 @@ def provision(client: NodeClient, keys: KeyFile, profile: str, policy: int, blan
     }
     if erased:
         arguments["proof"] = base64.b64encode(keys.recovery(state.uid, state.generation)).decode()
-    # Noted first: whether the answer arrives or not, the device may have the new keys.
-    keys.devices[state.uid] = max(fresh if erased else state.generation, keys.devices.get(state.uid, 0))
+    keys.note(state.uid, 0)  # to see that it can be noted at all, before the device has keys that nobody knows of
     _ask(client, "provision", **arguments)
     client.signer = None
     keys.note(state.uid, fresh)

@@ -154,7 +154,8 @@ def run(jobs: list[Job], progress: Progress | None = None, models: Mapping[str, 
             result.hint = "check cable and power; run this again, it goes on where it stopped"
         results.append(result)
     for keys in [job.keys for job in jobs if job.keys is not None][:1]:
-        keys.refresh()  # the workers noted whom they gave keys
+        with contextlib.suppress(UsageError):  # the results count, even where its medium was pulled meanwhile
+            keys.refresh()  # the workers noted whom they gave keys
     return results
 
 
@@ -332,7 +333,7 @@ class _Deployment:
             return made if isinstance(made, Bundle) else bundle.build(board, firmware)
         for given in self.job.bundles:
             if given.fits(board, firmware):
-                self.signer.require_signed(given)
+                self.signer.require_signed(given, self.result.uid)
                 return given
         raise UsageError(
             f"{self.port}: no bundle for {board.id} with MicroPython {firmware.text} {firmware.arch}".rstrip(),

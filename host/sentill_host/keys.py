@@ -11,10 +11,12 @@ generation given to each device, so that a device cannot be passed off with keys
 """
 
 import base64
+import contextlib
 import json
 import os
 import secrets
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ _SCRYPT_N = 1 << 15  # 32 MB of memory, about 0.1 s
 _LEAST_PASSWORD = 8
 _MOST_BYTES = 1 << 24
 _LOCK_S = 30.0
+_WRITABLE = "keep it where it can be written: it notes which boards were given keys"
 
 
 def default_path() -> Path:
@@ -58,6 +61,7 @@ class KeyFile:
     _master: bytes = field(default=b"", repr=False)
     _key: bytes = field(default=b"", repr=False)
     _salt: bytes = field(default=b"", repr=False)
+    _n: int = _SCRYPT_N  # that _key was made with
 
     @classmethod
     def create(cls, path: Path, password: str) -> "KeyFile":
@@ -71,65 +75,74 @@ class KeyFile:
     @classmethod
     def open(cls, path: Path, password: str) -> "KeyFile":
         """Open a key file. Raises UsageError: not there, no key file, or a wrong password."""
+        outer = _outer(path)
         try:
-            if path.stat().st_size > _MOST_BYTES:
-                raise ValueError
-            outer = json.loads(path.read_text(encoding="utf-8"))
-            if outer["format"] != FORMAT:
-                raise ValueError
-            salt = base64.b64decode(outer["salt"])
-            key = _stretch(password, salt, int(outer["n"]))
-        except FileNotFoundError:
-            raise UsageError(f"no key file {path}", "`sentill keys new` makes one; --keys names another") from None
-        except OSError as error:
-            raise UsageError(f"cannot read {path}: {error.strerror}") from None
+            salt, n = base64.b64decode(outer["salt"]), int(outer["n"])
+            key = _stretch(password, salt, n)
         except (ValueError, KeyError, TypeError):
             raise UsageError(f"{path} is no key file") from None
         inner = _opened(key, outer, path)
         master = base64.b64decode(inner["master"])
-        return cls(path, inner["devices"], _master=master, _key=key, _salt=salt)
+        return cls(path, inner["devices"], _master=master, _key=key, _salt=salt, _n=n)
 
     def protect(self, password: str) -> None:
-        """Write the file under a new password. Raises UsageError for a short one."""
+        """Write the file under a new password, with what others have noted. Raises UsageError for a short one."""
         if len(password) < _LEAST_PASSWORD:
             raise UsageError(f"a password has {_LEAST_PASSWORD} characters or more")
-        self._salt = secrets.token_bytes(16)
-        self._key = _stretch(password, self._salt, _SCRYPT_N)
-        self.save()
+        with self._alone():
+            if self._key:
+                self.refresh()
+            self._n = _SCRYPT_N
+            self._salt = secrets.token_bytes(16)
+            self._key = _stretch(password, self._salt, self._n)
+            self.save()
 
     def note(self, uid: str, generation: int) -> None:
         """Keep that the device was given keys of `generation`. Several commands may do so at once.
 
         Raises UsageError when the file cannot be written, or has another password by now.
         """
-        with filelock.FileLock(self.path.with_name(self.path.name + ".lock"), timeout=_LOCK_S):
+        with self._alone():
             self.refresh()
             self.devices[uid] = max(generation, self.devices.get(uid, 0))
             self.save()
 
     def refresh(self) -> None:
         """Take over what other commands have noted. Raises UsageError when the file is damaged or its password new."""
-        outer = json.loads(self.path.read_text(encoding="utf-8"))
-        for known, newest in _opened(self._key, outer, self.path)["devices"].items():
+        for known, newest in _opened(self._key, _outer(self.path), self.path)["devices"].items():
             self.devices[known] = max(newest, self.devices.get(known, 0))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        lock = filelock.FileLock(self.path.with_name(self.path.name + ".lock"), timeout=_LOCK_S)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock.acquire()
+        except filelock.Timeout:
+            raise UsageError(f"{self.path} is in use by another command", "run this again after it") from None
+        except OSError as error:
+            raise UsageError(f"cannot write beside {self.path}: {error.strerror}", _WRITABLE) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def save(self) -> None:
         """Write the file anew, whole or not at all. Raises UsageError when the folder cannot be written."""
         nonce = secrets.token_bytes(12)
         inner = {"master": base64.b64encode(self._master).decode(), "devices": self.devices}
         data = AESGCM(self._key).encrypt(nonce, json.dumps(inner).encode(), FORMAT.encode())
-        outer = {"format": FORMAT, "n": _SCRYPT_N}
+        outer = {"format": FORMAT, "n": self._n}
         outer |= {n: base64.b64encode(v).decode() for n, v in (("salt", self._salt), ("nonce", nonce), ("data", data))}
         beside = self.path.with_name(self.path.name + ".new")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
                 json.dump(outer, file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, self.path)
         except OSError as error:
-            raise UsageError(f"cannot write {self.path}: {error.strerror}") from None
+            raise UsageError(f"cannot write {self.path}: {error.strerror}", _WRITABLE) from None
 
     def root(self, uid: str, generation: int) -> bytes:
         """The root key of a device's generation (1..65535; 0 is that of devices without keys, no secret)."""
@@ -163,6 +176,23 @@ class KeyFile:
 
     def _derive(self, what: bytes, uid: str, generation: int) -> bytes:
         return crypto.hkdf(self._master, b"sentill " + what + device_id(uid) + struct.pack("<H", generation))
+
+
+def _outer(path: Path) -> dict[str, Any]:
+    """The file as it lies on the disk. Raises UsageError."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError
+        outer: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if outer["format"] != FORMAT:
+            raise ValueError
+    except FileNotFoundError:
+        raise UsageError(f"no key file {path}", "`sentill keys new` makes one; --keys names another") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise UsageError(f"{path} is no key file") from None
+    return outer
 
 
 def _opened(key: bytes, outer: dict[str, Any], path: Path) -> dict[str, Any]:

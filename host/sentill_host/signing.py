@@ -20,6 +20,7 @@ from sentill_host.manifest import Manifest
 # Counters are seconds since 2020-01-01 UTC: small integers of a 32-bit chip until 2054, and a computer that has never
 # seen the board knows the next.
 _EPOCH_S = 1_577_836_800
+_MOST_COUNTER = (1 << 30) - 1
 _SESSION_MIN = 30
 NO_KEYS = "none"
 _POLICY = 7  # erase, lock, refuse
@@ -50,7 +51,7 @@ class Signer:
     def enter(self, node: NodeClient) -> None:
         """Have the running node let this deploy in. A node that knows no keys does.
 
-        Raises UsageError when it has keys and they are not at hand, AccessError when it refuses them.
+        Raises UsageError when it has keys and they are not at hand, AccessError when it lets nobody in.
         """
         try:
             state = access.challenge(node)
@@ -64,27 +65,13 @@ class Signer:
                 f"{self.port}: the board has keys{locked}: it runs only what is signed with them",
                 "name the fleet's key file with --keys or $SENTILL_KEYS",
             )
-        if state.generation and state.uid not in self.keys.devices:
-            # A board counts wrong answers, and the tenth erases its keys: a wrong file must not be tried on a fleet.
-            raise UsageError(
-                f"{self.port}: its keys are not from {self.keys.path}",
-                "name the right key file; an older copy of it learns of the board by `sentill unlock`",
-            )
+        access.prove(node, self.keys, state)
         access.enter(node, self.keys, _SESSION_MIN)
-        if state.profile == "open":
-            # It lets in whoever comes; a signed command, here one that changes nothing, tells whose the keys are.
-            told = node.answer(node.send("C", [("cmd", "lock")]), 5.0)
-            if told is not None and not told.get("ok"):
-                why = told.get("msg") or told.get("err")
-                raise access.AccessError(
-                    f"{self.port}: the board refuses the keys of {self.keys.path}: {why}",
-                    "name the key file of the board's fleet with --keys or $SENTILL_KEYS",
-                )
         self.generation = state.generation
 
-    def require_signed(self, made: Bundle) -> None:
-        """Raise UsageError unless the bundle of a file may go on this board: with keys only what their fleet signed."""
-        if self.generation and self.keys is not None and not is_signed(made, self.keys):
+    def require_signed(self, made: Bundle, uid: str) -> None:
+        """Raise UsageError unless the bundle of a file may go on the board: with keys only what their fleet signed."""
+        if self._signs_with(uid) and self.keys is not None and not is_signed(made, self.keys):
             raise UsageError(
                 f"{self.port}: the bundle is not signed by the fleet of {self.keys.path}",
                 "`sentill bundle sign FILE` does, once you know where it comes from",
@@ -95,15 +82,20 @@ class Signer:
 
         Signed when the board has keys; with a fresh counter, or the `same` as the proven version's.
         """
-        generation = self.generation
-        if self.keys is not None and not generation:  # no node runs that could have told
-            generation = self.keys.devices.get(uid, 0)
+        generation = self._signs_with(uid)
         if self.keys is None or not generation:
             return manifest.encode()
-        running = int(head.get("counter", "0"))
+        told = head.get("counter", "")
+        running = int(told) if told.isdecimal() and len(told) < 10 else 0  # others are not ours
         counter = running if same else max(int(time.time()) - _EPOCH_S, running + 1)
+        if counter > _MOST_COUNTER:
+            raise UsageError(f"{self.port}: no counter is left for its signature", "set this computer's clock")
         key = self.keys.derive(uid, b"sign", generation)
         return dataclasses.replace(manifest, uid=uid, counter=counter).encode(crypto.MAC(key).tag)
+
+    def _signs_with(self, uid: str) -> int:
+        """The generation of the keys to sign with, 0 for none: the node's word; where none runs, the key file's."""
+        return self.generation or (self.keys.devices.get(uid, 0) if self.keys is not None else 0)
 
     def give_keys(self, node: NodeClient, profile: str, timeout_s: float) -> bool:
         """Give a board that has no keys its first, and wait until it runs with them; False where it stays without.

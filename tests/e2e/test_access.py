@@ -378,7 +378,7 @@ def test_tampering_erases_locks_and_refuses_until_new_keys(board: Board, keys: K
             assert refusal(client, protocol.encode("C", [("q", 9009), ("cmd", command)])), command
         told = client.command("audit")
         assert told["next"] > 0, "what was recorded can still be read"
-        other = KeyFile(keys.path.with_name("other"), _master=bytes(32), _key=bytes(32))
+        other = KeyFile.create(keys.path.with_name("other"), "a password of tests")
         with pytest.raises(access.AccessError, match="authorise"):
             access.provision(client, other, "service", 7)
         provision(client, keys, "service")

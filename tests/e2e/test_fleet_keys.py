@@ -124,15 +124,28 @@ def test_a_board_whose_flash_was_erased_gets_keys_it_never_had(fleet: Fleet) -> 
     assert "unchanged" in fleet.sentill("deploy", board.usb)
 
 
-def test_an_older_copy_of_the_key_file_learns_of_a_board_by_unlocking_it(fleet: Fleet) -> None:
+def test_an_older_copy_of_the_key_file_learns_of_new_keys_from_the_board(fleet: Fleet) -> None:
+    """A sealed one, too: it is opened by an order under keys that the copy knows nothing of."""
+    port = fleet.boards[0].usb
+    fleet.sentill("provision", port, "--profile", "sealed")
     fleet.keys.refresh()
     known = dict(fleet.keys.devices)
-    with Link(fleet.boards[0].usb) as link:
+    with Link(port) as link:
         uid = access.challenge(NodeClient(link)).uid
-    del fleet.keys.devices[uid]
-    fleet.keys.save()
-    told = fleet.sentill("rollback", fleet.boards[0].usb, exits=2)
-    assert "its keys are not from" in told and "sentill unlock" in told, told
-    assert "unlocked" in fleet.sentill("unlock", fleet.boards[0].usb)
-    fleet.keys.refresh()
-    assert fleet.keys.devices == known
+    assert known[uid] > 1
+
+    def forget(generation: int) -> None:
+        fleet.keys.devices[uid] = generation
+        fleet.keys.save()
+
+    for generation in (1, 0):
+        forget(generation)
+        config = fleet.folder / "config.json"
+        config.write_text(json.dumps({"rate_hz": generation + 2}))
+        assert "deployed" in fleet.sentill("deploy", port, "--config", str(config))
+        assert KeyFile.open(fleet.keys.path, PASSWORD).devices == known
+    forget(0)
+    assert "knows of" in fleet.sentill("order", uid, "--number", "99", "-o", str(fleet.folder / "order"), exits=2)
+    assert "sealed" in fleet.sentill("unlock", port, exits=1)
+    fleet.sentill("order", uid, "--number", "99", "-o", str(fleet.folder / "order"))
+    assert "unlocked" in fleet.sentill("unlock", port, "--order", str(fleet.folder / "order"))

@@ -3,13 +3,14 @@
 import json
 from pathlib import Path
 
+import filelock
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from typer.testing import CliRunner
 
 from sentill.crypto import LAB_ROOT
-from sentill_host import access
+from sentill_host import access, bundle, manifest, signing
 from sentill_host.cli import build
 from sentill_host.errors import UsageError
 from sentill_host.keys import PASSWORD, KeyFile
@@ -87,3 +88,65 @@ def test_a_file_is_never_overwritten(keys: KeyFile) -> None:
         KeyFile.create(keys.path, SECRET)
     with pytest.raises(UsageError, match="8 characters"):
         KeyFile.create(keys.path.with_name("short.json"), "short")
+
+
+def test_what_is_noted_while_a_new_password_is_thought_of_stays(keys: KeyFile) -> None:
+    slow = KeyFile.open(keys.path, SECRET)
+    keys.note(UID, 4)
+    slow.protect("another password")
+    assert KeyFile.open(keys.path, "another password").devices == {UID: 4}
+    with pytest.raises(UsageError, match="wrong password"):
+        keys.note(UID, 5)
+
+
+def test_a_file_keeps_the_cost_it_was_made_with(keys: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sentill_host.keys._SCRYPT_N", 1 << 16)
+    KeyFile.open(keys.path, SECRET).note(UID, 1)
+    assert KeyFile.open(keys.path, SECRET).devices == {UID: 1}
+
+
+def test_a_file_that_cannot_be_written_or_is_gone_is_told(
+    keys: KeyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = keys.path.with_name(keys.path.name + ".lock")
+    lock.unlink()
+    lock.mkdir()  # root may write everywhere
+    with pytest.raises(UsageError, match="cannot write beside"):
+        keys.note(UID, 1)
+    lock.rmdir()
+    monkeypatch.setattr("sentill_host.keys._LOCK_S", 0.05)
+    with filelock.FileLock(lock), pytest.raises(UsageError, match="in use by another command"):
+        keys.note(UID, 1)
+    keys.path.rename(tmp_path / "moved")
+    for use in (keys.refresh, lambda: keys.note(UID, 1)):
+        with pytest.raises(UsageError, match="no key file"):
+            use()
+
+
+def test_the_counter_of_a_signature_rises_above_what_runs_and_fits_the_chip(
+    keys: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer = signing.Signer("p", keys)
+    signer.generation = 1
+    made = manifest.Manifest("1", "SIM", "1.24.0", (), "0" * 16)
+
+    def counter(head: str, same: bool = False) -> int:
+        return manifest.decode(signer.encode(made, UID, {"counter": head}, same))[0].counter
+
+    now = counter("0")
+    assert 0 < now < 1 << 30
+    assert counter(str(now + 1000)) == now + 1001
+    assert counter("7", same=True) == 7
+    assert counter("99999999999999") < now + 100 > counter("x"), "what is no counter of ours does not count"
+    monkeypatch.setattr("time.time", lambda: float(1 << 32))
+    with pytest.raises(UsageError, match="no counter"):
+        counter("0")
+
+
+def test_a_bundle_for_a_board_that_cannot_tell_of_its_keys_must_be_signed_too(keys: KeyFile) -> None:
+    made = bundle.Bundle("1", "SIM", (), "1.24.0", 6)
+    signing.Signer("p", keys).require_signed(made, UID)
+    keys.devices[UID] = 1
+    with pytest.raises(UsageError, match="not signed"):
+        signing.Signer("p", keys).require_signed(made, UID)
+    signing.Signer("p", keys).require_signed(signing.sign_bundle(made, keys), UID)

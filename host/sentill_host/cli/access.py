@@ -68,7 +68,8 @@ def unlock(
 ) -> None:
     """Let people at a locked board's REPL for some minutes: then Ctrl-C stops the node, and deploy works.
 
-    Also tells an older copy of the key file of a board that was given keys since. A wrong answer makes the board refuse
+    Also tells an older copy of the key file of a board that was given keys since; such keys are tried without counting
+    as an answer. A wrong answer makes the board refuse
     the next for 2, 4, 8, ... seconds; the tenth is a tamper event. A reset ends the session.
     """
     opened = None if order else open_keys(keys, password_file)
@@ -80,9 +81,9 @@ def unlock(
             except OSError as error:
                 raise UsageError(f"cannot read {order}: {error.strerror}") from None
         else:
-            before = access.unlock(client, opened, minutes)
-            if opened is not None and before.generation:
-                opened.note(before.uid, before.generation)
+            if opened is not None:
+                access.prove(client, opened, access.challenge(client))
+            access.unlock(client, opened, minutes)
         state = access.challenge(client)
     if json:
         print_json({"port": port, "uid": state.uid, "profile": state.profile, "left_s": state.left_s})
@@ -115,8 +116,11 @@ def order(
     """Sign a maintenance order: whoever has the file can open this one device, once, for so long."""
     device_id(uid)
     opened = open_keys(keys, password_file)
-    if uid not in opened.devices:
-        raise UsageError(f"device {uid} was given no keys from {opened.path}")
+    if not opened.devices.get(uid):
+        raise UsageError(
+            f"device {uid} was given no keys that {opened.path} knows of",
+            "where the file is an older copy, `sentill unlock PORT` tells it of the board",
+        )
     try:
         out_file.write_text(access.Order.sign(opened, uid, number, minutes).text(), encoding="utf-8")
     except OSError as error:
