@@ -264,7 +264,8 @@ class Link:
         """Start `code` that ends the raw REPL: a reset, the boot loader. The port may disappear (`reopen`)."""
         try:
             self._transport.serial.timeout = _SILENCE_S
-            self._transport.exec_raw_no_follow(code)
+            with _silently():
+                self._transport.exec_raw_no_follow(code)
         except (TransportError, OSError, serial.SerialException):
             # A board that resets before it has acknowledged the command has done what was asked.
             pass
