@@ -25,6 +25,7 @@ _TOKEN = re.compile(
       | (?P<name>[^\W\d]\w*)""",
     re.VERBOSE | re.DOTALL,
 )
+_NAME = re.compile(r"[^\W\d]\w*")
 _CONSTANT = re.compile(r"^(\w+) *= *const\(", re.MULTILINE)
 
 
@@ -39,6 +40,7 @@ def shorten(sources: Mapping[str, str]) -> dict[str, str]:
         # The package a module is in stands for those that may inherit: all base classes are of the same one.
         family = taken.setdefault(path.rpartition("/")[0] if path.count("/") > 1 else path, set())
         own = {name for name in used[path] if files[name] == 1} if path not in AS_WRITTEN else set()
+        own -= _formatted(source)
         own |= parameters & {match["name"] for match in _TOKEN.finditer(source)}
         fresh = (name for name in _names() if name not in family and name not in files)
         names = dict(zip(sorted(own), fresh, strict=False))
@@ -65,11 +67,18 @@ def _private(source: str) -> set[str]:
     return {name for name in names if len(name) > 1 and name[0] == "_" and name[1] != "_"}
 
 
+def _formatted(source: str) -> set[str]:
+    """Names in f-strings, where nothing is replaced."""
+    prefixes = ((match[0], match[0].split('"')[0].split("'")[0]) for match in _TOKEN.finditer(source))
+    return {name for text, prefix in prefixes if prefix.lower() in ("f", "rf", "fr") for name in _NAME.findall(text)}
+
+
 def _parameters(sources: Iterable[str]) -> set[str]:
     """Names of parameters that no source gives to anything but parameters and variables of functions."""
     found: set[str] = set()
     kept = {"self", *dir(builtins)}
     for source in sources:
+        kept |= _formatted(source)
         tree = ast.parse(source)
         local: set[int] = set()
         for node in ast.walk(tree):

@@ -43,6 +43,12 @@ def test_a_short_name_in_use_is_not_given_away() -> None:
     assert short == {"sentill/a.py": "_a = _b = 1\n", "sentill/b.py": "_a = 2\n"}
 
 
+def test_what_an_f_string_names_keeps_its_name() -> None:
+    source = "_secret = 1\ndef _f(value, other): return f'{value} {_secret}', rf\"{other}\", other\n"
+    short = shorten({"sentill/a.py": source})
+    assert short == {"sentill/a.py": source.replace("_f(", "_a(")}
+
+
 def test_the_modules_of_a_package_get_different_names() -> None:
     short = shorten({"sentill/hal/base.py": "_first = 1\n", "sentill/hal/port.py": "_second = 2\n"})
     assert short == {"sentill/hal/base.py": "_a = 1\n", "sentill/hal/port.py": "_b = 2\n"}
