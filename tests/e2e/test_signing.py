@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sentill_host import access, boards, bundle
+from sentill_host import deploy as deployer
 from sentill_host.client import NodeClient, await_identity
 from sentill_host.deploy import Result, deploy, roll_back
 from sentill_host.keys import KeyFile
@@ -235,3 +236,29 @@ def test_a_bundle_file_must_be_signed_by_the_fleet(board: Board, keys: KeyFile, 
     assert "not signed by the fleet" in deploy([board.usb], config=config(1), bundles=[path], keys=keys)[0].error
     bundle.write(signed, path)
     assert good(deploy([board.usb], config=config(1), bundles=[path], keys=keys)).copied == ["config.json"]
+
+
+def test_after_new_keys_a_version_that_fails_its_trial_gives_way_to_the_one_before(
+    board: Board, keys: KeyFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one is signed with the former keys, and counts by its hash as long as nothing signed is proven."""
+    bring(board, keys, 4)
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        access.await_generation(client, access.provision(client, keys, "service", 7).fresh, 30)
+        about = identity(client)
+    firmware = bundle.Firmware(tuple(int(part) for part in about["fw"].split(".")), about["mpy"])
+    made = bundle.build(boards.load("SIM"), firmware)
+    code = bundle.compile_file("sentill/node.py", b"def start(hal):\n    raise RuntimeError('nothing works')\n")
+    broken = tuple(
+        bundle.Entry(entry.path, code) if entry.path == "sentill/node.mpy" else entry for entry in made.entries
+    )
+    path = tmp_path / "broken.sentill"
+    bundle.write(sign_bundle(dataclasses.replace(made, version="broken", entries=broken), keys), path)
+    monkeypatch.setattr(deployer.update, "TRIES", 1)
+    result = deploy([board.usb], bundles=[path], keys=keys)[0]
+    assert "did not prove itself" in result.error and "nothing works" in result.error, result
+    with Link(board.usb) as link:
+        assert NodeClient(link).command("status")["hz"] == 4
+    monkeypatch.undo()
+    bring(board, keys, 5)
