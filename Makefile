@@ -34,10 +34,10 @@ STUBS := rp2-rpi-pico esp32
 demo: .venv/.run ## run the node on a virtual board: deploy, transactions, a hardware fault, a summary
 	$(BIN)/sentill demo
 
-# Computing first, then what mostly waits for virtual boards; side by side both would only wait for each other.
+# Computing first, then what mostly waits for virtual boards, in the order of names: the longest are not among the last.
 test: .venv/.dev ## run every test
 	$(BIN)/pytest -q -n 2 --dist loadfile --ignore=tests/e2e
-	$(BIN)/pytest -q -n 4 --dist loadfile tests/e2e
+	$(BIN)/pytest -q -n 4 --dist loadfile --no-loadscope-reorder tests/e2e
 
 sweep: .venv/.dev ## cut the power at every flash operation of every scenario (minutes; for the night)
 	SENTILL_SWEEP=all $(BIN)/pytest -q tests/power
