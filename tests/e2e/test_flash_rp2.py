@@ -158,6 +158,7 @@ def test_a_locked_board_is_flashed_with_the_key_file_only(board, tmp_path, monke
     bench = Bench(board, tmp_path)
     refused = bench.flash(tmp_path, monkeypatch, file=firmware_file)
     assert refused.exit_code == 2 and "locked (service)" in refused.error, refused
+    assert "--keys" in refused.hint and "BOOTSEL" in refused.hint, refused
     assert bench.drive.written is None
     result = bench.flash(tmp_path, monkeypatch, file=firmware_file, keys=keys)
     assert (result.error, result.version) == ("", version_of_node(board))

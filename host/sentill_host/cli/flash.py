@@ -111,8 +111,8 @@ def _print(result: Result) -> None:
     if result.error:
         out.print("[red]failed[/]  ", end="")
         out.print(result.error, markup=False)
-        if result.hint:
-            out.print(f"        try: {result.hint}", markup=False)
+        for hint in filter(None, result.hint.splitlines()):
+            out.print(f"        try: {hint}", markup=False)
         return
     was = f" (was {result.before})" if result.before and result.before != result.version else ""
     ulab = f" with ulab {result.ulab}" if result.ulab else ""

@@ -222,7 +222,7 @@ class _Flashing:
         if not about["platform"]:
             # A node told of itself, and does not know. It stops for the question, and goes on until it is flashed.
             with Link(self.port) as link:
-                self._stop_node(link)
+                self._stop_node(link, "without it --variant says which build the board shall get, PLAIN or another")
                 try:
                     build = ask(link)["build"]
                 finally:
@@ -258,7 +258,7 @@ class _Flashing:
         for _ in range(_TRIES if running else 0):
             try:
                 with Link(self.port) as link:
-                    self._stop_node(link)
+                    self._stop_node(link, "without it hold BOOTSEL while you plug the board in, and name no port")
                     link.start("import machine\nmachine.bootloader()")
                     return
             except (access.AccessError, UsageError):
@@ -270,11 +270,18 @@ class _Flashing:
         except (OSError, serial.SerialException, ValueError, LinkError):
             return  # it may be in its boot loader already
 
-    def _stop_node(self, link: Link) -> None:
-        """To the raw REPL, through a session where the board is locked. Raises LinkError, AccessError, UsageError."""
+    def _stop_node(self, link: Link, otherwise: str) -> None:
+        """To the raw REPL, through a session where the board is locked; `otherwise` says what to do when it stays so.
+
+        Raises LinkError, AccessError, UsageError.
+        """
         node = client.NodeClient(link)
         if client.look(node).identity is not None:
-            signing.Signer(self.port, self.options.keys).enter(node)
+            try:
+                signing.Signer(self.port, self.options.keys).enter(node)
+            except (access.AccessError, UsageError) as error:
+                error.hint = f"{error.hint}\n{otherwise}"
+                raise
             client.request_maintenance(node)
         link.enter_repl()
 
