@@ -11,7 +11,7 @@ from .terminal import argument
 _ACCESS = const(9)  # kind of record
 _MOST_FAILED = const(10)
 _MOST_MINUTES = const(480)
-_MOST_NUMBER = const(0x3FFFFFFF)
+_MOST_AHEAD = const(1000)  # an order may be; none is accepted below the last, and the numbers must not run out
 _SEALED = const(2)
 _LOCK = const(2)
 _ORDER = const(2)
@@ -48,7 +48,7 @@ def order(node, port, fields) -> list:
     """Open a session for a maintenance order: number `n`, `min` minutes, `sig` under the key for signatures."""
     vault = node.vault
     minutes = argument(fields, "min", 1, _MOST_MINUTES)
-    n = argument(fields, "n", 0, _MOST_NUMBER)
+    n = argument(fields, "n", 0, vault.counters[_ORDER] + _MOST_AHEAD)
     if not vault.generation:
         raise SentillError("state", "the device has no keys")
     _not_tampered(node)

@@ -236,6 +236,8 @@ def test_sealed_opens_for_an_order_once(board: Board, keys: KeyFile) -> None:
         client.signer = None
         with pytest.raises(access.AccessError, match="used before"):
             access.follow(client, order)
+        with pytest.raises(access.AccessError, match="n must be"):  # after the last number none would open it
+            access.follow(client, access.Order.sign(keys, state.uid, (1 << 30) - 1, 5))
         access.follow(client, access.Order.sign(keys, state.uid, state.order + 1, 5))
         provision(client, keys, "service")
 
