@@ -139,7 +139,11 @@ def unlock(client: NodeClient, keys: KeyFile | None, minutes: int = MINUTES) -> 
             "inspect the terminal; `sentill provision` gives it new keys",
         )
     if state.profile == "sealed":
-        raise AccessError(f"{port}: sealed", "`sentill unlock --order FILE` with an order for this device opens it")
+        raise AccessError(
+            f"{port}: sealed",
+            "`sentill unlock --order FILE` opens it; who has the key file makes one by `sentill order "
+            f"{state.uid} --number {state.order} -o FILE`",
+        )
     if keys is None:
         raise AccessError(f"{port}: locked", "name the fleet's key file with --keys or $SENTILL_KEYS")
     if state.wait_s:
@@ -214,7 +218,7 @@ def provision(client: NodeClient, keys: KeyFile, profile: str, policy: int, blan
     state = challenge(client)
     if blank and not state.generation and not state.tampered:
         state = dataclasses.replace(state, fresh=max(state.fresh, keys.devices.get(state.uid, 0) + 1))
-    erased = state.profile == "sealed" and bool(state.tampered) and not _alive(client, keys, state)
+    erased = state.profile == "sealed" and bool(state.tampered) and not _alive(client)
     client.signer = None
     if not erased and not (blank and not state.generation):
         sign(client, keys, state)
@@ -252,7 +256,7 @@ def await_generation(client: NodeClient, generation: int, timeout_s: float) -> d
     )
 
 
-def _alive(client: NodeClient, keys: KeyFile, state: State) -> bool:
+def _alive(client: NodeClient) -> bool:
     # Whether a tampered device still has its keys: its policy may have left them.
     return bool(identity(client)["gen"])
 

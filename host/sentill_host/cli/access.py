@@ -108,7 +108,7 @@ def lock(
 def order(
     uid: Annotated[str, typer.Argument(help="Unique id of the device, 16 hex digits.")],
     out_file: Annotated[Path, typer.Option("--out", "-o", help="Where to write the order.")],
-    number: Annotated[int, typer.Option(help="Each number opens once; the device takes the next, or up to 1000 ahead.")],
+    number: Annotated[int, typer.Option(help="Opens once; the device takes the next it tells, or up to 1000 ahead.")],
     minutes: MinutesOption = access.MINUTES,
     keys: KeysOption = None,
     password_file: PasswordOption = None,
