@@ -42,8 +42,12 @@ def password(file: Path | None, twice: bool = False) -> str:
             return file.read_text(encoding="utf-8").split("\n", 1)[0]
         except OSError as error:
             raise UsageError(f"cannot read {file}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{file} is no text in UTF-8") from None
     given = os.environ.get(PASSWORD)
     if given is not None:
+        if not given.isascii() and "\udc80" <= max(given) <= "\udcff":  # bytes that are no text
+            raise UsageError(f"${PASSWORD} is no text in UTF-8")
         return given
     if not sys.stdin.isatty():
         raise UsageError("the key file needs its password", f"--password-file FILE, or ${PASSWORD}")
