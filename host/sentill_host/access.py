@@ -265,7 +265,11 @@ def _ask(client: NodeClient, command: str, **arguments: int | str) -> dict[str, 
     try:
         return client.command(command, timeout_s=5.0, **arguments)
     except LinkError as error:
-        raise AccessError(str(error), error.hint) from None
+        told = str(error)
+        for value in arguments.values():  # a device may quote what it was sent, and among that are keys
+            if isinstance(value, str):
+                told = told.replace(value, "...")
+        raise AccessError(told, error.hint) from None
 
 
 def _sign(key: bytes, message: bytes) -> str:
