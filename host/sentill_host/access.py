@@ -25,7 +25,7 @@ class AccessError(SentillHostError):
     exit_code = 1
 
 
-class Signer:
+class FrameSigner:
     """Signs the frames of one line to a device; `counter` is the next it accepts."""
 
     def __init__(self, key: bytes, line: str, counter: int):
@@ -90,7 +90,7 @@ def sign(client: NodeClient, keys: KeyFile, state: State) -> None:
     keys.check(state.uid, state.generation)
     if state.generation:
         key = keys.derive(state.uid, b"frame", state.generation)
-        client.signer = Signer(key, state.line, state.counter)
+        client.signer = FrameSigner(key, state.line, state.counter)
 
 
 def attach(client: NodeClient, keys: KeyFile | None) -> State:

@@ -27,7 +27,7 @@ Pairs = Iterable[tuple[str, int | str | bool]]
 
 
 class Signer(Protocol):
-    """Signs frames: access.Signer."""
+    """Signs frames: access.FrameSigner."""
 
     def encode(self, kind: str, pairs: Pairs) -> bytes:
         """As protocol.encode, with counter and signature."""

@@ -101,7 +101,7 @@ def test_feedback_is_signed_for_its_line(board: Board, keys: KeyFile) -> None:
         assert refusal(client, protocol.encode("P", frame)) == "mac"
         state = access.attach(client, keys)
         assert state.line == "uart" and client.signer is not None
-        other = access.Signer(keys.derive(state.uid, b"frame", state.generation), "usb", state.counter)
+        other = access.FrameSigner(keys.derive(state.uid, b"frame", state.generation), "usb", state.counter)
         assert refusal(client, other.encode("P", frame)) == "mac"
         assert refusal(client, client.signer.encode("P", frame)) == ""
 
@@ -114,7 +114,7 @@ def test_fuzzed_replayed_and_forged_commands_are_all_refused(board: Board, keys:
         state = access.attach(client, keys)
         signer, client.signer = client.signer, None
         assert signer is not None
-        forger = access.Signer(rng.randbytes(32), "usb", state.counter)
+        forger = access.FrameSigner(rng.randbytes(32), "usb", state.counter)
         used = signer.encode("C", [("q", 9001), ("cmd", "set-rate"), ("hz", 3)])
         assert refusal(client, used) == ""
         seen: dict[str, int] = {}

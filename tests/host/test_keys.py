@@ -76,7 +76,7 @@ def test_no_secret_shows(keys: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv(PASSWORD, SECRET)
     shown = CliRunner().invoke(build("keys"), ["keys", "show", "--json", "--keys", str(keys.path)])
     assert json.loads(shown.stdout) == {"path": str(keys.path), "devices": {UID: 1}}
-    signer = access.Signer(keys.derive(UID, b"frame", 1), "usb", 0)
+    signer = access.FrameSigner(keys.derive(UID, b"frame", 1), "usb", 0)
     text = (shown.stdout + repr(keys) + repr(signer) + keys.path.read_text()).lower()
     for secret in (keys._master, keys.root(UID, 1), keys.derive(UID, b"frame", 1)):
         assert secret.hex() not in text and repr(secret)[2:-1].lower() not in text
