@@ -6,7 +6,8 @@ The deploy agent fills, seals and points to slots on a littlefs mounted at `/`; 
 keys behind its verifier, in raw blocks or in pinned ones; store.py ends trials. The board gets another configuration,
 another model, goes back to the version before, tries a version that never proves itself, and is offered one with a
 forged signature and one that is too old. Each program and erase is cut; the next start must find a whole version that
-may run, and an install must still go through from there.
+may run, also when it is cut itself, and an install must still go through from there. Both of these are tried after one
+cut in eight.
 """
 
 import json
@@ -377,6 +378,43 @@ def look(board, states):
         check(not why, "no return:", why)
 
 
+def twice(board, states, seed):
+    """Cut the start after the cut, too, at each of its programs and erases; the number of these cuts."""
+    flash = board.flash
+    image = bytearray(flash.data)
+    board.on()
+    last = read("/slot").split()[1:2] == [b"1"]  # this start is the last boot of a trial
+    least = counters(update_verifier.verifier(board.hal)._keys)
+    board.off()
+    flash.data[:] = image
+    flash.log = log = []
+    board.on()
+    board.start()
+    board.off()
+    flash.log = None
+    allowed = [(state["runs"][0], state["runs"][1]) for state in states]
+    if last:
+        allowed += [("b" if slot == "a" else "a", state["other"]) for state in states for slot in state["runs"][0]]
+    for number, entry in enumerate(log):
+        flash.data[:] = image
+        for done in log[:number]:
+            carry_out(flash.data, done)
+        torn(flash.data, entry, MODES[(seed + number) % 3], seed + number)
+        board.on()
+        folder, _ = board.start()
+        found = [(slot, version) for slot, version in allowed if "/slot_" + slot == folder and version]
+        check(found, "started", folder, "after a second cut, not", [slot for slot, _ in allowed])
+        manifest = read(folder + "/manifest")
+        check(manifest in [version.manifest for _, version in found], "neither version after a second cut")
+        for slot, version in found:
+            if version.manifest == manifest:
+                whole(slot, version)
+        floor = counters(update_verifier.verifier(board.hal)._keys)
+        check(floor >= least, "floor", floor, "after a second cut, was", least)
+        board.off()
+    return len(log)
+
+
 def counters(keys):
     entry = keys.get(3)
     return unpack("<IIII", entry)[3] if entry else 0
@@ -430,7 +468,7 @@ def main():
     flash = Nor(FILES + (2 if options.raw else 0))
     board = Board(flash, options)
     image = run.base
-    tried = at = 0
+    tried = second = at = 0
     faults = []
     for done, entry in enumerate(run.log):
         while at + 1 < len(run.notes) and run.notes[at + 1][0] <= done:
@@ -447,15 +485,27 @@ def main():
                 look(board, states)
                 if tried % 8 == 0:
                     again(board, states)
+                if tried % 8 == 4:
+                    board.off()
+                    flash.data[:] = image
+                    torn(flash.data, entry, mode, done * 3 + turn)
+                    second += twice(board, states, done + turn)
             except (Fault, SentillError, OSError, KeyError, ValueError, IndexError) as error:
                 faults.append("%s at operation %d: %s %s" % (mode, done, type(error).__name__, error))
+                flash.log = None
             finally:
                 board.off()
-        if entry[1] is None:
-            image[entry[0] * BLOCK : (entry[0] + 1) * BLOCK] = b"\xff" * BLOCK
-        else:
-            program(image, entry[0], entry[1])
-    print(json.dumps({"cuts": tried, "operations": len(run.log), "faults": len(faults), "first": faults[:5]}))
+        carry_out(image, entry)
+    told = {"cuts": tried + second, "operations": len(run.log), "faults": len(faults), "first": faults[:5]}
+    told["second"] = second
+    print(json.dumps(told))
+
+
+def carry_out(image, entry):
+    if entry[1] is None:
+        image[entry[0] * BLOCK : (entry[0] + 1) * BLOCK] = b"\xff" * BLOCK
+    else:
+        program(image, entry[0], entry[1])
 
 
 def seed_bug(bug):
