@@ -17,6 +17,7 @@ from sentill_host.keys import KeyFile, device_id
 
 MINUTES = 15
 _TAG = 16
+_TRIES = 3
 
 
 class AccessError(SentillHostError):
@@ -76,13 +77,14 @@ def challenge(client: NodeClient) -> State:
 
 
 def identity(client: NodeClient) -> dict[str, Any]:
-    """The fields of the node's I frame. Raises LinkError when it does not come."""
-    client.command("identify")
-    for item in reversed(client.unclaimed):
-        if getattr(item, "kind", "") == "I":
-            fields: dict[str, Any] = item.fields  # type: ignore[union-attr]
-            return fields
-    raise LinkError(f"{client.link.port}: the node does not say who it is")
+    """The fields of the node's I frame. Raises LinkError when it does not come: it is asked for thrice."""
+    for _ in range(_TRIES):
+        client.command("identify")
+        for item in reversed(client.unclaimed):
+            if getattr(item, "kind", "") == "I":
+                fields: dict[str, Any] = item.fields  # type: ignore[union-attr]
+                return fields
+    raise LinkError(f"{client.link.port}: the node does not say who it is", "check the cable; run this again")
 
 
 def sign(client: NodeClient, keys: KeyFile, state: State) -> None:

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from sentill import protocol
+from sentill_host import access
 from sentill_host.client import NodeClient, await_identity
 from sentill_host.errors import LinkError
 from sentill_host.link import Link
@@ -48,3 +49,23 @@ def test_who_asks_for_the_identity_leaves_no_reply_behind():
         fields, _ = await_identity(NodeClient(link), 5)
         assert fields["uid"] == "aa"
         assert link.read(0.3) == b""
+
+
+@pytest.mark.parametrize(("damaged", "told"), [(0, True), (2, True), (3, False)])
+def test_a_damaged_identity_is_asked_for_again(damaged, told):
+    def answer(kind, fields):
+        number = len(node.seen)
+        frame = protocol.encode("I", [("q", 2 * number), ("t", 1), ("uid", "0123456789abcdef")])
+        if number <= damaged:
+            frame = frame.replace(b"uid", b"u?d")
+        return frame + reply(fields, 2 * number + 1)
+
+    node = FakeNode(answer)
+    with node, Link(node.port) as link:
+        if told:
+            assert access.identity(NodeClient(link))["uid"] == "0123456789abcdef"
+        else:
+            with pytest.raises(LinkError, match="does not say who it is") as caught:
+                access.identity(NodeClient(link))
+            assert caught.value.hint
+    assert len(node.seen) == min(damaged + 1, 3)
