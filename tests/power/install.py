@@ -21,13 +21,13 @@ sys.path[:0] = sys.argv[1:3]
 
 import life
 import vfs
-from flash_model import Nor, program
+from flash_model import Nor
 from scenario import Part
 from sentill import crypto, keystore_open, pinned_open, update, update_verifier, vault_keys  # noqa: F401
 from sentill.errors import SentillError
 from sentill.store import Store
 from struct import unpack
-from sweep import BLOCK, MODES, Fault, check, torn
+from sweep import MODES, Fault, carry_out, check, torn
 
 FILES = 48  # blocks of the littlefs
 HEAD = (1, 1, 7, life.DEVICE)
@@ -499,13 +499,6 @@ def main():
     told = {"cuts": tried + second, "operations": len(run.log), "faults": len(faults), "first": faults[:5]}
     told["second"] = second
     print(json.dumps(told))
-
-
-def carry_out(image, entry):
-    if entry[1] is None:
-        image[entry[0] * BLOCK : (entry[0] + 1) * BLOCK] = b"\xff" * BLOCK
-    else:
-        program(image, entry[0], entry[1])
 
 
 def seed_bug(bug):

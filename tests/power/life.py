@@ -18,13 +18,13 @@ from struct import pack, unpack_from
 sys.path[:0] = sys.argv[1:3]
 
 import vfs
-from flash_model import Nor, program
+from flash_model import Nor
 from scenario import Part
 from sentill import access_provision, audit_open, crypto, journal, journal_open, vault_keys, update_verifier
 from sentill.audit import Audit
 from sentill.errors import SentillError
 from sentill.store import Store
-from sweep import BLOCK, MODES, Facts, Fault, check, torn
+from sweep import BLOCK, MODES, Facts, Fault, carry_out, check, torn
 
 UID = "6c6966652d303031"
 DEVICE = b"life-001"
@@ -376,10 +376,7 @@ def main():
                 faults.append("%s at operation %d: %s %s" % (mode, done, type(error).__name__, error))
             finally:
                 machine.halt()
-        if entry[1] is None:
-            image[entry[0] * BLOCK : (entry[0] + 1) * BLOCK] = b"\xff" * BLOCK
-        else:
-            program(image, entry[0], entry[1])
+        carry_out(image, entry)
     print(json.dumps({"cuts": tried, "operations": len(run.log), "faults": len(faults), "first": faults[:5]}))
 
 

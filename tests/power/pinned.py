@@ -9,13 +9,13 @@ import sys
 sys.path[:0] = sys.argv[1:3]
 
 import vfs
-from flash_model import Nor, program
+from flash_model import Nor
 from sentill import keystore_open, pinned_open  # noqa: F401  (kept loaded)
 from sentill.errors import StorageError
 from sentill.keystore import KeyStore
 from sentill.pinned_open import MAGIC
 from support import raises
-from sweep import MODES, torn
+from sweep import MODES, carry_out, torn
 
 BLOCKS = 24
 BLOCK = 4096
@@ -336,10 +336,7 @@ def cuts(step=1):
                     faults.append("%s at %d: %d keys left, places %s" % (mode, done, left, computer.places()))
                 if not intact("f", 9000):
                     faults.append("%s at %d: a file is damaged" % (mode, done))
-        if entry[1] is None:
-            image[entry[0] * BLOCK : (entry[0] + 1) * BLOCK] = b"\xff" * BLOCK
-        else:
-            program(image, entry[0], entry[1])
+        carry_out(image, entry)
     return tried, faults
 
 

@@ -35,6 +35,14 @@ def loaded(files, name):
     return bytes(data) if files.load(name, restore) else None
 
 
+def carry_out(image, entry):
+    """Do an operation: an erase of a block, which has no data, or a program."""
+    if entry[1] is None:
+        image[entry[0] * BLOCK : (entry[0] + 1) * BLOCK] = b"\xff" * BLOCK
+    else:
+        program(image, entry[0], entry[1])
+
+
 def torn(image, entry, mode, seed):
     """Do part of an operation."""
     at, data = entry
@@ -172,10 +180,7 @@ def sweep(options, part=0, of=1, stop=0, thorough=16):
                     return tried, len(run.log), faults
             finally:
                 machine.halt()
-        if entry[1] is None:
-            image[entry[0] * BLOCK : (entry[0] + 1) * BLOCK] = b"\xff" * BLOCK
-        else:
-            program(image, entry[0], entry[1])
+        carry_out(image, entry)
     return tried, len(run.log), faults
 
 
