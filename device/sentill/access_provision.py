@@ -55,7 +55,8 @@ def provision(node, port, fields) -> list:
 
 
 def _running(node):
-    # The SHA-256 of the manifest of what runs, b"" on a board without slots.
+    # The SHA-256 of the manifest of what runs, b"" on a board without slots. As update.hash_file, whose module would
+    # not fit beside what provisioning needs.
     digest = sha256()
     block = bytearray(256)
     view = memoryview(block)

@@ -25,8 +25,10 @@ def verifier(hardware):
         keys = audit_keys.open_keys(hardware)
     except (StorageError, OSError):
         return None
-    if keys.wiped or not keys.get(_ROOT):
+    root = keys.get(_ROOT)
+    if keys.wiped or not root:
         return None
+    crypto.wipe(root)
     return Verifier(keys, hardware.uid())
 
 
