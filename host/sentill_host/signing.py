@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Mapping
 
-from sentill import crypto
+from sentill import crypto, vault
 from sentill_host import access
 from sentill_host.bundle import Bundle
 from sentill_host.client import NodeClient
@@ -23,7 +23,7 @@ _EPOCH_S = 1_577_836_800
 _MOST_COUNTER = (1 << 30) - 1
 _SESSION_MIN = 30
 NO_KEYS = "none"
-_POLICY = 7  # erase, lock, refuse
+_POLICY = vault.ERASE | vault.LOCK | vault.REFUSE
 
 
 def sign_bundle(made: Bundle, keys: KeyFile) -> Bundle:

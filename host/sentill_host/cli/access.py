@@ -69,8 +69,8 @@ def unlock(
     """Let people at a locked board's REPL for some minutes: then Ctrl-C stops the node, and deploy works.
 
     Also tells an older copy of the key file of a board that was given keys since; such keys are tried without counting
-    as an answer. A wrong answer makes the board refuse
-    the next for 2, 4, 8, ... seconds; the tenth is a tamper event. A reset ends the session.
+    as an answer. A wrong answer makes the board refuse the next for 2, 4, 8, ... seconds; the tenth is a tamper event.
+    A reset ends the session.
     """
     opened = None if order else open_keys(keys, password_file)
     with Link(port) as link:
