@@ -33,6 +33,16 @@ _POLL_S = 0.05
 # A soft reset runs boot.py.
 _RESTART_S = 10.0
 
+# What a port that goes away raises, depending on the moment: pyserial wraps most of termios' errors, not all, and
+# those of termios are no OSErrors.
+_PORT_FAULTS: tuple[type[Exception], ...] = (OSError, serial.SerialException)
+try:
+    import termios
+
+    _PORT_FAULTS += (termios.error,)
+except ImportError:
+    pass  # Windows
+
 
 class _Transport(SerialTransport):
     """mpremote's, whose waits never end while a board keeps printing something else than what is waited for."""
@@ -134,7 +144,7 @@ class Link:
             data = port.read(1)
             waiting = port.in_waiting if data else 0
             return data + port.read(min(waiting, limit - 1)) if waiting else data
-        except (OSError, serial.SerialException) as error:
+        except _PORT_FAULTS as error:
             raise self._gone(error) from error
 
     def write(self, data: bytes, timeout_s: float = 5.0) -> None:
@@ -146,7 +156,7 @@ class Link:
             port.write(data)
         except serial.SerialTimeoutException as error:
             raise LinkError(f"{self.port}: takes no data for {timeout_s:g} s", "press the board's reset key") from error
-        except (OSError, serial.SerialException) as error:
+        except _PORT_FAULTS as error:
             raise self._gone(error) from error
 
     def drain(self, quiet_s: float = 0.05, limit_s: float = 1.0) -> bytes:
@@ -199,16 +209,13 @@ class Link:
 
         transport = self._transport
         try:
-            transport.serial.timeout = _SILENCE_S
-            transport.serial.write_timeout = _SILENCE_S
-            with _silently():
-                transport.exec_raw_no_follow(code)
+            self._begin(code)
             _, failure = transport.follow(timeout_s, collect)
         except TransportError as error:
             raise LinkError(
                 f"{self.port}: the board did not answer within {timeout_s:g} s", "check the cable; run this again"
             ) from error
-        except (OSError, serial.SerialException) as error:
+        except _PORT_FAULTS as error:
             raise self._gone(error) from error
         if failure:
             trace = failure.decode("utf-8", "replace").strip()
@@ -217,17 +224,13 @@ class Link:
 
     def launch(self, code: str) -> None:
         """Run `code` in the raw REPL and return at once: what it prints is for `read`. Raises LinkError, PortGone."""
-        transport = self._transport
         try:
-            transport.serial.timeout = _SILENCE_S
-            transport.serial.write_timeout = _SILENCE_S
-            with _silently():
-                transport.exec_raw_no_follow(code)
+            self._begin(code)
         except TransportError as error:
             raise LinkError(f"{self.port}: the board takes no command", "check the cable; run this again") from error
-        except (OSError, serial.SerialException, struct.error) as error:
+        except _PORT_FAULTS as error:
             raise self._gone(error) from error
-        transport.in_raw_repl = False
+        self._transport.in_raw_repl = False
 
     def exec_json(self, code: str, timeout_s: float = 10.0) -> Any:
         """Run `code`, which prints one line of JSON last, and return the value. Raises as `exec`."""
@@ -248,7 +251,7 @@ class Link:
                     raise LinkError(
                         f"{self.port}: the board does not come back from a soft reset", "press its reset key"
                     )
-        except (OSError, serial.SerialException) as error:
+        except _PORT_FAULTS as error:
             raise self._gone(error) from error
 
     def leave_repl(self) -> None:
@@ -263,10 +266,8 @@ class Link:
     def start(self, code: str) -> None:
         """Start `code` that ends the raw REPL: a reset, the boot loader. The port may disappear (`reopen`)."""
         try:
-            self._transport.serial.timeout = _SILENCE_S
-            with _silently():
-                self._transport.exec_raw_no_follow(code)
-        except (TransportError, OSError, serial.SerialException):
+            self._begin(code)
+        except (TransportError, *_PORT_FAULTS):
             # A board that resets before it has acknowledged the command has done what was asked.
             pass
         self._transport.in_raw_repl = False
@@ -288,18 +289,22 @@ class Link:
 
     def _open(self) -> SerialTransport:
         path = self._address.device()
+        transport = None
         try:
             transport = _Transport(path, baudrate=self.baudrate, timeout=_SILENCE_S, exclusive=True)
-        except (TransportError, OSError, serial.SerialException, ValueError) as error:
+            transport.serial.write_timeout = _SILENCE_S
+            _keep_lines(transport.serial)
+        except (TransportError, *_PORT_FAULTS, ValueError) as error:
+            # A board in the middle of a reset can go away between any two of these.
+            if transport is not None:
+                transport.serial.close()
             raise portuse.diagnose(self._address.spoken(path), error) from error
-        transport.serial.write_timeout = _SILENCE_S
-        _keep_lines(transport.serial)
         return transport
 
     def _close_transport(self) -> None:
         try:
             self._transport.close()
-        except (OSError, serial.SerialException):
+        except _PORT_FAULTS:
             # The device is gone; the descriptor still has to be closed.
             self._transport.serial.close()
 
@@ -308,6 +313,18 @@ class Link:
             f"{self.port}: the port disappeared ({_reason(error)})",
             "check cable and power; run this again, it goes on where it stopped",
         )
+
+    def _begin(self, code: str) -> None:
+        """Hand `code` to the raw REPL, which starts it. Raises TransportError and what a port raises."""
+        transport = self._transport
+        transport.serial.timeout = _SILENCE_S
+        transport.serial.write_timeout = _SILENCE_S
+        try:
+            with _silently():
+                transport.exec_raw_no_follow(code)
+        except struct.error as error:
+            # mpremote unpacks the window size of raw paste from whatever has come, also from less than two bytes.
+            raise TransportError("no answer to raw paste") from error
 
     def _raw_write(self, data: bytes) -> None:
         self.write(data, _SILENCE_S)
@@ -327,7 +344,7 @@ class Link:
             try:
                 transport.serial.timeout = _POLL_S
                 data = transport.read_until(1, _RAW_PROMPT, timeout=1.0, timeout_overall=2.0)
-            except (OSError, serial.SerialException) as error:
+            except _PORT_FAULTS as error:
                 raise self._gone(error) from error
             if data.endswith(_RAW_PROMPT):
                 transport.in_raw_repl = True
@@ -342,7 +359,7 @@ class Link:
             port.rts = True
             time.sleep(0.1)
             port.rts = False
-        except (OSError, serial.SerialException) as error:
+        except _PORT_FAULTS as error:
             if getattr(error, "errno", None) in (errno.ENOTTY, errno.EINVAL):
                 return False
             raise self._gone(error) from error
@@ -360,8 +377,6 @@ def _keep_lines(port: serial.Serial) -> None:
     """Have the driver leave DTR and RTS alone when the port closes: on most ESP32 boards they are the reset line."""
     if os.name != "posix":
         return
-    import termios
-
     try:
         settings = termios.tcgetattr(port.fd)
         settings[2] &= ~termios.HUPCL
@@ -372,5 +387,5 @@ def _keep_lines(port: serial.Serial) -> None:
 
 
 def _reason(error: Exception) -> str:
-    code = getattr(error, "errno", None)
+    code = getattr(error, "errno", None) or (error.args[0] if error.args else None)  # termios.error has no errno
     return os.strerror(code) if isinstance(code, int) and code > 0 else str(error).split(":")[0]
