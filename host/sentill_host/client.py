@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sentill import protocol
 from sentill_host.errors import LinkError, PortGone, RefusedError
-from sentill_host.link import Link
+from sentill_host.link import Link, looks
 from sentill_host.telemetry import Decoder, Frame, Text
 
 # From the reply to "maintenance" to the end of the boot that follows.
@@ -53,22 +53,25 @@ class NodeClient:
 
     def receive(self, timeout_s: float) -> Frame | Text | None:
         """The next frame or line of text, None when none is complete within `timeout_s`. Raises PortGone."""
-        end = time.monotonic() + timeout_s
-        while not self._arrived:
-            left = end - time.monotonic()
-            if left <= 0:
-                return None
+        for left in looks(timeout_s):
+            if self._arrived:
+                break
             self._arrived.extend(self.decoder.feed(self.link.read(left)))
-        return self._arrived.popleft()
+        return self._arrived.popleft() if self._arrived else None
+
+    def batch(self, timeout_s: float) -> Iterator[Frame | Text]:
+        """As `receive`, and all that arrived with it. What is not taken stays for the next. Raises PortGone."""
+        if (item := self.receive(timeout_s)) is not None:
+            yield item
+        while self._arrived:
+            yield self._arrived.popleft()
 
     def answer(self, wanted: int, timeout_s: float) -> dict[str, Any] | None:
         """The fields of the R frame that answers frame `wanted`; None when late. The rest goes to `unclaimed`."""
-        end = time.monotonic() + timeout_s
-        while (left := end - time.monotonic()) > 0:
-            item = self.receive(left)
-            if isinstance(item, Frame) and item.kind == "R" and item.fields.get("re") == wanted:
-                return item.fields
-            if item is not None:
+        for left in looks(timeout_s):
+            for item in self.batch(left):
+                if isinstance(item, Frame) and item.kind == "R" and item.fields.get("re") == wanted:
+                    return item.fields
                 self.unclaimed.append(item)
         return None
 
@@ -103,26 +106,25 @@ def await_identity(client: NodeClient, timeout_s: float) -> tuple[dict[str, Any]
     Asks, too: a node that runs is silent about itself, and the frame of the boot may be lost while a USB port comes
     back. The port may go away meanwhile; raises LinkError when it does not return in time.
     """
-    end = time.monotonic() + timeout_s
     console: list[str] = []
     ask = time.monotonic() + _FIRST_ASK_S
     asked = 0
-    while (now := time.monotonic()) < end:
+    for left in looks(timeout_s):
         try:
-            if now >= ask:
+            if (now := time.monotonic()) >= ask:
                 ask = now + 1.0
                 asked = client.send("C", [("cmd", "identify")])
-            item = client.receive(min(0.2, end - now))
+            for item in client.batch(min(0.2, left)):
+                if isinstance(item, Frame) and item.kind == "I":
+                    if asked:
+                        with contextlib.suppress(PortGone):
+                            # Not left behind for the next client of this port, who counts anew.
+                            client.answer(asked, _REPLY_S)
+                    return item.fields, console
+                if isinstance(item, Text):
+                    console.append(item.line)
         except PortGone:
-            client.reopen(max(end - now, 0.1))
-            continue
-        if isinstance(item, Frame) and item.kind == "I":
-            if asked:
-                with contextlib.suppress(PortGone):
-                    client.answer(asked, _REPLY_S)  # not left behind for the next client of this port, who counts anew
-            return item.fields, console
-        if isinstance(item, Text):
-            console.append(item.line)
+            client.reopen(max(left, 0.1))
     console.extend(item.line for item in client.decoder.flush() if isinstance(item, Text))
     return None, console
 
@@ -149,11 +151,14 @@ def look(client: NodeClient, timeout_s: float = 2.5) -> Presence:
     start = time.monotonic()
     asked = -timeout_s
     tail = b""
-    while (now := time.monotonic() - start) < timeout_s:
+    late = False
+    while not late:
+        now = time.monotonic() - start
+        late = now >= timeout_s  # then once more: see looks()
         if now - asked >= timeout_s / 2:
             asked = now
             client.send("C", [("cmd", "identify")])
-        data = client.link.read(min(timeout_s - now, 0.1))
+        data = client.link.read(min(max(timeout_s - now, 0.0), 0.1))
         tail = (tail + data)[-8:]
         for item in client.decoder.feed(data):
             if isinstance(item, Frame) and item.kind == "I":
@@ -185,38 +190,39 @@ class Boot:
 
 def watch_boot(client: NodeClient, timeout_s: float, seen: Boot) -> Iterator[Boot]:
     """Watch a node boot, perhaps several times, until `timeout_s` have passed; yields `seen` several times
-    a second.
+    a second, the last time with all that came in time.
 
     Asks, too: a node that runs is silent about itself, and the frame of the boot may be lost while a USB port comes
     back. The port may go away meanwhile; raises LinkError when it does not return in time.
     """
-    end = time.monotonic() + timeout_s
     ask = time.monotonic() + _FIRST_ASK_S
     asked = 0.0
-    while (now := time.monotonic()) < end:
+    for left in looks(timeout_s):
         yield seen
         try:
-            if now >= ask:
+            if (now := time.monotonic()) >= ask:
                 ask, asked = now + 1.0, now
                 client.send("C", [("cmd", "identify")])
-            item = client.receive(min(0.2, end - now))
+            for item in client.batch(min(0.2, left)):
+                if isinstance(item, Frame) and item.kind == "I" and not seen.slot:
+                    ask = min(ask, asked + 2 * _FIRST_ASK_S)  # the reply tells the slot, and may be on its way
+                _note(seen, item)
+                yield seen
         except PortGone:
-            client.reopen(max(min(end - now, _BACK_S), 0.1))
-            continue
-        if isinstance(item, Text):
-            seen.console.append(item.line)
-        elif not isinstance(item, Frame):
-            continue
-        elif item.kind == "I":
-            if not seen.slot:
-                ask = min(ask, asked + 2 * _FIRST_ASK_S)  # the reply tells the slot, and may be on its way
-            seen.identity = item.fields
-        elif item.fields.get("ev") in ("proven", "unproven") or (item.kind == "R" and "slot" in item.fields):
-            seen.slot = str(item.fields.get("slot", ""))
-            seen.why = str(item.fields.get("why") or item.fields.get("note") or seen.why)
-        elif item.fields.get("ev") in ("fault", "task_crash", "hang"):
-            seen.faults.append(f"{item.fields.get('part') or item.fields.get('task')}: {item.fields.get('err')}")
+            client.reopen(max(min(left, _BACK_S), 0.1))
     seen.console.extend(item.line for item in client.decoder.flush() if isinstance(item, Text))
+
+
+def _note(seen: Boot, item: Frame | Text) -> None:
+    if isinstance(item, Text):
+        seen.console.append(item.line)
+    elif item.kind == "I":
+        seen.identity = item.fields
+    elif item.fields.get("ev") in ("proven", "unproven") or (item.kind == "R" and "slot" in item.fields):
+        seen.slot = str(item.fields.get("slot", ""))
+        seen.why = str(item.fields.get("why") or item.fields.get("note") or seen.why)
+    elif item.fields.get("ev") in ("fault", "task_crash", "hang"):
+        seen.faults.append(f"{item.fields.get('part') or item.fields.get('task')}: {item.fields.get('err')}")
 
 
 def request_maintenance(client: NodeClient, timeout_s: float = 1.5) -> bool:
@@ -227,9 +233,8 @@ def request_maintenance(client: NodeClient, timeout_s: float = 1.5) -> bool:
     """
     client.link.drain(limit_s=0.2)
     wanted = client.send("C", [("cmd", "maintenance")])
-    end = time.monotonic() + timeout_s
     tail = b""
-    while (left := end - time.monotonic()) > 0:
+    for left in looks(timeout_s):
         data = client.link.read(min(left, 0.1))
         tail = (tail + data)[-400:]
         if not data and tail.endswith(b">>> "):
@@ -256,12 +261,11 @@ def restart(link: Link) -> None:
 
 def _await_restart(client: NodeClient) -> None:
     """Wait until the node says that it stands aside, or the port has come back without it."""
-    end = time.monotonic() + _RESTART_S
-    while (left := end - time.monotonic()) > 0:
+    for left in looks(_RESTART_S):
         try:
-            item = client.receive(min(left, 0.5))
+            for item in client.batch(min(left, 0.5)):
+                if isinstance(item, Text) and "maintenance" in item.line:
+                    return
         except PortGone:
             client.reopen(max(left, 1.0))
-            return
-        if isinstance(item, Text) and "maintenance" in item.line:
             return

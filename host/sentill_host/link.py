@@ -44,6 +44,17 @@ except ImportError:
     pass  # Windows
 
 
+def looks(timeout_s: float) -> Iterator[float]:
+    """The seconds left, again and again until `timeout_s` have passed, and then once 0.
+
+    A busy computer can keep a program waiting until its time is up: what came in time is there, and wants a last look.
+    """
+    end = time.monotonic() + timeout_s
+    while (left := end - time.monotonic()) > 0:
+        yield left
+    yield 0.0
+
+
 class _Transport(SerialTransport):
     """mpremote's, whose waits never end while a board keeps printing something else than what is waited for."""
 
@@ -66,12 +77,18 @@ class _Transport(SerialTransport):
         patience = math.inf if timeout is None else timeout
         silence = now + patience
         data = b""
+        in_time = -1
         while not data.endswith(ending):
-            now = time.monotonic()
-            if now > min(silence, end):
-                break
-            if not self._arrives(min(silence, end) - now):
-                continue
+            left = min(silence, end) - time.monotonic()
+            if left > 0:
+                in_time = -1
+                if not self._arrives(left):
+                    continue
+            else:
+                # As in looks(): what had come by then counts, and no more of a board that prints without end.
+                in_time = self.serial.in_waiting if in_time < 0 else in_time - 1
+                if in_time <= 0:
+                    break
             piece = self.serial.read(1)
             if data_consumer is not None:
                 data_consumer(piece)

@@ -10,6 +10,7 @@ import numpy as np
 
 from sentill_host.client import NodeClient
 from sentill_host.errors import UsageError
+from sentill_host.link import looks
 from sentill_host.telemetry import Frame
 from sentill_host.transactions import Request
 
@@ -161,18 +162,16 @@ def _ask(client: NodeClient, request: Request, report: Report) -> None:
 
 def _reply(client: NodeClient, ref: int, q: int, report: Report) -> Frame | None:
     """The verdict on `ref` or the refusal of frame `q`; answers to earlier requests are counted and dropped."""
-    end = time.monotonic() + ANSWER_S
-    while (left := end - time.monotonic()) > 0:
-        item = client.receive(left)
-        if isinstance(item, Frame):
-            if item.kind == "T" and item.fields.get("ref") == ref:
-                return item
-            if item.kind == "R" and item.fields.get("re") == q:
-                return item
-            if item.kind == "T":
-                report.duplicates += 1
-                continue
-        if item is not None:
+    for left in looks(ANSWER_S):
+        for item in client.batch(left):
+            if isinstance(item, Frame):
+                if item.kind == "T" and item.fields.get("ref") == ref:
+                    return item
+                if item.kind == "R" and item.fields.get("re") == q:
+                    return item
+                if item.kind == "T":
+                    report.duplicates += 1
+                    continue
             client.unclaimed.append(item)
     return None
 

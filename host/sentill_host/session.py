@@ -126,8 +126,11 @@ class Session:
     def _answer(self, seq: int, end: float, on_progress: OnProgress | None, silence_s: float) -> dict[str, Any] | None:
         """The answer to request `seq`; None when it should be sent again. Progress puts the end of patience off."""
         patience = time.monotonic() + silence_s
-        while (now := time.monotonic()) < min(end, patience):
-            data = self.link.read(min(0.5, min(end, patience) - now))
+        late = False
+        while not late:
+            left = min(end, patience) - time.monotonic()
+            late = left <= 0  # then once more: see link.looks()
+            data = self.link.read(min(0.5, max(left, 0.0)))
             *lines, self._text = (self._text + data).split(b"\n")
             if _END in self._text:
                 raise self._ended(lines)
@@ -144,6 +147,7 @@ class Session:
                     return value
                 elif "at" in value:
                     patience = time.monotonic() + silence_s
+                    late = time.monotonic() > end
                     if on_progress is not None:
                         on_progress(value["at"], value["of"])
                 elif "nack" in value:

@@ -6,7 +6,7 @@ import pytest
 
 from sentill import protocol
 from sentill_host import access
-from sentill_host.client import NodeClient, await_identity
+from sentill_host.client import Boot, NodeClient, await_identity, watch_boot
 from sentill_host.errors import LinkError
 from sentill_host.link import Link
 from tests.host.fakes import FakeNode, reply
@@ -69,3 +69,52 @@ def test_a_damaged_identity_is_asked_for_again(damaged, told):
                 access.identity(NodeClient(link))
             assert caught.value.hint
     assert len(node.seen) == min(damaged + 1, 3)
+
+
+@pytest.fixture
+def spoken():
+    """A client whose node has said a lot before its reply to frame 1, all of which waits to be read."""
+    said = [protocol.encode("H", [("q", n), ("t", 1), ("ch", n), ("name", "c"), ("st", "ok")]) for n in range(8)]
+    said.append(protocol.encode("I", [("q", 8), ("t", 1), ("uid", "aa"), ("sw", "1")]))
+    said.append(protocol.encode("R", [("q", 9), ("re", 1), ("ok", True), ("slot", "a")]))
+    node = FakeNode(lambda kind, fields: b"")
+    with node, Link(node.port) as link:
+        node.send(b"".join(said))
+        yield NodeClient(link)
+
+
+def test_what_came_in_time_counts_however_late_one_looks(spoken):
+    """A busy computer keeps a program waiting until all its time is up."""
+    assert (spoken.answer(1, 0.0) or {})["slot"] == "a"
+    assert len(spoken.unclaimed) == 9
+
+
+def test_an_identity_that_came_in_time_counts_however_late_one_looks(spoken):
+    assert (await_identity(spoken, 0.0)[0] or {})["uid"] == "aa"
+
+
+def test_a_boot_that_was_told_in_time_counts_however_late_one_looks(spoken):
+    seen = Boot()
+    assert [(step.identity or {}).get("uid") for step in watch_boot(spoken, 0.0, seen)][-1] == "aa"
+    assert seen.slot == "a"
+
+
+def test_nobody_is_waited_for_without_end():
+    node = FakeNode(lambda kind, fields: b"")
+    with node, Link(node.port) as link:
+        client = NodeClient(link)
+        stop = threading.Event()
+
+        def chatter() -> None:
+            while not stop.is_set():
+                node.send(b"x\r\n" * 300)
+
+        thread = threading.Thread(target=chatter)
+        thread.start()
+        try:
+            assert client.answer(1, 0.2) is None
+            assert await_identity(client, 0.2)[0] is None
+        finally:
+            stop.set()
+            while thread.is_alive():
+                link.read(0.1)

@@ -2,7 +2,9 @@
 
 import os
 import pty
+import select
 import termios
+import threading
 import tty
 
 import pytest
@@ -108,3 +110,35 @@ def test_a_board_that_falls_silent_while_it_takes_code(new_cable, monkeypatch, a
             with pytest.raises(LinkError) as caught:
                 getattr(link, method)("print(1)")
             assert caught.value.hint
+
+
+@pytest.mark.parametrize("limits", [{"timeout": 0.0}, {"timeout": 5.0, "timeout_overall": 0.0}])
+def test_what_came_in_time_is_read_however_late_one_looks(new_cable, limits):
+    cable = new_cable()
+    with Link(cable.port) as link:
+        os.write(cable.master, b"raw REPL\r\n>")
+        assert link._transport.read_until(1, b"REPL\r\n", **limits) == b"raw REPL\r\n"
+        assert link._transport.read_until(1, b"more", **limits) == b">"
+
+
+def test_a_board_that_prints_without_end_is_not_read_without_end(new_cable):
+    cable = new_cable()
+    with Link(cable.port) as link:
+        printing = threading.Thread(target=print_until_pulled, args=(cable.master,))
+        printing.start()
+        try:
+            assert not link._transport.read_until(1, b"never", timeout=0.2).endswith(b"never")
+        finally:
+            link.close()
+            cable.pull()
+            printing.join()
+
+
+def print_until_pulled(master: int) -> None:
+    os.set_blocking(master, False)
+    try:
+        while True:
+            if select.select([], [master], [], 0.01)[1]:
+                os.write(master, b"x" * 500)
+    except OSError:
+        return

@@ -72,3 +72,9 @@ def test_an_agent_that_has_ended_is_told_apart() -> None:
     session = Session(Line(b"MemoryError: \n\x04>"))  # type: ignore[arg-type]
     with pytest.raises(BoardError, match="ended: MemoryError"):
         session.leave()
+
+
+def test_an_answer_that_came_in_time_counts_however_late_one_looks() -> None:
+    line = Line(answer(at=1, of=2) + answer(re=1))
+    session = Session(line)  # type: ignore[arg-type]
+    assert session.call("check", limit_s=0.0, slot="a") == {"re": 1}
