@@ -4,10 +4,13 @@ A name like COM7 or /dev/ttyACM0 belongs to whatever was plugged in last. What s
 socket: `serial:E6605838834C2A34` and `at:1-1.4` name a board by them wherever a port is asked for.
 """
 
+import contextlib
 import os
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import serial.tools.list_ports
 
@@ -15,6 +18,8 @@ from sentill_host import boards
 from sentill_host.errors import LinkError, UsageError
 
 _BY_SERIAL, _BY_SOCKET = "serial:", "at:"
+_TRIES = 5
+_AGAIN_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class PortInfo:
 def found() -> list[PortInfo]:
     """USB serial ports in the order a person counts; ports without a USB identity (mainboard UARTs) are left out."""
     result = []
-    for info in serial.tools.list_ports.comports():
+    for info in _listed():
         # macOS names each port twice; opening tty.* waits for a carrier that no board gives.
         if info.vid is None or "/tty." in info.device:
             continue
@@ -66,6 +71,16 @@ def found() -> list[PortInfo]:
             )
         )
     return sorted(result, key=lambda port: _natural(port.device))
+
+
+def _listed() -> list[Any]:
+    """What pyserial finds, which fails over a board that leaves the bus while it reads of it: then it looks anew."""
+    for _ in range(_TRIES):
+        try:
+            return list(serial.tools.list_ports.comports())
+        except (TypeError, ValueError, OSError):
+            time.sleep(_AGAIN_S)
+    raise LinkError("the list of serial ports changes all the time", "is a board starting again and again?")
 
 
 def resolve(name: str, listing: list[PortInfo] | None = None) -> str:
@@ -156,9 +171,10 @@ def _real(device: str) -> str:
 def _instance(device: str) -> str:
     """The device, and of a pseudo-terminal when it was made: the number of one that is gone is given to the next."""
     real = _real(device)
-    if not real.startswith("/dev/pts/") or not os.path.exists(real):
-        return real
-    return f"{real}@{os.stat(real).st_ctime_ns}"
+    if real.startswith("/dev/pts/"):
+        with contextlib.suppress(OSError):  # it has gone
+            return f"{real}@{os.stat(real).st_ctime_ns}"
+    return real
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

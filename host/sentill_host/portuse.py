@@ -130,7 +130,7 @@ def diagnose(port: str, error: Exception, platform: str = sys.platform) -> LinkE
     elif not port.startswith(("socket:", "rfc2217:", "loop:")):
         if port.startswith("/") and not os.path.exists(port):
             return absent
-        if os.path.exists(port) and not os.access(port, os.R_OK | os.W_OK):
+        if not os.access(port, os.R_OK | os.W_OK) and os.path.exists(port):
             group = group_of(port)
             return LinkError(
                 f"{port}: no permission",

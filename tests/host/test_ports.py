@@ -95,6 +95,34 @@ def test_a_stable_name_of_nothing_is_an_error_with_a_way_out(plugged, name):
     assert "sentill ports" in caught.value.hint
 
 
+@pytest.mark.parametrize("error", [TypeError("int() argument must be a string"), FileNotFoundError(2, "gone")])
+def test_a_board_that_leaves_the_bus_while_ports_are_listed(monkeypatch, error):
+    """pyserial reads nothing of it where it expects a number."""
+    listing = [error, error, recorded("linux")]
+
+    def comports():
+        answer = listing.pop(0) if len(listing) > 1 else listing[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(serial.tools.list_ports, "comports", comports)
+    assert len(ports.found()) == 4
+    listing[:] = [error]
+    with pytest.raises(LinkError, match="changes all the time"):
+        ports.found()
+
+
+def test_a_pseudo_terminal_that_goes_while_it_is_looked_at(monkeypatch):
+    master, slave = pty.openpty()
+    name = os.ttyname(slave)
+    os.close(slave)
+    os.close(master)
+    monkeypatch.setattr(os.path, "exists", lambda path: True)  # it did, a moment ago
+    with pytest.raises(LinkError):
+        Link(name)
+
+
 def moved(device: str, new: str, system: str = "linux") -> list[ListPortInfo]:
     listing = recorded(system)
     for info in listing:
