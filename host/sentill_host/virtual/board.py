@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sentill_host.virtual.child import MARK, NUDGE, Child, Starter, activity, catches_interrupts, kept_waiting_s
+from sentill_host.virtual.child import MARK, NUDGE, Child, Starter, activity, catches_interrupts
 from sentill_host.virtual.hardware import Hardware
 from sentill_host.virtual.loop import Loop, Outlet, Timer
 from sentill_host.virtual.onboard import page
 from sentill_host.virtual.ports import Numbers, Openings, Port
+from sentill_host.virtual.watchdog import Watchdog
 
 BLOCK_BYTES = 4096
 CAUSES = {1: "power", 2: "hard", 3: "watchdog", 4: "deepsleep", 5: "soft"}
@@ -117,9 +118,9 @@ class VirtualBoard:
         self._uart_held = False
         self._uart_baud = 115200
         self._uart_lost = 0
-        self._wdt_ms = 0
-        self._wdt_timer: Timer | None = None
-        self._wdt_seen = (0, 0.0)
+        self._watchdog = Watchdog(
+            loop, lambda: self.hardware.feeds, lambda: self.hard_reset(page.WDT_RESET, "watchdog")
+        )
         self._pending: Timer | None = None
         self._release: Timer | None = None
         self._retry: Timer | None = None
@@ -197,7 +198,6 @@ class VirtualBoard:
         self._tail = self._hidden = self._told = b""
         self._swallow = b""
         self._interrupted = None
-        self._wdt_ms = 0
         self.boots += 1
         self._started_s = time.monotonic()
         if raw:
@@ -252,9 +252,7 @@ class VirtualBoard:
         for fd in (child.control, child.pidfd, child.stdout, child.uart.fileno(), child.stdin.fileno()):
             self._loop.forget(fd)
         child.close()
-        if self._wdt_timer:
-            self._wdt_timer.cancel()
-        self._wdt_ms = 0
+        self._watchdog.stop()
         if self._retry:
             self._retry.cancel()
         self.usb.hold(False)
@@ -315,33 +313,10 @@ class VirtualBoard:
             again = self._reboot_after_cut
             self.power_off(None if again is None else lambda: self._later(again, lambda: self._start(page.PWRON_RESET)))
         elif word == "wdt":
-            self._wdt_ms = number
-            self._wdt_seen = (self.hardware.feeds, self._own_time_s())
-            self._wdt_check()
+            self._watchdog.start(number, self._child.pid if self._child else 0)
         elif word == "baud":
             self._uart_baud = number or 115200
             self.pace(self.usb.bytes_per_s > 0)
-
-    def _wdt_check(self) -> None:
-        """Bites when a whole timeout passed without a feed; looks four times per timeout.
-
-        In the board's own time: a chip has its processor for itself, however many boards a computer runs.
-        """
-        if self._wdt_timer:
-            self._wdt_timer.cancel()
-        if not self._wdt_ms:
-            return
-        now = self._own_time_s()
-        if self.hardware.feeds != self._wdt_seen[0]:
-            self._wdt_seen = (self.hardware.feeds, now)
-        left_s = self._wdt_seen[1] + self._wdt_ms / 1000 - now
-        if left_s <= 0:
-            self.hard_reset(page.WDT_RESET, "watchdog")
-        else:
-            self._wdt_timer = self._loop.after(min(left_s, self._wdt_ms / 4000), self._wdt_check)
-
-    def _own_time_s(self) -> float:
-        return time.monotonic() - (kept_waiting_s(self._child.pid) if self._child else 0.0)
 
     # Console
 
@@ -584,7 +559,7 @@ class VirtualBoard:
             "last_event": self.last_event,
             "uptime_s": round(time.monotonic() - self._started_s, 3) if child else 0,
             "interrupts": self.interrupts,
-            "wdt_ms": self._wdt_ms,
+            "wdt_ms": self._watchdog.ms,
             "flash": self.hardware.counters(),
             "usb_clients": self.usb.clients,
             "uart_clients": self.uart.clients,
