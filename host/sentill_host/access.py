@@ -66,13 +66,15 @@ class State:
         return self.profile != "open" and not self.left_s
 
 
-def challenge(client: NodeClient) -> State:
-    """Ask a node how it is locked; the answer holds a number to be answered once. Raises LinkError."""
+def challenge(client: NodeClient, uid: str = "") -> State:
+    """Ask a node how it is locked, and who it is where `uid` is not known. Raises LinkError.
+
+    The answer holds a number to be answered once: what opens the node takes the State along, and does not ask anew.
+    """
     told = client.command("challenge")
-    uid = identity(client)["uid"]
     return State(
-        uid, told["prof"], told["gen"], told["fresh"], told["line"], told["next"], told["order"], told["left"],
-        told["wait"], told.get("tamper", ""), base64.b64decode(told.get("nonce", "")),
+        uid or identity(client)["uid"], told["prof"], told["gen"], told["fresh"], told["line"], told["next"],
+        told["order"], told["left"], told["wait"], told.get("tamper", ""), base64.b64decode(told.get("nonce", "")),
     )  # fmt: skip
 
 
@@ -106,8 +108,10 @@ def attach(client: NodeClient, keys: KeyFile | None) -> State:
 def prove(client: NodeClient, keys: KeyFile, state: State) -> None:
     """Have the device show that its keys are from this key file, and note those that the file did not know of.
 
-    A copy of the file that is older than a device's keys knows nothing of them. What shows it is a signed command:
-    unlike a wrong answer to a challenge, of which the tenth erases the keys, it may be wrong as often as it likes.
+    Commands are signed from now on. A copy of the file that is older than a device's keys knows nothing of them. What
+    shows it is a signed command: unlike a wrong answer to a challenge, of which the tenth erases the keys, it may be
+    wrong as often as it likes.
+
     Raises UsageError for the keys of another file. Proves nothing without keys, or after tampering.
     """
     if not state.generation or state.tampered:
@@ -129,9 +133,12 @@ def prove(client: NodeClient, keys: KeyFile, state: State) -> None:
             keys.note(state.uid, state.generation)
 
 
-def unlock(client: NodeClient, keys: KeyFile | None, minutes: int = MINUTES) -> State:
-    """Open a session of `minutes` where the device is locked; the state before. Raises AccessError when it refuses."""
-    state = attach(client, keys)
+def unlock(client: NodeClient, keys: KeyFile | None, minutes: int = MINUTES, state: State | None = None) -> State:
+    """Open a session of `minutes` where the device is locked; the state then. Raises AccessError when it refuses.
+
+    `state` is of a challenge that was not answered yet; without one the device is asked, and commands are signed.
+    """
+    state = state or attach(client, keys)
     if not state.locked:
         return state
     port = client.link.port
@@ -151,20 +158,16 @@ def unlock(client: NodeClient, keys: KeyFile | None, minutes: int = MINUTES) -> 
     if state.wait_s:
         raise AccessError(f"{port}: refuses to be unlocked for another {state.wait_s} s after wrong answers", "wait")
     message = b"unlock" + device_id(state.uid) + state.nonce + struct.pack("<H", minutes)
-    _ask(client, "unlock", min=minutes, sig=_sign(keys.derive(state.uid, b"unlock", state.generation), message))
-    return state
+    signature = _sign(keys.derive(state.uid, b"unlock", state.generation), message)
+    return _opened(state, _ask(client, "unlock", min=minutes, sig=signature))
 
 
-def enter(client: NodeClient, keys: KeyFile, minutes: int = MINUTES) -> State:
-    """Open a session as who holds the key file: on a sealed device by an order made on the spot. The state before.
-
-    Commands are signed from now on. Raises AccessError when the device refuses.
-    """
-    state = attach(client, keys)
+def enter(client: NodeClient, keys: KeyFile, minutes: int = MINUTES, state: State | None = None) -> State:
+    """As `unlock`, as who holds the key file: a sealed device is opened by an order made on the spot."""
+    state = state or attach(client, keys)
     if state.locked and state.profile == "sealed" and not state.tampered:
-        follow(client, Order.sign(keys, state.uid, state.order, minutes, state.generation))
-        return state
-    return unlock(client, keys, minutes)
+        return follow(client, Order.sign(keys, state.uid, state.order, minutes, state.generation), state)
+    return unlock(client, keys, minutes, state)
 
 
 def lock(client: NodeClient, keys: KeyFile) -> State:
@@ -203,21 +206,25 @@ class Order:
         return json.dumps(asdict(self)) + "\n"
 
 
-def follow(client: NodeClient, order: Order) -> None:
-    """Open a session with an order. Raises AccessError when the device refuses it."""
-    uid = identity(client)["uid"]
-    if order.uid != uid:
-        raise AccessError(f"{client.link.port}: the order is for device {order.uid}, not {uid}")
-    _ask(client, "order", n=order.number, min=order.minutes, sig=order.sig)
+def follow(client: NodeClient, order: Order, state: State | None = None) -> State:
+    """Open a session with an order; the state then. Raises AccessError when the device refuses it."""
+    state = state or challenge(client)
+    if order.uid != state.uid:
+        raise AccessError(f"{client.link.port}: the order is for device {order.uid}, not {state.uid}")
+    return _opened(state, _ask(client, "order", n=order.number, min=order.minutes, sig=order.sig))
 
 
-def provision(client: NodeClient, keys: KeyFile, profile: str, policy: int, blank: bool = False) -> State:
+def provision(
+    client: NodeClient, keys: KeyFile, profile: str, policy: int, blank: bool = False, state: State | None = None
+) -> State:
     """Give the device its first or new keys; it restarts with them. The state before. Raises AccessError.
+
+    `state` is of a challenge just asked for; without one the device is asked.
 
     `blank` says that somebody erased the flash of the device on purpose: that it knows no keys is then no reason to
     refuse, and it gets keys it never had.
     """
-    state = challenge(client)
+    state = state or challenge(client)
     if blank and not state.generation and not state.tampered:
         state = dataclasses.replace(state, fresh=max(state.fresh, keys.devices.get(state.uid, 0) + 1))
     erased = state.profile == "sealed" and bool(state.tampered) and not _alive(client)
@@ -272,6 +279,10 @@ def _ask(client: NodeClient, command: str, **arguments: int | str) -> dict[str, 
             if isinstance(value, str):
                 told = told.replace(value, "...")
         raise AccessError(told, error.hint) from None
+
+
+def _opened(state: State, told: dict[str, Any]) -> State:
+    return dataclasses.replace(state, left_s=told["left"], nonce=b"")
 
 
 def _sign(key: bytes, message: bytes) -> str:

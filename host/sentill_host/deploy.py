@@ -212,8 +212,8 @@ class _Deployment:
 
     def _change(self, link: Link, node: client.NodeClient, seen: client.Presence) -> None:
         self.runs = seen.identity is not None
-        if self.runs:
-            self.signer.enter(node)
+        if seen.identity is not None:
+            self.signer.enter(node, str(seen.identity.get("uid", "")))
             client.request_maintenance(node)
         self.result.rung = link.enter_repl()
         # Whatever ran has left its modules in the heap.

@@ -4,7 +4,6 @@ Looking changes nothing: a running node answers undisturbed. A board that runs s
 for the questions and started again.
 """
 
-import contextlib
 import getpass
 import os
 import sys
@@ -244,16 +243,10 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None], keys: K
     identity = there.identity
     found: list[Finding] = []
     if identity is not None:
-        if keys is not None and identity.get("gen"):
-            with contextlib.suppress(SentillHostError):  # unsigned, it is listened to at its own pace
-                access.attach(node, keys)
+        shut = _enter(name, node, identity, deep, keys)
         found += _node(name, node, identity)
-        if not deep:
-            return found
-        try:
-            Signer(name, keys).enter(node)
-        except SentillHostError as error:
-            return [*found, Finding(NOTE, name, f"its flash was not looked at: {error}", error.hint)]
+        if not deep or shut:
+            return found + shut
         client.request_maintenance(node)
     say("entering MicroPython's raw REPL")
     try:
@@ -270,6 +263,22 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None], keys: K
     finally:
         client.restart(link)
     return found
+
+
+def _enter(
+    name: str, node: client.NodeClient, identity: dict[str, Any], deep: bool, keys: KeyFile | None
+) -> list[Finding]:
+    """Have the node listen to signed commands, and `deep` be stopped; what keeps it from that."""
+    uid = str(identity.get("uid", ""))
+    try:
+        if deep:
+            Signer(name, keys).enter(node, uid)
+        elif keys is not None and identity.get("gen"):
+            access.sign(node, keys, access.challenge(node, uid))
+    except SentillHostError as error:
+        if deep:
+            return [Finding(NOTE, name, f"its flash was not looked at: {error}", error.hint)]
+    return []  # unsigned, it is listened to at its own pace
 
 
 def _node(name: str, node: client.NodeClient, identity: dict[str, Any]) -> list[Finding]:

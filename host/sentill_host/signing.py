@@ -41,20 +41,20 @@ def _covered(made: Bundle) -> bytes:
 
 
 class Signer:
-    """For one board. `generation` of its keys is known from `enter` on, 0 while it has none."""
+    """For one board. `generation` of its keys is known from `enter` or `give_keys` on, 0 while it has none."""
 
     def __init__(self, port: str, keys: KeyFile | None):
         self.port = port
         self.keys = keys
         self.generation = 0
 
-    def enter(self, node: NodeClient) -> None:
-        """Have the running node let this deploy in. A node that knows no keys does.
+    def enter(self, node: NodeClient, uid: str) -> None:
+        """Have the running node of the board `uid` let this deploy in. A node that knows no keys does.
 
         Raises UsageError when it has keys and they are not at hand, AccessError when it lets nobody in.
         """
         try:
-            state = access.challenge(node)
+            state = access.challenge(node, uid)
         except LinkError:
             return
         if not state.generation and not state.locked:
@@ -66,7 +66,7 @@ class Signer:
                 "name the fleet's key file with --keys or $SENTILL_KEYS",
             )
         access.prove(node, self.keys, state)
-        access.enter(node, self.keys, _SESSION_MIN)
+        access.enter(node, self.keys, _SESSION_MIN, state)
         self.generation = state.generation
 
     def require_signed(self, made: Bundle, uid: str) -> None:
@@ -102,12 +102,13 @@ class Signer:
 
         Raises AccessError when it does not take them, LinkError when it does not come back with them.
         """
-        if self.keys is None or profile == NO_KEYS:
+        if self.keys is None or profile == NO_KEYS or self.generation:
             return False
         state = access.challenge(node)
+        self.generation = state.generation
         if state.generation or state.locked:
             return False
-        fresh = access.provision(node, self.keys, profile, _POLICY).fresh
+        fresh = access.provision(node, self.keys, profile, _POLICY, state=state).fresh
         access.await_generation(node, fresh, timeout_s)
         self.generation = fresh
         return True

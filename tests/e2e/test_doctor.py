@@ -10,6 +10,7 @@ import pytest
 from sentill_host import deploy, doctor
 from sentill_host.client import NodeClient, await_identity
 from sentill_host.doctor import FAIL, NOTE, OK, WARN
+from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import run_mpremote
@@ -86,6 +87,31 @@ def test_a_node_is_examined_undisturbed_and_deeply_when_asked(board):
     assert board.status()["boots"] > boots
     with Link(board.usb) as link:
         assert await_identity(NodeClient(link), 20)[0] is not None, "it runs again"
+
+
+def test_a_locked_board_is_opened_by_one_challenge(tmp_path, monkeypatch):
+    asked = []
+    command = NodeClient.command
+
+    def record(self, name, *arguments, **more):
+        asked.append(name)
+        return command(self, name, *arguments, **more)
+
+    with VirtualBoards(1) as boards:
+        keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
+        assert not deploy.deploy([boards[0].usb], config=b'{"rate_hz":10}', keys=keys, profile="service")[0].error
+        monkeypatch.setattr(NodeClient, "command", record)
+        for deep, opening in ((False, []), (True, ["count", "unlock"])):
+            asked.clear()
+            findings = doctor.examine_port(boards[0].usb, deep, keys=keys)
+            assert not texts(findings, FAIL, WARN), findings
+            assert any(text.startswith("flash: ") for text in texts(findings, OK)) == deep
+            assert asked == ["challenge", *opening, "status", "status", "set-rate", "set-rate"], asked
+        stranger = KeyFile.create(tmp_path / "other.json", "a password of tests")
+        findings = doctor.examine_port(boards[0].usb, True, keys=stranger)
+        (shut,) = texts(findings, NOTE)
+        assert "its keys are not from" in shut, findings
+        assert any("health channels" in text for text in texts(findings, OK)), findings
 
 
 def test_the_command_tells_findings_and_its_exit_code(board):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from sentill_host.deploy import Result, deploy, roll_back
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.manifest import decode
-from sentill_host.signing import sign_bundle
+from sentill_host.signing import Signer, sign_bundle
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.test_node_virtual import identity
@@ -68,6 +69,45 @@ def test_the_first_deploy_gives_keys_and_the_next_ones_open_and_sign(
         assert client.command("status")["hz"] == 2
     same = good(deploy([board.usb], config=config(2), keys=keys, verify=True))
     assert same.unchanged, same
+
+
+class Recorder(NodeClient):
+    """Keeps the names of the commands it sends, in `asked`."""
+
+    def __init__(self, link: Link):
+        super().__init__(link)
+        self.asked: list[str] = []
+
+    def command(self, name: str, timeout_s: float = 2.0, **arguments: int | str | bool) -> dict[str, Any]:
+        self.asked.append(name)
+        return super().command(name, timeout_s, **arguments)
+
+
+def test_one_challenge_opens_a_board_and_one_gives_keys(tmp_path: Path) -> None:
+    keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
+    with VirtualBoards(1) as boards:
+        uid = good(deploy([boards[0].usb])).uid
+        with Link(boards[0].usb) as link:
+            node = Recorder(link)
+            signer = Signer(boards[0].usb, keys)
+            signer.enter(node, uid)
+            assert node.asked == ["challenge"] and not signer.generation, "it has no keys"
+            node.asked.clear()
+            assert signer.give_keys(node, "service", 60.0) and signer.generation == 1
+            assert node.asked == ["challenge", "identify", "provision"]
+            node = Recorder(link)
+            signer.enter(node, uid)
+            assert node.asked == ["challenge", "count", "unlock"]
+            assert access.challenge(node, uid).left_s > 0
+            node.asked.clear()
+            assert not signer.give_keys(node, "service", 60.0) and not node.asked, "it is known to have them"
+            later = Signer(boards[0].usb, keys)
+            assert not later.give_keys(node, "service", 60.0) and later.generation == 1
+            access.await_generation(node, access.provision(node, keys, "sealed", 7).fresh, 60.0)
+            node = Recorder(link)
+            signer.enter(node, uid)
+            assert node.asked == ["challenge", "count", "order"]
+            assert access.challenge(node, uid).left_s > 0
 
 
 def test_the_names_of_a_board_with_keys_fit_the_pools_there_are(board: Board, keys: KeyFile) -> None:

@@ -73,24 +73,28 @@ def unlock(
     A reset ends the session.
     """
     opened = None if order else open_keys(keys, password_file)
+    given = _read(order) if order else None
     with Link(port) as link:
         client = NodeClient(link)
-        if order:
-            try:
-                access.follow(client, access.Order.read(order.read_text(encoding="utf-8")))
-            except OSError as error:
-                raise UsageError(f"cannot read {order}: {error.strerror}") from None
-        else:
-            if opened is not None:
-                access.prove(client, opened, access.challenge(client))
-            access.unlock(client, opened, minutes)
         state = access.challenge(client)
+        if given is not None:
+            state = access.follow(client, given, state)
+        elif opened is not None:
+            access.prove(client, opened, state)
+            state = access.unlock(client, opened, minutes, state)
     if json:
         print_json({"port": port, "uid": state.uid, "profile": state.profile, "left_s": state.left_s})
     elif state.profile == "open":
         err.print(f"{port}: profile open, nothing to unlock")
     else:
         out.print(f"{port}: unlocked for {state.left_s // 60} min {state.left_s % 60} s")
+
+
+def _read(path: Path) -> access.Order:
+    try:
+        return access.Order.read(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
 def lock(

@@ -276,9 +276,10 @@ class _Flashing:
         Raises LinkError, AccessError, UsageError.
         """
         node = client.NodeClient(link)
-        if client.look(node).identity is not None:
+        identity = client.look(node).identity
+        if identity is not None:
             try:
-                signing.Signer(self.port, self.options.keys).enter(node)
+                signing.Signer(self.port, self.options.keys).enter(node, str(identity.get("uid", "")))
             except (access.AccessError, UsageError) as error:
                 error.hint = f"{error.hint}\n{otherwise}"
                 raise
