@@ -7,6 +7,7 @@ the files as they go to the slot, with `bundle.json` that says for whom they are
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -29,7 +30,7 @@ from sentill.errors import ModelError
 from sentill.features import SCHEMA_ID
 from sentill.tree import Model
 from sentill.wear import WearIndex
-from sentill_host import boards
+from sentill_host import boards, userfiles
 from sentill_host import shorten as shortener
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.manifest import Item
@@ -137,10 +138,10 @@ class Bundle:
 
 
 def write(bundle: Bundle, path: Path) -> str:
-    """Write a bundle file; returns its SHA-256 in hex. The same bundle gives the same bytes."""
+    """Write a bundle file; returns its SHA-256 in hex. The same bundle gives the same bytes. Raises UsageError."""
     index = bundle.about | ({"signature": bundle.signature} if bundle.signature else {})
-    beside = path.with_name(path.name + ".new")
-    with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in [(INDEX, json.dumps(index, indent=1).encode()), *((e.path, e.data) for e in bundle.entries)]:
             # A fixed date and no trace of the computer it was made on.
             info = zipfile.ZipInfo(name)
@@ -148,8 +149,8 @@ def write(bundle: Bundle, path: Path) -> str:
             info.create_system = 3
             info.external_attr = 0o644 << 16
             archive.writestr(info, data, compresslevel=9)
-    os.replace(beside, path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    userfiles.save(path, content.getvalue())
+    return hashlib.sha256(content.getvalue()).hexdigest()
 
 
 def read(path: Path) -> Bundle:
@@ -194,15 +195,16 @@ def read_models(paths: Iterable[Path]) -> dict[str, bytes]:
     """
     found: dict[str, bytes] = {}
     for path in paths:
-        for file in sorted(path.glob("*.st[mw]")) if path.is_dir() else [path]:
+        files = sorted(path.glob("*.st[mw]")) if path.is_dir() else [path]
+        if not files:
+            raise UsageError(f"no model is in the folder {path}", "`sentill train` writes .stm files")
+        for file in files:
+            data = userfiles.read_bytes(file)
             try:
-                data = file.read_bytes()
                 if file.suffix == ".stw":
                     WearIndex(data)
                 else:
                     Model.from_bytes(data, SCHEMA_ID)
-            except OSError as error:
-                raise UsageError(f"{file}: {error.strerror}") from None
             except ModelError as error:
                 raise UsageError(f"{file} is no model for a node: {error.message}") from None
             if file.name in found:

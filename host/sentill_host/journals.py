@@ -23,6 +23,7 @@ from typing import Any, Self
 import platformdirs
 
 from sentill import journal
+from sentill_host import userfiles
 from sentill_host.errors import UsageError
 from sentill_host.verify import Checkpoint, Head, read_head
 
@@ -117,7 +118,7 @@ class Appender:
         """Append one record."""
         if self._file is None:
             # Made with its first record: a file of a head alone would tell nothing.
-            self._path.mkdir(parents=True, exist_ok=True)
+            userfiles.make_folder(self._path)
             self._file = open(self._path / f"{sequence:08x}.sjl", "wb")  # noqa: SIM115  (closed by __exit__)
             self._file.write(self._head)
         self._file.write(record)

@@ -35,7 +35,7 @@ from typing import Any
 
 from sentill import features
 from sentill.tree_file import FACTS
-from sentill_host import modelfile
+from sentill_host import modelfile, userfiles
 from sentill_host.errors import SentillHostError
 from sentill_host.modelfile import BY_RULE, RULES, Tree
 from sentill_host.quantize import HIGH, LOW, Forest, Overlay, PackedModel, overlay_sections, pack_model, simplify
@@ -234,11 +234,8 @@ def parse(text: str, feature_names: Sequence[str] = features.NAMES) -> RuleSet:
 
 
 def read(path: Path, feature_names: Sequence[str] = features.NAMES) -> RuleSet:
-    """Compile a file. RulesError if it cannot be read, or names the rule at fault."""
-    try:
-        return parse(path.read_text(), feature_names)
-    except OSError as error:
-        raise RulesError(f"cannot read {path}: {error.strerror}") from error
+    """Compile a file. Raises UsageError if it cannot be read, RulesError naming the rule at fault."""
+    return parse(userfiles.read_text(path), feature_names)
 
 
 def _rule(entry: Mapping[str, Any], code: str, where: str, limits: Mapping[str, int], names: Sequence[str]) -> Rule:

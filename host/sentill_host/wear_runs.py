@@ -5,6 +5,7 @@ the device's own channels make those levels out of raw readings, so that trainin
 """
 
 import csv
+import io
 import json
 from array import array
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import numpy as np
 
 from sentill.health import Monitor
 from sentill.wear import STATE, WearIndex
+from sentill_host import userfiles
 from sentill_host.errors import UsageError
 from sentill_host.faults import Course, to_raw
 from sentill_host.wear import Floats, Ints, WearSettings, WearTrainingError, train
@@ -26,11 +28,11 @@ def read(path: Path) -> Course:
 
     The last row is the failure. Raises UsageError for a file that is not like that.
     """
+    text = userfiles.read_text(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
         columns = {name: [int(row[name]) for row in rows] for name in (rows[0] if rows else ())}
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(f"{path}: {error}", "a column t and one per channel, whole numbers") from None
     times = columns.pop("t", [])
     if len(times) < 2 or not columns or any(b <= a for a, b in pairwise(times)):
@@ -50,8 +52,9 @@ def read_frames(path: Path, specs: list[dict[str, Any]]) -> Course:
     latest: dict[str, int] = {}
     times: list[int] = []
     raw: dict[str, list[int]] = {spec["name"]: [] for spec in specs}
+    lines = userfiles.read_text(path).splitlines()
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in lines:
             frame = json.loads(line)
             if frame.get("kind") != "H" or frame.get("name") not in raw:
                 continue
@@ -63,7 +66,7 @@ def read_frames(path: Path, specs: list[dict[str, Any]]) -> Course:
             times.append(int(frame["t"]))
             for spec in specs:
                 raw[spec["name"]] += to_raw(spec, np.array([latest[spec["name"]]], dtype=float))
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, AttributeError) as error:
         raise UsageError(f"{path} is not from `sentill monitor --json`: {error}") from None
     if len(times) < 2:
         raise UsageError(f"{path} tells of {', '.join(raw)} less than twice")

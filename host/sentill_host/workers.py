@@ -204,7 +204,10 @@ class _Pool:
                 with contextlib.suppress(OSError):
                     worker.line.send(reply)
             else:
-                worker.outcome.result = value
+                if kind == "result":
+                    worker.outcome.result = value
+                else:
+                    worker.outcome.reason = value
                 worker.process.join(5.0)
                 self._finish(number)
         now = time.monotonic()
@@ -252,6 +255,9 @@ def _main(work: Work, line: Connection, argument: Any, ends: list[Connection]) -
         end.close()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    result = work(Reporter(line), argument)
+    try:
+        said = ("result", work(Reporter(line), argument))
+    except Exception as error:
+        said = ("failed", f"unexpected {type(error).__name__}: {error}")
     with contextlib.suppress(OSError):
-        line.send(("result", result))
+        line.send(said)

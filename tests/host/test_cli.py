@@ -2,16 +2,19 @@
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from sentill import __version__, protocol
 from tests.host.fakes import FakeNode, reply, verdict
 
+ROOT = Path(__file__).parents[2]
 SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
 
 
@@ -139,6 +142,75 @@ def test_a_closed_pipe_ends_the_monitor_quietly():
         assert child.wait(30) != 0
         assert b"Traceback" not in child.stderr.read()
         child.stderr.close()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "deploy PORT --config DATA",
+        "deploy PORT --model FOLDER",
+        "unlock PORT --order DATA",
+        "bundle build --board SIM -o FOLDER",
+        "model inspect FOLDER",
+        "model rules DATA -o x.stm",
+        "wear train DATA --inputs motor",
+        "wear train FOLDER --inputs motor",
+        "fleet status --fleet DATA",
+        "fleet init --fleet DATA/fleet.toml",
+        "simulate faults --fault overheating --scenario FOLDER",
+        "simulate traffic --days 1 --cards 10 --out DATA/x.csv",
+        "channels SIM --config DATA",
+        "keys new --password-file DATA",
+        "virtual up --scenario DATA",
+    ],
+)
+def test_a_wrong_file_is_named_and_ends_with_2(request_, tmp_path):
+    (tmp_path / "data").write_bytes(b"\xff\x00")
+    (tmp_path / "folder").mkdir()
+    names = {"PORT": "/dev/null", "DATA": "data", "FOLDER": "folder"}
+    words = [names.get(word, word).replace("DATA/", "data/") for word in request_.split()]
+    done = run(*words, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "data" in done.stderr or "folder" in done.stderr
+    assert "Traceback" not in done.stderr and "Errno" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "folder"]
+    assert not list((tmp_path / "folder").iterdir())
+
+
+def test_a_full_disk_and_a_terminal_without_the_letters_are_no_crash(tmp_path):
+    model = str(ROOT / "device" / "models" / "profile.stm")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*SENTILL, "model", "inspect", model], stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 5
+    assert b"No space left" in done.stderr and b"Traceback" not in done.stderr
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    done = run("model", "inspect", model, env=plain)
+    assert done.returncode == 0, done.stderr
+    assert "about" in done.stdout
+
+
+def test_a_fault_of_our_own_is_one_line_and_a_file_to_report(tmp_path):
+    code = (
+        "import sentill_host.cli as cli\n"
+        "cli.VERBS['ports'] = ('ports', 'nothing')\n"
+        "import sentill_host.cli.ports as ports\n"
+        "def nothing() -> None: raise KeyError('odd')\n"
+        "ports.nothing = nothing\n"
+        "import sys; sys.argv = ['sentill', 'ports']\n"
+        "cli.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    assert done.returncode == 1
+    assert "unexpected KeyError: 'odd'" in done.stderr and "Traceback" not in done.stderr
+    (kept,) = tmp_path.iterdir()
+    assert str(kept) in done.stderr
+    assert "KeyError: 'odd'" in kept.read_text()
 
 
 def test_a_port_in_use_is_named_with_its_user():

@@ -18,6 +18,8 @@ def work(reporter: workers.Reporter, argument):
             time.sleep(1)
     if argument == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if argument == "trip":
+        raise ValueError("over a stone")
     if argument == "ask":
         return reporter.ask("what")
     if argument == "fail":
@@ -48,10 +50,11 @@ def test_results_come_in_order_and_questions_are_answered():
 def test_a_worker_that_dies_or_outlives_its_deadline_is_reported(monkeypatch):
     monkeypatch.setattr(workers, "_GRACE_S", 1.0)
     start = time.monotonic()
-    died, hung, fine = workers.run(work, ["die", "hang", "fine"], answer)
+    died, hung, tripped, fine = workers.run(work, ["die", "hang", "trip", "fine"], answer)
     assert time.monotonic() - start < 20
     assert died.result is None and "ended" in died.reason
     assert (hung.result, hung.step, hung.reason) == (None, "hanging", "no answer in time")
+    assert (tripped.result, tripped.reason) == (None, "unexpected ValueError: over a stone")
     assert fine.result == "fine"
 
 

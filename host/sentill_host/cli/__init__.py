@@ -4,10 +4,14 @@ Exit codes: 0 done, 1 failed, 2 wrong request, 3 board not reachable, 4 verifica
 130 interrupted.
 """
 
+import os
 import signal
 import sys
+import tempfile
+import traceback
 from importlib import import_module
 from types import FrameType
+from typing import NoReturn
 
 import typer
 from rich.markup import escape
@@ -90,15 +94,50 @@ def _terminated(signum: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the `sentill` command: runs a verb, turns expected failures into a message and an exit code."""
+    """Entry point of the `sentill` command: runs a verb, turns failures into a message and an exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    _ready_streams()
     try:
-        build(sys.argv[1] if len(sys.argv) > 1 else "")()
+        try:
+            build(sys.argv[1] if len(sys.argv) > 1 else "")()
+        finally:
+            sys.stdout.flush()
     except SentillHostError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}")
-        if error.hint:
-            err.print(f"[bold]try:[/] {escape(error.hint)}")
-        sys.exit(error.exit_code)
+        _fail(str(error), error.hint, error.exit_code)
     except KeyboardInterrupt:
         err.print("interrupted")
         sys.exit(130)
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", "look at its permissions and at the space on the disk", 5)
+    except Exception as error:
+        hint = f"this is Sentill's own fault: report it with {_kept()}"
+        _fail(f"unexpected {type(error).__name__}: {error}", hint, 1)
+
+
+def _ready_streams() -> None:
+    """Letters that a terminal lacks become question marks there; output that was closed goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (open until the end)
+        getattr(sys, name).reconfigure(errors="replace")
+
+
+def _fail(message: str, hint: str, exit_code: int) -> NoReturn:
+    err.print(f"[bold red]error:[/] {escape(message)}")
+    for line in filter(None, hint.splitlines()):
+        err.print(f"[bold]try:[/] {escape(line)}")
+    sys.exit(exit_code)
+
+
+def _kept() -> str:
+    """The file that tells where the present exception came from (no values: they may be secret)."""
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="sentill-", suffix=".txt", delete=False, encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+    except OSError:
+        return "what you did"
+    return file.name

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from sentill import vault
-from sentill_host import access
+from sentill_host import access, userfiles
 from sentill_host.cli.keys import KeysOption, PasswordOption, open_keys
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.client import NodeClient
@@ -73,7 +73,7 @@ def unlock(
     A reset ends the session.
     """
     opened = None if order else open_keys(keys, password_file)
-    given = _read(order) if order else None
+    given = access.Order.read(userfiles.read_text(order)) if order else None
     with Link(port) as link:
         client = NodeClient(link)
         state = access.challenge(client)
@@ -88,13 +88,6 @@ def unlock(
         err.print(f"{port}: profile open, nothing to unlock")
     else:
         out.print(f"{port}: unlocked for {state.left_s // 60} min {state.left_s % 60} s")
-
-
-def _read(path: Path) -> access.Order:
-    try:
-        return access.Order.read(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
 def lock(
@@ -125,8 +118,5 @@ def order(
             f"device {uid} was given no keys that {opened.path} knows of",
             "where the file is an older copy, `sentill unlock PORT` tells it of the board",
         )
-    try:
-        out_file.write_text(access.Order.sign(opened, uid, number, minutes).text(), encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write {out_file}: {error.strerror}") from None
+    userfiles.save(out_file, access.Order.sign(opened, uid, number, minutes).text())
     err.print(f"{out_file}: opens device {uid} once, for {minutes} minutes")

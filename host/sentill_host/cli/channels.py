@@ -10,7 +10,7 @@ from rich.table import Table
 from sentill import config as node_config
 from sentill.errors import ConfigError
 from sentill.health import MAX_CHANNELS, Monitor
-from sentill_host import boards
+from sentill_host import boards, userfiles
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.errors import UsageError
 
@@ -58,16 +58,16 @@ def choose(
 def write(path: Path, chosen: list[dict[str, Any]]) -> None:
     """Put the channels into the configuration file, which is checked by the node's own rules. Raises UsageError."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        values = json.loads(userfiles.read_text(path)) if path.exists() else {}
         values["channels"] = chosen
         Monitor(chosen)
         text = json.dumps(values, indent=1)
         node_config.parse(json.dumps(values, separators=(",", ":")).encode())
     except ConfigError as error:
         raise UsageError(f"{path}: {error.message}") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise UsageError(f"{path} is no configuration: {error}") from None
-    path.write_text(text + "\n", encoding="utf-8")
+    userfiles.save(path, text + "\n")
 
 
 def _table(chosen: list[dict[str, Any]], others: list[dict[str, Any]]) -> Table:

@@ -9,6 +9,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sentill_host import deploy as deployer
+from sentill_host import userfiles
 from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, require_profile
 from sentill_host.cli.output import err, fail_worst, out, print_json
 from sentill_host.errors import UsageError
@@ -55,10 +56,7 @@ def deploy(
         raise UsageError("a bundle has its models", "give them to `sentill bundle build --model`")
     text = None
     if config is not None:
-        try:
-            text = deployer.read_config(config.read_text(encoding="utf-8"), str(config))
-        except OSError as error:
-            raise UsageError(f"{config}: {error.strerror}") from None
+        text = deployer.read_config(userfiles.read_text(config), str(config))
     opened = keys_at_hand(keys, password_file)
     _carry_out(
         ports,

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from sentill_host import bundle as bundler
 from sentill_host import deploy as deployer
+from sentill_host import userfiles
 from sentill_host.cli.fleet_view import live
 from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, open_keys, require_profile
 from sentill_host.cli.output import err, out, print_json
@@ -56,12 +57,11 @@ def init(where: Where = _HERE, name: Annotated[str, typer.Option(help="The fleet
     path = _path(where)
     if path.exists():
         raise UsageError(f"{path} exists")
-    path.parent.mkdir(parents=True, exist_ok=True)
     title = name or path.parent.absolute().name
-    path.write_text(plan.EXAMPLE.replace("my terminals", title.replace('"', "'")), encoding="utf-8")
+    userfiles.save(path, plan.EXAMPLE.replace("my terminals", title.replace('"', "'")))
     roster = path.parent / "boards.csv"
     if not roster.exists():
-        roster.write_text(",".join(plan.COLUMNS) + "\n", encoding="utf-8")
+        userfiles.save(roster, ",".join(plan.COLUMNS) + "\n")
     out.print(f"wrote {path} and {roster}", markup=False)
     err.print("plug boards in; `sentill fleet status` shows their ids, `sentill fleet add` names them")
 
@@ -176,10 +176,7 @@ def deploy(
         raise UsageError("a bundle has its models", "give them to `sentill bundle build --model`")
     fleet = plan.load(_path(where))
     for path in {group.config for group in (fleet.default, *fleet.groups.values()) if group.config}:
-        try:
-            deployer.read_config(path.read_text(encoding="utf-8"), str(path))
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}") from None
+        deployer.read_config(userfiles.read_text(path), str(path))
     files = {"bundles": [str(path.absolute()) for path in bundle or []],
              "models": [str(path.absolute()) for path in model or []]}  # fmt: skip
     # Read here, so that a run is not begun with what cannot be read.
@@ -314,7 +311,7 @@ def show_report(
         made = report.make(fleet, store, number)
     for path, text in ((html, report.as_html), (csv, report.as_csv)):
         if path is not None:
-            states.atomically(path, text(made))
+            userfiles.save(path, text(made))
             err.print(f"wrote {path}", markup=False)
     if json:
         print_json(report.document(made))
@@ -382,12 +379,10 @@ def _finish(fleet: Fleet, store: Store, run: Run, where: Whereabouts, json: bool
             err.print(f"run {run.id} is not finished: `sentill fleet resume` goes on with it", markup=False)
             raise
     made = report.make(fleet, store, run.id)
-    folder = fleet.folder / "reports"
-    folder.mkdir(exist_ok=True)
-    page = folder / f"run-{run.id}.html"
+    page = fleet.folder / "reports" / f"run-{run.id}.html"
     for path, text in ((page, report.as_html), (page.with_suffix(".csv"), report.as_csv),
                        (page.with_suffix(".json"), report.as_json)):  # fmt: skip
-        states.atomically(path, text(made))
+        userfiles.save(path, text(made))
     if json:
         print_json(report.document(made))
     else:

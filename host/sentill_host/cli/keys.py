@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from sentill import vault
+from sentill_host import userfiles
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.errors import UsageError
 from sentill_host.keys import PASSWORD, KeyFile, default_path
@@ -38,12 +39,7 @@ def require_profile(name: str) -> None:
 def password(file: Path | None, twice: bool = False) -> str:
     """The password from a file, the environment, or a person. Raises UsageError where nobody can be asked."""
     if file is not None:
-        try:
-            return file.read_text(encoding="utf-8").split("\n", 1)[0]
-        except OSError as error:
-            raise UsageError(f"cannot read {file}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise UsageError(f"{file} is no text in UTF-8") from None
+        return userfiles.read_text(file).split("\n", 1)[0]
     given = os.environ.get(PASSWORD)
     if given is not None:
         if not given.isascii() and "\udc80" <= max(given) <= "\udcff":  # bytes that are no text

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.tree import Tree as Picture
 
 from sentill.tree_file import FACTS
-from sentill_host import modelfile, quantize, rules, timing
+from sentill_host import modelfile, quantize, rules, timing, userfiles
 from sentill_host.cli.output import out, print_json
 from sentill_host.errors import UsageError
 from sentill_host.modelfile import PERFECT, ModelContents, Tree
@@ -25,10 +25,7 @@ _ACTIONS = {1: "approve", 2: "review", 3: "decline"}
 
 
 def _read(file: Path) -> ModelContents:
-    try:
-        return modelfile.read(file.read_bytes())
-    except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+    return modelfile.read(userfiles.read_bytes(file))
 
 
 def _inputs(model: ModelContents) -> tuple[str, ...]:
@@ -260,5 +257,5 @@ def compile_rules(
         if parsed.points:
             raise UsageError(f"rules with points ({parsed.points[0].code}) cannot go before a trained model")
         data = rules.with_overlay(onto.read_bytes(), parsed.overlay)
-    output.write_bytes(data)
+    userfiles.save(output, data)
     out.print(f"{output}: {len(data)} bytes, model {modelfile.read(data).model.model_id}")

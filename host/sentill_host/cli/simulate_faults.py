@@ -1,13 +1,14 @@
 """`sentill simulate faults`: what the node makes of the fault library, and readings for other tools."""
 
 import csv
+import io
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from sentill_host import boards, fault_scenario
+from sentill_host import boards, fault_scenario, userfiles
 from sentill_host import faults as library
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.fault_scenario import STEP_S
@@ -57,8 +58,7 @@ def faults(
 
 def _write_scenario(target: Path, specs: list[dict[str, Any]], name: str, seed: int, warp: int) -> None:
     text, begin_s, fail_s = fault_scenario.write(specs, library.find(name), seed, warp)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
+    userfiles.save(target, text)
     out.print(f"{target}: the fault begins after {begin_s:.0f} s and leads to the failure after {fail_s:.0f} s")
     sample_ms = max(100, 1000 * STEP_S // warp)
     err.print(f"`sentill virtual up --scenario {target}` plays it, for a node configured with sample_ms = {sample_ms}")
@@ -81,8 +81,8 @@ def _table(results: list[dict[str, Any]]) -> Table:
 
 
 def _write(target: Path, course: library.Course) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["t", *course.raw])
-        rows.writerows(zip(course.times_s, *course.raw.values(), strict=True))
+    text = io.StringIO(newline="")
+    rows = csv.writer(text)
+    rows.writerow(["t", *course.raw])
+    rows.writerows(zip(course.times_s, *course.raw.values(), strict=True))
+    userfiles.save(target, text.getvalue())

@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sentill_host import rules, transactions
+from sentill_host import rules, transactions, userfiles
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.training import card, dataset
@@ -89,6 +89,7 @@ def command(
         imported=load_foreign(importing) if importing else None,
         overlay=rules.read(hard_rules).overlay if hard_rules else None, about=about,
     )  # fmt: skip
+    userfiles.make_folder(folder)  # not found out after minutes of training
     cards = []
     for name, features in (("profile", EVERYTHING), ("local", LOCAL)):
         if name == "local" and importing:

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from sentill.errors import ModelError
 from sentill.wear import WearIndex
-from sentill_host import boards, wear_runs
+from sentill_host import boards, userfiles, wear_runs
 from sentill_host import wear as trainer
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.errors import UsageError, VerifyError
@@ -39,7 +39,12 @@ def train(
     `wear:models/NAME.stw`, such as that of `sentill channels --with printer_life`, then shows the life left, with a
     band, and warns below its limits. `sentill simulate faults --out FOLDER` makes runs to try it with.
     """
-    files = [file for path in runs for file in (sorted(path.glob("*.*")) if path.is_dir() else [path])]
+    files: list[Path] = []
+    for path in runs:
+        found = sorted(path.glob("*.*")) if path.is_dir() else [path]
+        if not found:
+            raise UsageError(f"the folder {path} is empty", "`sentill simulate faults --out FOLDER` makes runs to try")
+        files += found
     names = [name.strip() for name in inputs.split(",")]
     specs = wear_runs.chosen(boards.load(board).data.get("channels", []), names)
     settings = trainer.WearSettings(cap, quick, slow, unit_s=unit_h * 3600)
@@ -47,8 +52,7 @@ def train(
     seen = [wear_runs.observe(specs, course, settings.unit_s) for course in courses]
     data = trainer.train(seen, settings, names)
     rmse, covered = wear_runs.cross_validate(seen, settings)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_bytes(data)
+    userfiles.save(target, data)
     if json:
         print_json({
             "file": str(target), "bytes": len(data), "runs": len(files), "unit_h": unit_h, "rmse_units": round(rmse, 2),
@@ -67,10 +71,9 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
 ) -> None:
     """Check a wear index as the node does, and show its inputs and the lives it tells."""
+    data = userfiles.read_bytes(file)
     try:
-        index = WearIndex(file.read_bytes())
-    except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}") from None
+        index = WearIndex(data)
     except ModelError as error:
         raise VerifyError(f"{file}: {error.message}") from None
     knots = [list(index._knots[k : k + 4]) for k in range(0, len(index._knots), 4)]

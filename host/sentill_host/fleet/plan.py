@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sentill_host import boards
+from sentill_host import boards, userfiles
 from sentill_host.errors import UsageError
 
 FILE = "fleet.toml"
@@ -163,12 +163,12 @@ class Fleet:
 
 def load(path: Path) -> Fleet:
     """Read a fleet.toml and its roster. Raises UsageError naming file, key and what it must be."""
+    if not path.exists():
+        raise UsageError(f"no {path}", "`sentill fleet init` writes one to start from; --fleet names another")
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"no {path}", "`sentill fleet init` writes one to start from") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
+        data = tomllib.loads(userfiles.read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is no valid TOML: {error}") from None
     reader = _Reader(path, data)
     folder = path.parent
     policy = reader.table("policy")
@@ -224,12 +224,9 @@ def _check(fleet: Fleet, path: Path) -> None:
 
 def read_roster(path: Path) -> tuple[Member, ...]:
     """The roster at `path`; empty when there is none. Raises UsageError naming the line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
+    if not path.exists():
         return ()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from None
+    text = userfiles.read_text(path)
     rows = csv.DictReader(text.splitlines())
     if not {"uid", "label"} <= set(rows.fieldnames or ()):
         raise UsageError(f"{path}: the first line must name the columns", ",".join(COLUMNS))

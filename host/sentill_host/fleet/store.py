@@ -5,7 +5,6 @@ Each entry is on the disk before the next step begins, so a run goes on where it
 
 import datetime as dt
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -205,10 +204,3 @@ class Store:
 def now() -> str:
     """The time as it is kept: UTC, to the second."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-
-
-def atomically(path: Path, data: str) -> None:
-    """Write a text file whole or not at all."""
-    beside = path.with_name(path.name + ".new")
-    beside.write_text(data, encoding="utf-8")
-    os.replace(beside, path)

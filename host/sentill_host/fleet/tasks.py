@@ -12,12 +12,11 @@ from typing import Any
 
 import psutil
 
-from sentill_host import access, attributes, boards, client, deploy, pull, signing, workers
+from sentill_host import access, attributes, boards, client, deploy, pull, signing, userfiles, workers
 from sentill_host.bundle import Bundle
 from sentill_host.errors import BoardError, LinkError, SentillHostError, UsageError
 from sentill_host.flash import procedure
 from sentill_host.flash.backend import Voice
-from sentill_host.fleet.store import atomically
 from sentill_host.journals import Terminal
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
@@ -212,10 +211,9 @@ def _collect(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
 
 def _keep(folder: Path, document: dict[str, Any]) -> Path:
     taken = dt.datetime.now(dt.UTC)
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{taken:%Y%m%dT%H%M%SZ}.json"
     text = json.dumps({"taken": taken.isoformat(timespec="seconds"), **document}, indent=1) + "\n"
-    atomically(path, text)
+    userfiles.save(path, text)
     return path
 
 

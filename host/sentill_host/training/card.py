@@ -5,22 +5,23 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from sentill_host import userfiles
 from sentill_host.training.evaluate import DAY_S
 from sentill_host.training.run import Trained
 
 
 def write(trained: Trained, folder: Path, plots: bool = True) -> list[Path]:
     """Write NAME.stm, NAME.card.json, .md and, with `plots`, .png into `folder`; returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
+    userfiles.make_folder(folder)
     name = trained.card["name"]
     card = {**trained.card, "file": f"{name}.stm", "sha256": sha256(trained.model).hexdigest()}
     paths = [folder / f"{name}{suffix}" for suffix in (".stm", ".card.json", ".card.md")]
-    paths[0].write_bytes(trained.model)
-    paths[1].write_text(json.dumps(card, indent=1) + "\n")
+    userfiles.save(paths[0], trained.model)
+    userfiles.save(paths[1], json.dumps(card, indent=1) + "\n")
     if plots:
         paths.append(folder / f"{name}.card.png")
         plot(trained, paths[-1])
-    paths[2].write_text(markdown(card, paths[-1].name if plots else None))
+    userfiles.save(paths[2], markdown(card, paths[-1].name if plots else None))
     return paths
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import sentill_host
 from sentill_host import boards as board_data
-from sentill_host import errors
+from sentill_host import errors, userfiles
 from sentill_host.errors import LinkError, PlatformError, UsageError
 from sentill_host.virtual.board import BLOCK_BYTES, Settings
 from sentill_host.virtual.control import request
@@ -167,10 +167,7 @@ def read_scenario(path: str | Path | None) -> str:
     """Text of a scenario file. Raises UsageError when it cannot be read."""
     if path is None:
         return ""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the scenario {path}: {error}") from None
+    return userfiles.read_text(Path(path))
 
 
 def launch(

@@ -1,0 +1,55 @@
+"""Files the user names: read and written so that a failure says which file it is and what is wrong with it."""
+
+import contextlib
+import os
+from pathlib import Path
+
+from sentill_host.errors import UsageError
+
+
+def read_bytes(path: Path) -> bytes:
+    """What is in the file at `path`. Raises UsageError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_text(path: Path) -> str:
+    """The text of the file at `path`, UTF-8 with or without a mark at its begin. Raises UsageError."""
+    try:
+        return read_bytes(path).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is no text in UTF-8") from None
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder at `path` where there is none. Raises UsageError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {path}: {error.strerror}") from None
+
+
+def save(path: Path, content: str | bytes) -> None:
+    """Write the file at `path` whole or not at all; folders above it are made. Raises UsageError.
+
+    A symbolic link stays one, and what is no plain file (a device, a pipe) is written to, never replaced.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    target = Path(os.path.realpath(path))
+    beside = target.with_name(f"{target.name}.new")
+    try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_bytes(data)
+            os.replace(beside, target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None

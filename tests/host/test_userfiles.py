@@ -1,0 +1,52 @@
+"""Files the user names: whole or not at all, and errors that say which."""
+
+import os
+import threading
+
+import pytest
+
+from sentill_host import userfiles
+from sentill_host.errors import UsageError
+
+
+def test_what_was_saved_is_read_back_and_replaces_what_was_there(tmp_path):
+    path = tmp_path / "new" / "folder" / "file"
+    for content in ("first", "zweiter \u00e4"):
+        userfiles.save(path, content)
+        assert userfiles.read_text(path) == content
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+def test_a_mark_at_the_begin_is_no_text(tmp_path):
+    (tmp_path / "marked").write_bytes(b"\xef\xbb\xbf{}")
+    assert userfiles.read_text(tmp_path / "marked") == "{}"
+
+
+def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path):
+    (tmp_path / "link").symlink_to("target")
+    userfiles.save(tmp_path / "link", b"\x00")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"\x00"
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    userfiles.save(tmp_path / "pipe", b"through")
+    reader.join(30)
+    assert read == [b"through"]
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_failures_name_the_file_and_leave_nothing_behind(tmp_path):
+    (tmp_path / "file").write_bytes(b"\xff")
+    for act, words in (
+        (lambda: userfiles.read_text(tmp_path / "file"), "file is no text in UTF-8"),
+        (lambda: userfiles.read_text(tmp_path / "absent"), "cannot read .*absent: No such file"),
+        (lambda: userfiles.read_bytes(tmp_path), "Is a directory"),
+        (lambda: userfiles.save(tmp_path, "x"), "cannot write .*: Is a directory"),
+        (lambda: userfiles.save(tmp_path / "file" / "x", "x"), "cannot write .*file.x: "),
+        (lambda: userfiles.make_folder(tmp_path / "file" / "x"), "cannot make the folder .*file.x: "),
+    ):
+        with pytest.raises(UsageError, match=words):
+            act()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
