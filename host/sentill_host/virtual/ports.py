@@ -22,6 +22,7 @@ _EVENT = struct.Struct("iIII")
 MOST_LEFT = 128
 HIGH_WATER = 4096
 _SOON_S = 0.1
+_LATE_S = 0.1
 STALL_S = 0.5  # as long as MicroPython's USB driver waits for a host that does not read
 
 
@@ -216,9 +217,12 @@ class Port:
             self._stall = self._loop.after(_SOON_S, self._stalled)
 
     def _stalled(self) -> None:
-        self._stall = None
+        stall, self._stall = self._stall, None
         if self._outlet is None or not self.full:
             return
+        if stall and time.monotonic() - stall.due_s > _LATE_S:
+            # The computer stood still, the reader with it.
+            self._took = True
         # A paced line moves, however slowly; only a reader who takes nothing loses bytes. A pseudo-terminal holds some
         # 10 KB and takes more when most of them were read, which on a busy computer may last: so reads count.
         if self._took or time.monotonic() - self._outlet.moved_s < STALL_S:
