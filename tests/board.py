@@ -13,13 +13,14 @@ from typing import Any
 from tests.interpreters import DEADLINE_S, DEVICE, RUNNER, TESTS, ChildDied
 
 PORT = os.environ.get("SENTILL_PORT", "")
+_ANSWER_MS = 30_000
 
 
 class Board:
     """The runner on a board in raw REPL: one exec per request, same replies as tests/interpreters.py."""
 
     def __init__(self, port: str):
-        from mpremote.transport_serial import SerialTransport
+        from mpremote import transport_serial
 
         self.requests = 0
         self.starts = 1
@@ -29,8 +30,12 @@ class Board:
         if (vectors := TESTS.parent / "vectors").is_dir():
             shutil.copytree(vectors, self._folder / "tests" / "vectors")
         (self._folder / "scratch").mkdir()
-        self._transport = SerialTransport(os.path.realpath(port), baudrate=115200)
+        self._transport = transport_serial.SerialTransport(os.path.realpath(port), baudrate=115200)
         self._transport.enter_raw_repl()
+        # Else this computer has to answer the board within a second, however busy it is.
+        code = transport_serial.fs_hook_code.replace("ipoll(1000)", f"ipoll({_ANSWER_MS})")
+        assert code != transport_serial.fs_hook_code
+        self._transport.exec(code)
         self._transport.mount_local(str(self._folder))
         self._exec(f"import sys; sys.path.insert(0, '/remote/tests/device'); import {RUNNER.stem} as runner")
         reply, _ = self._exec("runner.prepare('/remote/device', '/remote/tests/device', '/remote/scratch')")

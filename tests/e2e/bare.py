@@ -67,8 +67,8 @@ class Line:
     def write(self, data: bytes) -> None:
         """Send bytes as they are, reading meanwhile: the node stops listening when its replies pile up."""
         while data:
-            ready = select.select([self._read_fd], [self._write_fd], [], 10)
-            assert ready[0] or ready[1], "the node neither reads nor writes for 10 s"
+            ready = select.select([self._read_fd], [self._write_fd], [], 30)
+            assert ready[0] or ready[1], "the node neither reads nor writes for 30 s"
             if ready[0]:
                 self._read()
             if ready[1]:
@@ -84,7 +84,7 @@ class Line:
         while select.select([self._read_fd], [], [], seconds)[0] and self._read():
             seconds = 0.0
 
-    def wait(self, wanted: Callable[[Frame], Any], seconds: float = 10.0, start: int = 0) -> Frame:
+    def wait(self, wanted: Callable[[Frame], Any], seconds: float = 30.0, start: int = 0) -> Frame:
         """The first frame from `items[start]` on for which `wanted` holds. AssertionError when it does not come."""
         end = time.monotonic() + seconds
         while True:
@@ -96,6 +96,16 @@ class Line:
             left = end - time.monotonic()
             assert left > 0, f"no such frame in {seconds} s; the last: {self.items[-5:]}"
             self.poll(min(left, 0.2))
+
+    def lines(self, wanted: str, seconds: float = 30.0) -> list[str]:
+        """All text so far, once a line of it is `wanted`. AssertionError when that does not come."""
+        end = time.monotonic() + seconds
+        while True:
+            text = [item.line for item in self.items if isinstance(item, Text)]
+            if wanted in [line.strip() for line in text]:
+                return text
+            assert time.monotonic() < end, f"no line {wanted!r} in {seconds} s; the last: {self.items[-5:]}"
+            self.poll(0.2)
 
     def answer(self, q: int) -> dict[str, Any]:
         """The fields of the R frame that answers frame `q`."""

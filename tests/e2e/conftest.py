@@ -31,6 +31,22 @@ def run_mpremote(port: str, *arguments: str, fails: bool = False, stdin: str = "
     return done.stdout + (done.stderr if fails else "")
 
 
+def mpremote_reset(board: Board, *commands: str) -> str:
+    """Run mpremote's commands and then its `reset`; the commands' stdout, once the board has started anew.
+
+    mpremote itself is gone a tenth of a second before the board resets, and has reset it softly when it came.
+    """
+    boots = board.status()["boots"]
+    told = run_mpremote(board.usb, *commands, "reset")
+
+    def started() -> bool:
+        status = board.status()
+        return bool(status["boots"] > boots and status["last_event"] == "hard reset" and status["state"] == "running")
+
+    until(started)
+    return told
+
+
 def until(holds: Callable[[], object]) -> None:
     """Wait until `holds()` is true; fails after DEADLINE_S."""
     end_s = time.monotonic() + DEADLINE_S

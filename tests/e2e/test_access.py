@@ -24,6 +24,7 @@ from sentill_host.link import Link
 from sentill_host.telemetry import Frame, Text
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
+from tests.e2e.conftest import DEADLINE_S, until
 from tests.e2e.test_node_virtual import identity, verdict
 
 ATTEMPTS = 5_000
@@ -56,7 +57,7 @@ def board(keys: KeyFile, home: Path) -> Iterator[Board]:
 def provision(client: NodeClient, keys: KeyFile, profile: str, policy: int = 7) -> None:
     """Give the board keys and wait until it runs with them."""
     fresh = access.provision(client, keys, profile, policy).fresh
-    end = time.monotonic() + 30
+    end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end:
         fields = identity(client)
         if fields["gen"] == fresh:
@@ -69,7 +70,7 @@ def refusal(client: NodeClient, line: bytes) -> str:
     """The code with which the node refuses a line, "" when it does not, "none" without an answer."""
     client.link.write(line)
     wanted = int(line[line.index(b'"q":') + 4 :].split(b",")[0])
-    end = time.monotonic() + 10
+    end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end:
         item = client.receive(1)
         if isinstance(item, Frame) and item.kind == "R" and item.fields["re"] in (wanted, 0):
@@ -153,20 +154,20 @@ def test_wrong_answers_make_it_wait_longer_and_longer(board: Board, keys: KeyFil
     with Link(board.usb) as link:
         client = NodeClient(link)
         identity(client)
-        time.sleep(access.challenge(client).wait_s + 0.1)
+        until(lambda: not access.challenge(client).wait_s)
         access.unlock(client, keys, 1)
         access.lock(client, keys)
         for wait in (2, 4):
-            state = access.challenge(client)
-            time.sleep(state.wait_s + 0.1)
-            access.challenge(client)
+            until(lambda: not access.challenge(client).wait_s)
+            began = time.monotonic()
             wrong = base64.b64encode(bytes(16)).decode()
             with pytest.raises(LinkError, match="wrong answer"):
                 client.command("unlock", min=5, sig=wrong)
-            assert access.challenge(client).wait_s == wait
+            left = access.challenge(client).wait_s
+            assert wait - 1 - (time.monotonic() - began) < left <= wait
             with pytest.raises(LinkError, match="wait"):
                 client.command("unlock", min=5, sig=wrong)
-        time.sleep(4.1)
+        until(lambda: not access.challenge(client).wait_s)
         access.unlock(client, keys, 1)
         assert access.lock(client, keys).left_s > 0
         assert access.challenge(client).wait_s == 0
@@ -307,9 +308,9 @@ def test_no_card_number_reaches_the_host(board: Board, keys: KeyFile, home: Path
 
     with Link(board.uart) as line:
         uart = NodeClient(line)
-        watching = [*SENTILL, "monitor", board.usb, "--seconds", "4", "--json"]
+        watching = [*SENTILL, "monitor", board.usb, "--seconds", "6", "--json"]
         with subprocess.Popen(watching, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment) as monitor:
-            time.sleep(1.5)
+            until(lambda: board.status()["usb_clients"])
             flood(uart, uart)
             assert verdict(uart, 78)["v"]
             printed["monitor"], _ = monitor.communicate(timeout=60)
@@ -361,7 +362,7 @@ def test_tampering_erases_locks_and_refuses_until_new_keys(board: Board, keys: K
         image = home / "sim0" / "flash.img"
         assert root in image.read_bytes()
         board.control("set", values={"pin.5": 1})
-        end = time.monotonic() + 20
+        end = time.monotonic() + DEADLINE_S
         while verdict(uart, 500)["why"] != "tampered":
             assert time.monotonic() < end
         assert verdict(uart, 501)["v"] == "decline"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.conftest import DEADLINE_S
+
 SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()", "demo"]
 
 
@@ -41,7 +43,7 @@ def clean(tmp_path):
         )  # fmt: skip
 
     yield start
-    end = time.monotonic() + 5
+    end = time.monotonic() + DEADLINE_S
     while marked_processes(mark) and time.monotonic() < end:
         time.sleep(0.05)
     assert marked_processes(mark) == []

@@ -21,7 +21,7 @@ from sentill_host.bundle import Bundle, Entry
 from sentill_host.link import Link
 from sentill_host.session import Session
 from sentill_host.virtual import Board, VirtualBoards
-from tests.e2e.conftest import until
+from tests.e2e.conftest import mpremote_reset, until
 
 SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
 MPREMOTE = [sys.executable, "-m", "mpremote"]
@@ -42,7 +42,7 @@ def node_answers(port: str) -> tuple[dict, str]:
     """The identity of the node that runs, and its slot."""
     with Link(port) as link:
         seen = client.Boot()
-        for _ in client.watch_boot(client.NodeClient(link), 20, seen):
+        for _ in client.watch_boot(client.NodeClient(link), 60, seen):
             if seen.identity and seen.slot:
                 return seen.identity, seen.slot
     raise AssertionError(seen)
@@ -50,10 +50,12 @@ def node_answers(port: str) -> tuple[dict, str]:
 
 def version(tmp_path: Path, name: str, board: Board, **changes: bytes) -> list[Path]:
     """A bundle file with this version of the software, some files replaced (sentill__node="..." for sentill/node)."""
+    boots = board.status()["boots"]
     with Link(board.usb) as link:
         link.enter_repl()
         mpy = link.exec_json("import sys, json\nprint(json.dumps(sys.implementation._mpy))")
         link.reset()
+    board.wait(boots=boots + 1)
     made = bundle.build(boards.load("SIM"), bundle.Firmware((1, 28, 0), mpy))
     sources = {key.replace("__", "/"): source for key, source in changes.items()}
     sources["sentill/__init__"] = f"__version__ = {name!r}\n".encode()
@@ -84,11 +86,10 @@ def test_a_fresh_board_gets_everything_and_a_second_run_copies_nothing(board):
     assert (first.error, first.board, first.version, first.slot) == ("", "SIM", __version__, "a")
     assert not first.unchanged
     assert board.status()["boots"] == 3, "the start, a soft reset before it looks, and one into the node"
-    told = mpremote(
-        board.usb, "exec",
+    told = mpremote_reset(
+        board, "exec",
         "import os\ndef walk(d):\n for e in os.ilistdir(d):\n  p = d + '/' + e[0]\n"
         "  walk(p) if e[1] == 0x4000 else print(p[8:])\nwalk('/slot_a')\nprint(open('/slot').read())",
-        "reset",
     ).split()  # fmt: skip
     assert told.pop() == "a"
     assert sorted(told) == sorted([*first.copied, "manifest"])
@@ -107,7 +108,7 @@ def test_stock_mpremote_lists_reads_and_runs_what_was_deployed(deployed, tmp_pat
     script = tmp_path / "script.py"
     script.write_text("import sys\nsys.path.insert(0, '/slot_a')\nimport sentill\nprint(sentill.__version__)\n")
     assert mpremote(deployed.usb, "resume", "run", str(script)).strip() == __version__
-    mpremote(deployed.usb, "reset")
+    mpremote_reset(deployed)
     assert node_answers(deployed.usb)[1] == "a"
 
 
@@ -134,7 +135,7 @@ def test_a_slot_that_is_not_whole_does_not_run(board, tmp_path):
     assert board.status()["boots"] == boots + 3, "maintenance, a soft reset, and one boot of its trial"
     assert (second.error, second.slot, second.before) == ("", "b", "1")
     assert second.copied == ["sentill/__init__.py"]
-    mpremote(board.usb, "exec", "f = open('/slot_b/sentill/rul.mpy', 'ab')\nf.write(b'x')\nf.close()", "reset")
+    mpremote_reset(board, "exec", "f = open('/slot_b/sentill/rul.mpy', 'ab')\nf.write(b'x')\nf.close()")
     identity, slot = node_answers(board.usb)
     assert (identity["sw"], slot) == ("1", "a")
     assert "rul.mpy" in mpremote(board.usb, "cat", ":/slot.note")
@@ -186,16 +187,14 @@ while caught < 40:
 
 
 def test_a_program_that_catches_ctrl_c_is_insisted_on(board):
-    mpremote(board.usb, "exec", f"f = open('/main.py', 'w')\nf.write({STUBBORN!r})\nf.close()", "reset")
+    mpremote_reset(board, "exec", f"f = open('/main.py', 'w')\nf.write({STUBBORN!r})\nf.close()")
     until(lambda: board.status()["busy"])
     result = deploy_to(board.usb)
     assert (result.error, result.rung) == ("", "insist")
 
 
 def test_a_program_that_prints_without_end_is_interrupted(board):
-    mpremote(
-        board.usb, "exec", "f = open('/main.py', 'w')\nf.write('while True: print(\"x\" * 60)')\nf.close()", "reset"
-    )
+    mpremote_reset(board, "exec", "f = open('/main.py', 'w')\nf.write('while True: print(\"x\" * 60)')\nf.close()")
     until(lambda: board.status()["busy"])
     assert deploy_to(board.usb).error == ""
 
@@ -237,7 +236,7 @@ def test_a_version_that_does_not_come_up_is_left_again_by_the_board_itself(deplo
 
 
 def test_a_first_version_that_does_not_come_up_is_reported_and_put_right(board, tmp_path, monkeypatch):
-    monkeypatch.setattr(deploy, "_FIRST_BOOT_S", 4.0)
+    monkeypatch.setattr(deploy, "_FIRST_BOOT_S", 15.0)  # the prompt that comes ends the wait
     result = deploy_to(board.usb, bundles=version(tmp_path, "broken", board, sentill__node=BROKEN["raises"][1]))
     assert result.exit_code == 4
     assert "nothing works" in result.error
@@ -291,10 +290,10 @@ def test_a_cable_that_is_out_while_the_board_is_told_to_reset(board, monkeypatch
 
 def test_ctrl_c_leaves_the_version_that_was_there_running(deployed):
     before = node_answers(deployed.usb)
+    boots = deployed.status()["boots"]
     child = subprocess.Popen(
         [*SENTILL, "deploy", "--verify", deployed.usb], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    boots = deployed.status()["boots"]
     until(lambda: deployed.status()["boots"] > boots)  # it has begun
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=60)
@@ -328,7 +327,7 @@ def test_a_node_that_is_the_one_wanted_is_left_running_and_with_verify_read_back
     result = deploy_to(deployed.usb)
     assert (result.error, result.unchanged, result.version) == ("", True, __version__)
     assert deployed.status()["boots"] == boots
-    mpremote(deployed.usb, "exec", "f = open('/slot_' + open('/slot').read() + '/new.py', 'w')\nf.close()", "reset")
+    mpremote_reset(deployed, "exec", "f = open('/slot_' + open('/slot').read() + '/new.py', 'w')\nf.close()")
     result = deploy_to(deployed.usb, verify=True)
     assert result.error == ""
     assert deployed.status()["boots"] > boots

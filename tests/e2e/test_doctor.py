@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -13,7 +12,7 @@ from sentill_host.doctor import FAIL, NOTE, OK, WARN
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
-from tests.e2e.conftest import run_mpremote
+from tests.e2e.conftest import run_mpremote, until
 from tests.host.fakes import FakeNode
 
 SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
@@ -29,7 +28,7 @@ def install(board, main: str) -> None:
     run_mpremote(board.usb, "exec", f"f = open('/main.py', 'w')\nf.write({main!r})\nf.close()")
     board.control("reset")
     board.wait()
-    time.sleep(0.5)
+    until(lambda: board.status()["busy"])
 
 
 def texts(findings, *levels: str) -> list[str]:
@@ -86,7 +85,7 @@ def test_a_node_is_examined_undisturbed_and_deeply_when_asked(board):
     assert any(text.startswith("flash: ") for text in texts(deep, OK))
     assert board.status()["boots"] > boots
     with Link(board.usb) as link:
-        assert await_identity(NodeClient(link), 20)[0] is not None, "it runs again"
+        assert await_identity(NodeClient(link), 60)[0] is not None, "it runs again"
 
 
 def test_a_locked_board_is_opened_by_one_challenge(tmp_path, monkeypatch):
@@ -119,9 +118,10 @@ def test_the_command_tells_findings_and_its_exit_code(board):
     assert done.returncode == 0, done.stdout + done.stderr
     findings = [json.loads(line) for line in done.stdout.splitlines()]
     assert {f["about"] for f in findings} == {board.usb}
+    until(lambda: not board.status()["usb_clients"])
     holder = subprocess.Popen([*SENTILL, "monitor", board.usb], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        time.sleep(2.0)
+        until(lambda: board.status()["usb_clients"])
         busy = subprocess.run([*SENTILL, "doctor", board.usb], capture_output=True, text=True, timeout=120)
     finally:
         holder.kill()

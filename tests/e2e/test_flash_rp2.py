@@ -146,8 +146,8 @@ def build_of(board) -> str:
         link.enter_repl()
         build = procedure.ask(link)["build"]
         client.restart(link)
-        link.reopen(20)
-        assert client.await_identity(client.NodeClient(link), 20)[0] is not None
+        link.reopen(60)
+        assert client.await_identity(client.NodeClient(link), 60)[0] is not None
     return build
 
 

@@ -19,6 +19,7 @@ from sentill_host.deploy import deploy, read_config
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
+from tests.e2e.conftest import DEADLINE_S
 from tests.e2e.test_node_virtual import event, identity, verdict
 
 SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
@@ -56,7 +57,7 @@ def told(board: Board) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in json.loads(done.stdout)["channels"]}
 
 
-def eventually(board: Board, name: str, holds, seconds: float = 40.0) -> dict[str, Any]:
+def eventually(board: Board, name: str, holds, seconds: float = DEADLINE_S) -> dict[str, Any]:
     """The row of a channel once `holds(row)` is true."""
     end = time.monotonic() + seconds
     while not holds(row := rows(board)[name]):

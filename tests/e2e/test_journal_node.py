@@ -19,6 +19,7 @@ from sentill_host.verify import Record, verify
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.bare import BareNode
+from tests.e2e.conftest import until
 from tests.e2e.test_node_bare import with_models
 from tests.e2e.test_node_virtual import identity, verdict
 
@@ -176,11 +177,11 @@ def test_nothing_kept_is_lost_in_a_power_cut(raw: str) -> None:
         with Link(board.usb) as link, Link(board.uart) as line:
             usb, uart = NodeClient(link), NodeClient(line)
             device = bytes.fromhex(identity(usb)["uid"])
-            for ref in range(150):
-                verdict(uart, ref)
-            board.control("cut_flash", writes=3, torn="half", reboot_ms=100)
+            last = [verdict(uart, ref)["j"] for ref in range(150)][-1]
+            until(lambda: usb.command("status")["jk"] > last)
             kept = usb.command("status")["jk"]
             boots = board.status()["boots"]
+            board.control("cut_flash", writes=3, torn="half", reboot_ms=100)
             for ref in range(150, 400):
                 uart.send("T", [("ref", ref), ("t", 1000), ("amt", 500), ("card", "tok")])
             board.wait(boots=boots + 1)

@@ -2,7 +2,6 @@
 
 import json
 import runpy
-import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from sentill_host import boards
 from sentill_host.client import NodeClient, await_identity
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
-from tests.e2e.conftest import run_mpremote
+from tests.e2e.conftest import mpremote_reset, run_mpremote
 from tools.device_modules import DEVICE, modules
 
 
@@ -27,9 +26,8 @@ def test_mpremote_installs_the_package_from_a_checkout_and_the_node_runs():
         sizes = dict(line.split() for line in run_mpremote(board.usb, "exec", code).splitlines())
         assert sizes == {target: str((DEVICE / url).stat().st_size) for target, url in package["urls"]}
         pins, main = boards.load("SIM").pins, DEVICE / "main.py"
-        run_mpremote(board.usb, "fs", "cp", str(main), str(pins), ":", "+", "exec", "f = open('/config.json', 'w')\n"
-                     "f.write('{}')\nf.close()", "+", "reset")  # fmt: skip
-        time.sleep(0.5)
+        mpremote_reset(board, "fs", "cp", str(main), str(pins), ":", "+", "exec", "f = open('/config.json', 'w')\n"
+                       "f.write('{}')\nf.close()", "+")  # fmt: skip
         with Link(board.usb) as link:
             identity, console = await_identity(NodeClient(link), 30)
         assert identity is not None, console

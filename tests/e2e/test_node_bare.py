@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sentill import protocol
-from sentill_host.telemetry import Frame, Text
+from sentill_host.telemetry import Frame
 from tests.e2e.bare import BareNode
 from tests.interpreters import DEVICE
 
@@ -311,8 +311,10 @@ def test_hanging_task_starves_the_watchdog(tmp_path: Path) -> None:
 def test_working_node_feeds_the_watchdog(tmp_path: Path) -> None:
     with BareNode(tmp_path) as node:
         fed = node.usb.ask("C", cmd="status")["fed"]
-        time.sleep(1.2)
-        assert node.usb.ask("C", cmd="status")["fed"] >= fed + 2
+        end = time.monotonic() + 30
+        while node.usb.ask("C", cmd="status")["fed"] < fed + 2:
+            assert time.monotonic() < end
+            time.sleep(0.1)
 
 
 def test_host_that_does_not_read_delays_no_verdict(tmp_path: Path) -> None:
@@ -320,13 +322,13 @@ def test_host_that_does_not_read_delays_no_verdict(tmp_path: Path) -> None:
     with BareNode(tmp_path) as node:
         assert node.process.stdout
         fcntl.fcntl(node.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
-        end = time.monotonic() + 3
+        end = time.monotonic() + 30
         ref = 0
-        while time.monotonic() < end:
-            ref += 1
-            assert node.uart.verdict(ref)["v"] == "review"
-        dropped = node.uart.ask("C", cmd="status")["drop"]
-        assert dropped > 10, dropped
+        while (dropped := node.uart.ask("C", cmd="status")["drop"]) <= 10:
+            assert time.monotonic() < end, dropped
+            for _ in range(50):
+                ref += 1
+                assert node.uart.verdict(ref)["v"] == "review"
         node.usb.poll(0.5)
         assert node.usb.ask("C", cmd="status")["ok"] is True
         assert node.usb.decoder.health.missed >= dropped, "what was dropped shows as a gap"
@@ -365,18 +367,10 @@ def test_ctrl_c_leaves_the_repl(tmp_path: Path) -> None:
     with BareNode(with_models(tmp_path)) as node:
         node.uart.verdict(5)
         node.usb.write(b"\x03")
-        node.usb.poll(1.0)
-        time.sleep(0.3)
-        node.usb.poll(0.3)
-        text = [item.line for item in node.usb.items if isinstance(item, Text)]
-        assert "sentill: stopped by Ctrl-C" in text and not [line for line in text if "Traceback" in line], text
+        text = node.usb.lines("sentill: stopped by Ctrl-C")
+        assert not [line for line in text if "Traceback" in line], text
         node.usb.write(b"1+1\r\n")
-        node.usb.poll(0.5)
-        time.sleep(0.3)
-        node.usb.poll(0.3)
-        assert [item for item in node.usb.items if isinstance(item, Text) and item.line.strip() == "2"], node.usb.items[
-            -5:
-        ]
+        node.usb.lines("2")
     with BareNode(tmp_path) as node:
         answer = node.uart.ask("P", ref=5, fraud=1)
         assert answer["ok"] is True, f"the history did not survive: {answer}, {node.usb.items}"
@@ -385,16 +379,15 @@ def test_ctrl_c_leaves_the_repl(tmp_path: Path) -> None:
 def test_maintenance_and_reboot(tmp_path: Path) -> None:
     with BareNode(tmp_path) as node:
         assert node.usb.ask("C", cmd="reboot")["ok"] is True
-        assert node.process.wait(5) == -signal.SIGKILL
+        assert node.process.wait(60) == -signal.SIGKILL
     with BareNode(tmp_path) as node:
         assert node.usb.ask("C", cmd="maintenance")["ok"] is True
-        assert node.process.wait(5) == -signal.SIGKILL
+        assert node.process.wait(60) == -signal.SIGKILL
     with BareNode(tmp_path) as node:
-        node.usb.poll(2.0)
-        time.sleep(0.3)
-        node.usb.poll(0.3)
+        text = node.usb.lines("sentill: maintenance, the node runs again after the next reset")
+        node.usb.poll(1.0)
+        assert len(text) == len(node.usb.items) == 1, node.usb.items
         assert not [item for item in node.usb.items if isinstance(item, Frame)]
-        assert "maintenance" in node.usb.items[0].line
     with BareNode(tmp_path) as node:
         assert node.usb.wait(lambda f: f.kind == "I")
 

@@ -19,7 +19,7 @@ from sentill_host.link import Link
 from sentill_host.telemetry import Frame
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
-from tests.e2e.conftest import until
+from tests.e2e.conftest import DEADLINE_S, mpremote_reset, until
 from tests.e2e.test_node_bare import mutate
 
 MPREMOTE = [sys.executable, "-m", "mpremote"]
@@ -44,12 +44,12 @@ def board() -> Iterator[Board]:
 
 def identity(client: NodeClient) -> dict[str, Any]:
     """Who the node says it is; waits until it runs."""
-    fields, console = await_identity(client, 20)
+    fields, console = await_identity(client, DEADLINE_S)
     assert fields, console
     return fields
 
 
-def verdict(uart: NodeClient, ref: int, timeout_s: float = 10.0) -> dict[str, Any]:
+def verdict(uart: NodeClient, ref: int, timeout_s: float = DEADLINE_S) -> dict[str, Any]:
     """The verdict on a plain request."""
     uart.send("T", [("ref", ref), ("t", 1000), ("amt", 500), ("card", "tok")])
     end = time.monotonic() + timeout_s
@@ -60,7 +60,7 @@ def verdict(uart: NodeClient, ref: int, timeout_s: float = 10.0) -> dict[str, An
     raise AssertionError(f"no verdict in {timeout_s} s")
 
 
-def event(client: NodeClient, name: str, timeout_s: float = 15.0) -> dict[str, Any]:
+def event(client: NodeClient, name: str, timeout_s: float = DEADLINE_S) -> dict[str, Any]:
     """The next E frame of this name."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
@@ -104,9 +104,7 @@ def test_mpremote_takes_over_while_frames_flow(board: Board, tmp_path: Path) -> 
     mpremote(board.usb, "cp", str(local), ":note.txt")
     assert mpremote(board.usb, "cat", ":note.txt").strip() == "kept"
     assert "slot_a/" in mpremote(board.usb, "ls")
-    boots = board.status()["boots"]
-    mpremote(board.usb, "reset")
-    board.wait(boots=boots + 1)
+    mpremote_reset(board)
     with Link(board.usb) as link:
         identity(NodeClient(link))
 
@@ -123,8 +121,7 @@ def test_reboot_and_maintenance(board: Board) -> None:
         board.wait(boots=boots + 2)
     feeds = board.status()
     assert mpremote(board.usb, "resume", "exec", "print('at the REPL')").strip() == "at the REPL", feeds
-    mpremote(board.usb, "reset")
-    board.wait(boots=boots + 3)
+    mpremote_reset(board)
     with Link(board.usb) as link:
         identity(NodeClient(link))
 
@@ -205,7 +202,7 @@ def test_mpremote_takes_over_at_every_moment_of_a_start(board: Board) -> None:
             link.write(b"\r\x03")
             link.write(b"\r\x01")
             seen = b""
-            end = time.monotonic() + 20
+            end = time.monotonic() + DEADLINE_S
             while b"raw REPL; CTRL-B to exit\r\n>" not in seen:
                 assert time.monotonic() < end, (moment, seen)
                 seen += link.read(0.2)
@@ -233,8 +230,7 @@ def test_watchdog_resets_a_node_that_hangs(board: Board, tmp_path: Path) -> None
     """A task that never yields: the watchdog resets the board, which then says so."""
     program = tmp_path / "main.py"
     program.write_text(HANGING)
-    mpremote(board.usb, "cp", ":main.py", ":main.ok", "+", "cp", str(program), ":main.py")
-    mpremote(board.usb, "reset")
+    mpremote_reset(board, "cp", ":main.py", ":main.ok", "+", "cp", str(program), ":main.py", "+")
     until(lambda: board.status()["reset_cause"] == "watchdog")
     with Link(board.usb) as link:
         # As deploy and doctor: what is typed in the moment of a reset is lost, and typed again.

@@ -19,6 +19,7 @@ from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
+from tests.e2e.conftest import DEADLINE_S
 from tests.e2e.test_access import provision
 from tests.e2e.test_node_virtual import identity, verdict
 
@@ -81,7 +82,7 @@ def test_keys_are_given_used_and_erased(boards: list[Board], keys: KeyFile, home
         assert [flash.count(secret) for secret in held] == [0, 1, 0, 0, 0, 0]
         assert blocks_of_keys(flash) == 2
         board.control("set", values={"pin.5": 1})
-        end = time.monotonic() + 30
+        end = time.monotonic() + DEADLINE_S
         while verdict(uart, 500)["why"] != "tampered":
             assert time.monotonic() < end
         board.control("set", values={"pin.5": 0})

@@ -24,12 +24,14 @@ def boards(tmp_path, monkeypatch):
         def listing() -> list[ListPortInfo]:
             found = []
             for number, board in enumerate(started):
-                link = Path(tmp_path) / board.name / "usb"
-                if link.is_symlink():
-                    info = ListPortInfo(os.readlink(link), skip_link_detection=True)
-                    info.vid, info.pid = 0x2E8A, 0x0005
-                    info.serial_number, info.location = f"E6605838{number}", f"{BUS}.{number + 1}:1.0"
-                    found.append(info)
+                try:
+                    device = os.readlink(Path(tmp_path) / board.name / "usb")
+                except FileNotFoundError:
+                    continue
+                info = ListPortInfo(device, skip_link_detection=True)
+                info.vid, info.pid = 0x2E8A, 0x0005
+                info.serial_number, info.location = f"E6605838{number}", f"{BUS}.{number + 1}:1.0"
+                found.append(info)
             return found
 
         monkeypatch.setattr(serial.tools.list_ports, "comports", listing)

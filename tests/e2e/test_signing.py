@@ -231,7 +231,7 @@ def plant(board: Board, keys: KeyFile, slot: str, proven: str, manifest: bytes) 
 
 def restart(board: Board, link: Link) -> None:
     link.reset()
-    fields, _ = await_identity(NodeClient(link), 30)
+    fields, _ = await_identity(NodeClient(link), 60)
     assert fields is not None, "the node is back"
 
 
@@ -262,7 +262,7 @@ def test_a_bundle_file_must_be_signed_by_the_fleet(board: Board, keys: KeyFile, 
     for at_prompt in (False, True):
         if at_prompt:  # no node runs that could tell of its keys
             with Link(board.usb) as link:
-                assert await_identity(NodeClient(link), 30)[0] is not None, "it restarted after the first"
+                assert await_identity(NodeClient(link), 60)[0] is not None, "it restarted after the first"
                 access.enter(NodeClient(link), keys, 5)
                 link.enter_repl()
                 link.leave_repl()

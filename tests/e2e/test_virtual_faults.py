@@ -13,7 +13,7 @@ import pytest
 
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
-from tests.e2e.conftest import DEADLINE_S, run_mpremote, until
+from tests.e2e.conftest import DEADLINE_S, mpremote_reset, run_mpremote, until
 
 
 class Terminal:
@@ -143,9 +143,7 @@ def test_reset_causes(board):
         return run_mpremote(board.usb, "resume", "exec", "import machine; print(machine.reset_cause())").strip()
 
     assert cause() == "1"  # power-on
-    run_mpremote(board.usb, "reset")
-    until(lambda: board.status()["reset_cause"] == "hard")
-    board.wait()
+    mpremote_reset(board)
     assert cause() == "2"
     run_mpremote(board.usb, "soft-reset")
     assert cause() == "5"
@@ -243,10 +241,8 @@ def test_usb_cdc_leaves_the_bus_at_a_hard_reset_only():
         device = os.path.realpath(board.usb)
         run_mpremote(board.usb, "soft-reset")
         assert os.path.realpath(board.usb) == device
-        run_mpremote(board.usb, "reset")
-        until(lambda: board.status()["usb"] is None)
-        until(lambda: board.status()["usb"])
-        board.wait()
+        mpremote_reset(board)
+        assert os.path.realpath(board.usb) not in (device, board.usb), "it was away, and has come back as another"
         assert run_mpremote(board.usb, "resume", "eval", "1 + 1").strip() == "2"
 
 

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 import pytest
 
-from tests.e2e.conftest import DEADLINE_S, until
+from tests.e2e.conftest import DEADLINE_S, mpremote_reset, until
 
 
 @pytest.fixture(autouse=True)
@@ -65,9 +65,9 @@ def test_files(mpremote, tree):
     assert "1441792" in mpremote("df")
 
 
-def test_files_survive_a_reset(mpremote, tree):
+def test_files_survive_a_reset(shared_board, mpremote, tree):
     mpremote("cp", str(tree / "a.txt"), ":")
-    mpremote("reset")
+    mpremote_reset(shared_board)
     assert mpremote("cat", ":a.txt") == "alpha\n"
 
 
@@ -94,8 +94,8 @@ def test_soft_reset_forgets_and_reset_restarts(shared_board, mpremote):
     assert mpremote("resume", "eval", "x").strip() == "5"
     mpremote("soft-reset")
     assert "NameError" in mpremote("resume", "exec", "x", fails=True)
-    mpremote("reset")
-    until(lambda: shared_board.status()["reset_cause"] == "hard")
+    mpremote_reset(shared_board)
+    assert shared_board.status()["reset_cause"] == "hard"
 
 
 def test_bootloader(shared_board, mpremote):
