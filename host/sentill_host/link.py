@@ -118,6 +118,7 @@ class Link:
     def __init__(self, port: str, baudrate: int = 115_200):
         self.port = port
         self.baudrate = baudrate
+        self._asked = 0  # how often for the raw REPL
         self._address = ports.Address(port)
         device = self._address.device()
         self._lock = portuse.lock(self._address.spoken(device), self._address.key)
@@ -192,6 +193,7 @@ class Link:
         Rungs, each tried only when the one before failed: `interrupt` (Ctrl-C), `insist` (Ctrl-C every 50 ms for
         `patience_s`, for programs that catch it), `reset` (reset line, then Ctrl-C through the boot). Raises LinkError.
         """
+        self._asked = 0
         for rung, prepare in (("interrupt", None), ("insist", None), ("reset", self._pulse_reset)):
             if prepare is not None and not prepare():
                 continue
@@ -348,9 +350,12 @@ class Link:
 
     def _insist(self, patience_s: float) -> None:
         end = time.monotonic() + patience_s
-        while time.monotonic() < end:
+        # As often as it takes, too: a busy computer may be kept from most of them.
+        least = int(patience_s / _POLL_S)
+        while time.monotonic() < end or least > 0:
             self._raw_write(_CTRL_C)
             self.read(_POLL_S)
+            least -= 1
         self.drain(limit_s=0.5)
 
     def _ask_raw_repl(self) -> bool:
@@ -358,15 +363,27 @@ class Link:
         for _ in range(2):
             # Ctrl-B first: from a half-sent raw command only the friendly prompt is a known place.
             self._raw_write(b"\r" + _CTRL_B + _CTRL_C + b"\r" + _CTRL_A)
+            self._asked += 1
             try:
                 transport.serial.timeout = _POLL_S
                 data = transport.read_until(1, _RAW_PROMPT, timeout=1.0, timeout_overall=2.0)
             except _PORT_FAULTS as error:
                 raise self._gone(error) from error
-            if data.endswith(_RAW_PROMPT):
+            if data.endswith(_RAW_PROMPT) and (self._asked == 1 or self._in_step()):
                 transport.in_raw_repl = True
                 return True
         return False
+
+    def _in_step(self) -> bool:
+        """Whether the raw REPL has dealt with all it was sent: else what it still has to say would be taken for the
+        answer to something else. Leaves its prompt unread, as it is found after a single question."""
+        mark = os.urandom(8).hex().encode()
+        self._raw_write(b"print('" + mark + b"')" + _CTRL_D)
+        ending = mark + b"\r\n" + _CTRL_D + _CTRL_D
+        try:
+            return self._transport.read_until(1, ending, timeout=_SILENCE_S).endswith(ending)
+        except _PORT_FAULTS as error:
+            raise self._gone(error) from error
 
     def _pulse_reset(self) -> bool:
         """Pull EN low through RTS, as the auto-reset circuit of most ESP32 boards does. False without such a line."""

@@ -5,6 +5,7 @@ import pty
 import select
 import termios
 import threading
+import time
 import tty
 
 import pytest
@@ -142,3 +143,75 @@ def print_until_pulled(master: int) -> None:
                 os.write(master, b"x" * 500)
     except OSError:
         return
+
+
+class Repl:
+    """MicroPython's raw REPL at the other end of a cable; it says nothing before it has been asked for `asks` times."""
+
+    def __init__(self, cable: Cable, asks: int = 1, interrupts: int = 0):
+        self.cable, self.asks, self.interrupts = cable, asks, interrupts
+        self._late = self._code = b""
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._end.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            if not select.select([self.cable.master], [], [], 0.02)[0]:
+                continue
+            for byte in os.read(self.cable.master, 4096):
+                self._late += self._take(bytes([byte]))
+            if self.asks <= 0 and self._late:
+                os.write(self.cable.master, self._late)
+                self._late = b""
+
+    def _take(self, byte: bytes) -> bytes:
+        if byte == b"\x03":
+            self.interrupts -= 1
+        if self.interrupts > 0:
+            return b""
+        if self._code.endswith(b"\x05A") and byte == b"\x01":  # raw paste, which this one knows not
+            self._code = b""
+            return b"R\x00"
+        if byte in b"\x01\x02\x03\r":
+            self._code = b""
+            self.asks -= byte == b"\x01"
+            return b"raw REPL; CTRL-B to exit\r\n>" if byte == b"\x01" else b""
+        if byte == b"\x04":
+            said = self._code.partition(b"print('")[2].partition(b"'")[0]
+            self._code = b""
+            return b"OK" + said + b"\r\n\x04\x04>"
+        self._code += byte
+        return b""
+
+
+@pytest.mark.parametrize(("asks", "rung"), [(1, "interrupt"), (2, "interrupt"), (4, "insist")])
+def test_a_board_that_answers_late_is_not_misunderstood(new_cable, asks, rung):
+    """What it says to the first question for the raw REPL comes after the second, and is none to what follows."""
+    cable = new_cable()
+    with Link(cable.port) as link, Repl(cable, asks):
+        assert link.enter_repl(0.2) == rung
+        for n in range(3):
+            assert link.exec(f"print('answer {n}')", 2) == f"answer {n}\r\n".encode()
+
+
+def test_a_busy_computer_insists_as_often_as_an_idle_one(new_cable, monkeypatch):
+    cable = new_cable()
+    with Link(cable.port) as link, Repl(cable, interrupts=45) as repl:
+        write = Link.write
+
+        def busy(self, data, timeout_s=5.0):
+            write(self, data, timeout_s)
+            if data == b"\x03":
+                time.sleep(0.03)  # with what it waits for an answer, twice as long as planned
+
+        monkeypatch.setattr(Link, "write", busy)
+        assert link.enter_repl() == "insist"
+        assert repl.interrupts <= 0
