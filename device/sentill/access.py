@@ -13,10 +13,15 @@ from .compat import borrow, const
 _PROFILES = ("open", "service", "sealed")
 _LONGEST_S = const(3600)
 _ORDER = const(2)  # its counter in the vault
+_PROOF = const(12)
 
 
 def challenge(node, port, fields) -> list:
-    """How the device is locked, the counters it accepts, and on USB a number to answer once."""
+    """How the device is locked, and the counters it accepts. On USB also a number to answer once, and `sig`.
+
+    That shows that the device has its keys: base64 of the first 12 bytes (more would not fit a line) of HMAC-SHA256
+    under the key of purpose b"frame" over b"challenge " and the `nonce` asked with.
+    """
     vault = node.vault
     least = borrow("recovery").load(node)[0]
     usb = port is node.console
@@ -35,6 +40,9 @@ def challenge(node, port, fields) -> list:
     if usb:
         node.nonce = node.hal.urandom(16)
         pairs.append(("nonce", b2a_base64(node.nonce)[:-1].decode()))
+        if vault.generation and "nonce" in fields and not node.tampered:
+            tag = vault.frame.tag(b"challenge ", str(fields["nonce"]).encode())
+            pairs.append(("sig", b2a_base64(tag[:_PROOF])[:-1].decode()))
     return pairs
 
 

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import secrets
 import struct
 import time
 from dataclasses import asdict, dataclass
@@ -12,11 +13,14 @@ from typing import Any
 
 from sentill import crypto, protocol, vault
 from sentill_host.client import NodeClient, Pairs, await_identity
-from sentill_host.errors import LinkError, RefusedError, SentillHostError, UsageError
+from sentill_host.errors import LinkError, SentillHostError, UsageError
 from sentill_host.keys import KeyFile, device_id
 
 MINUTES = 15
 _TAG = 16
+_PROOF = 12
+_MOST = 1 << 30  # of what a device counts
+_MOST_GENERATION = 0xFFFF
 _TRIES = 3
 
 
@@ -46,7 +50,10 @@ class FrameSigner:
 
 @dataclass(frozen=True)
 class State:
-    """How a device is locked. `left_s` of a session, `wait_s` until the next unlock, `fresh`: the next generation."""
+    """How a device is locked. `left_s` of a session, `wait_s` until the next unlock, `fresh`: the next generation.
+
+    `nonce` is the device's, to be answered once; `proof` its answer to `asked`, see `prove`.
+    """
 
     uid: str
     profile: str
@@ -59,6 +66,8 @@ class State:
     wait_s: int
     tampered: str = ""
     nonce: bytes = b""
+    asked: bytes = b""
+    proof: bytes = b""
 
     @property
     def locked(self) -> bool:
@@ -71,10 +80,22 @@ def challenge(client: NodeClient, uid: str = "") -> State:
 
     The answer holds a number to be answered once: what opens the node takes the State along, and does not ask anew.
     """
-    told = client.command("challenge")
+    asked = base64.b64encode(secrets.token_bytes(_TAG))
+    told = client.command("challenge", nonce=asked.decode())
+    try:
+        numbers = [told[name] for name in ("gen", "fresh", "next", "order", "left", "wait")]
+        nonce, proof = (base64.b64decode(told.get(name, "")) for name in ("nonce", "sig"))
+        if told["prof"] not in vault.PROFILES or any(type(n) is not int or not 0 <= n <= _MOST for n in numbers):
+            raise ValueError
+        if numbers[0] > _MOST_GENERATION:
+            raise ValueError
+        profile, line, tampered = str(told["prof"]), str(told["line"]), str(told.get("tamper", ""))
+    except (KeyError, TypeError, ValueError):
+        raise LinkError(f"{client.link.port}: the node does not say how it is locked", "deploy it anew") from None
+    generation, fresh, counter, order, left_s, wait_s = numbers
     return State(
-        uid or identity(client)["uid"], told["prof"], told["gen"], told["fresh"], told["line"], told["next"],
-        told["order"], told["left"], told["wait"], told.get("tamper", ""), base64.b64decode(told.get("nonce", "")),
+        uid or str(identity(client)["uid"]), profile, generation, fresh, line, counter, order, left_s, wait_s, tampered,
+        nonce, asked, proof,
     )  # fmt: skip
 
 
@@ -83,7 +104,7 @@ def identity(client: NodeClient) -> dict[str, Any]:
     for _ in range(_TRIES):
         client.command("identify")
         for item in reversed(client.unclaimed):
-            if getattr(item, "kind", "") == "I":
+            if getattr(item, "kind", "") == "I" and item.fields.get("uid"):  # type: ignore[union-attr]
                 fields: dict[str, Any] = item.fields  # type: ignore[union-attr]
                 return fields
     raise LinkError(f"{client.link.port}: the node does not say who it is", "check the cable; run this again")
@@ -108,26 +129,23 @@ def attach(client: NodeClient, keys: KeyFile | None) -> State:
 def prove(client: NodeClient, keys: KeyFile, state: State) -> None:
     """Have the device show that its keys are from this key file, and note those that the file did not know of.
 
-    Commands are signed from now on. A copy of the file that is older than a device's keys knows nothing of them. What
-    shows it is a signed command: unlike a wrong answer to a challenge, of which the tenth erases the keys, it may be
-    wrong as often as it likes.
+    Commands are signed from now on. A copy of the file that is older than a device's keys knows nothing of them; a
+    device that has them can tell, and no other can say so. Nothing of it counts as a wrong answer to a challenge, of
+    which the tenth erases the keys.
 
     Raises UsageError for the keys of another file. Proves nothing without keys, or after tampering.
     """
+    sign(client, keys, state)
     if not state.generation or state.tampered:
         return
-    sign(client, keys, state)
-    try:
-        client.command("count")  # of nothing
-    except RefusedError as error:
-        if error.code == "mac":
-            raise UsageError(
-                f"{client.link.port}: its keys are not from {keys.path}",
-                "name the key file of the board's fleet with --keys or $SENTILL_KEYS",
-            ) from None
-        if error.code != "unknown":
-            raise
-    if keys.devices.get(state.uid, 0) < state.generation:
+    key = keys.derive(state.uid, b"frame", state.generation)
+    if not crypto.equal(crypto.MAC(key).tag(b"challenge ", state.asked)[:_PROOF], state.proof):
+        client.signer = None
+        raise UsageError(
+            f"{client.link.port}: its keys are not from {keys.path}",
+            "name the key file of the board's fleet with --keys or $SENTILL_KEYS",
+        )
+    if keys.newest(state.uid) < state.generation:
         keys.devices[state.uid] = state.generation
         with contextlib.suppress(UsageError):  # where it cannot be written, the next command asks again
             keys.note(state.uid, state.generation)
@@ -225,13 +243,15 @@ def provision(
     refuse, and it gets keys it never had.
     """
     state = state or challenge(client)
-    if blank and not state.generation and not state.tampered:
-        state = dataclasses.replace(state, fresh=max(state.fresh, keys.devices.get(state.uid, 0) + 1))
+    # Never what a board was given before, whatever this one says: it may be another that poses as it.
+    fresh = max(state.fresh, keys.newest(state.uid) + 1)
+    if fresh > _MOST_GENERATION:
+        raise UsageError(f"{client.link.port}: no generation is left for its keys", "replace the board")
+    state = dataclasses.replace(state, fresh=fresh)
     erased = state.profile == "sealed" and bool(state.tampered) and not _alive(client)
     client.signer = None
     if not erased and not (blank and not state.generation):
-        sign(client, keys, state)
-    fresh = state.fresh
+        prove(client, keys, state)
     root = keys.root(state.uid, fresh)
     if state.generation and not erased:
         pad = keys.derive(state.uid, b"wrap" + struct.pack("<H", fresh), state.generation)

@@ -246,12 +246,13 @@ class _Deployment:
         version = [int(part) for part in str(about.get("fw", "")).split(".") if part.isdecimal()]
         major, minor, patch = [*version, 0, 0, 0][:3]
         self._step("compiling", 120.0)
+        self.result.uid = str(about.get("uid", ""))
         made = self._bundle(board, Firmware((major, minor, patch), int(about.get("mpy", 0))))
         if made.id != seen.bundle:
             return False
         if self.job.config is not None and f"{zlib.crc32(self.job.config):08x}" != about.get("cfg"):
             return False
-        self.result.board, self.result.uid, self.result.slot = board.id, str(about.get("uid", "")), seen.slot
+        self.result.board, self.result.slot = board.id, seen.slot
         self.result.version = self.result.before = made.version
         self.result.unchanged = True
         self._verified()

@@ -45,8 +45,10 @@ def default_path() -> Path:
 
 
 def device_id(uid: str) -> bytes:
-    """The 8 bytes that name the device with this unique id in hex. Raises UsageError."""
+    """The 8 bytes that name the device with this unique id in hex; several ids make the same. Raises UsageError."""
     try:
+        if not uid:
+            raise ValueError
         return (bytes.fromhex(uid) + bytes(8))[:8]
     except ValueError:
         raise UsageError(f"{uid!r} is no unique id", "16 hex digits, as in the board's identity") from None
@@ -153,7 +155,7 @@ class KeyFile:
     def derive(self, uid: str, purpose: bytes, generation: int | None = None) -> bytes:
         """The device's key for a purpose; without a generation the newest one given to it."""
         if generation is None:
-            generation = self.devices.get(uid, 0)
+            generation = self.newest(uid)
         root = self.root(uid, generation)
         return vault_keys.derive(vault_keys.kept(root) if generation else root, purpose)
 
@@ -165,11 +167,20 @@ class KeyFile:
         """What lets a device whose keys were erased take new ones; it knows only the SHA-256 of it."""
         return self._derive(b"recovery", uid, generation)
 
+    def newest(self, uid: str) -> int:
+        """The newest generation given to the device, 0 for one without keys. Raises UsageError.
+
+        However its id is spelled: who asks for the keys of another device under a longer id gets none.
+        """
+        wanted = device_id(uid)
+        return max((given for known, given in self.devices.items() if device_id(known) == wanted), default=0)
+
     def check(self, uid: str, generation: int) -> None:
         """Raise UsageError when a device shows a generation older than the one it was given."""
-        if generation < self.devices.get(uid, 0):
+        newest = self.newest(uid)
+        if generation < newest:
             raise UsageError(
-                f"device {uid} shows keys of generation {generation}, but was given {self.devices[uid]}",
+                f"device {uid} shows keys of generation {generation}, but was given {newest}",
                 "its flash was put back to an older state, or another device poses as it: inspect it; where you erased "
                 "its flash yourself, `sentill provision --blank` gives it new ones",
             )

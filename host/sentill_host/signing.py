@@ -95,7 +95,7 @@ class Signer:
 
     def _signs_with(self, uid: str) -> int:
         """The generation of the keys to sign with, 0 for none: the node's word; where none runs, the key file's."""
-        return self.generation or (self.keys.devices.get(uid, 0) if self.keys is not None else 0)
+        return self.generation or (self.keys.newest(uid) if self.keys is not None else 0)
 
     def give_keys(self, node: NodeClient, profile: str, timeout_s: float) -> bool:
         """Give a board that has no keys its first, and wait until it runs with them; False where it stays without.

@@ -100,7 +100,7 @@ def test_a_locked_board_is_opened_by_one_challenge(tmp_path, monkeypatch):
         keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
         assert not deploy.deploy([boards[0].usb], config=b'{"rate_hz":10}', keys=keys, profile="service")[0].error
         monkeypatch.setattr(NodeClient, "command", record)
-        for deep, opening in ((False, []), (True, ["count", "unlock"])):
+        for deep, opening in ((False, []), (True, ["unlock"])):
             asked.clear()
             findings = doctor.examine_port(boards[0].usb, deep, keys=keys)
             assert not texts(findings, FAIL, WARN), findings

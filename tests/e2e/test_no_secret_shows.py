@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sentill import journal_open, protocol, vault_keys
+from sentill import crypto, journal_open, protocol, vault_keys
 from sentill_host import simulate
 from sentill_host.cli import main
 from sentill_host.errors import UsageError
@@ -163,10 +163,9 @@ def test_a_device_that_quotes_its_keys(say: Say, tmp_path: Path) -> None:
             return protocol.encode("I", [("q", q), ("uid", uid), ("gen", generation)]) + reply(fields, q)
         if fields["cmd"] == "challenge":
             state = {"prof": "service" if generation else "open", "gen": generation, "fresh": generation + 1}
-            nonce = base64.b64encode(bytes(16)).decode()
-            return reply(fields, q, line="usb", next=5, order=1, left=0, wait=0, nonce=nonce, **state)
-        if fields["cmd"] == "count":
-            return reply(fields, q, ok=False, err="unknown", msg="name")
+            tag = crypto.MAC(keys.derive(uid, b"frame", generation)).tag(b"challenge " + str(fields["nonce"]).encode())
+            told = {"nonce": base64.b64encode(bytes(16)).decode(), "sig": base64.b64encode(tag[:12]).decode()}
+            return reply(fields, q, line="usb", next=5, order=1, left=0, wait=0, **state, **told)
         given.append(fields)
         words = str(fields.get("key") or fields.get("sig") or fields.get("n"))
         print_all = repr(fields).encode() + b"\r\n"

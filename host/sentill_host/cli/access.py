@@ -113,7 +113,7 @@ def order(
     """Sign a maintenance order: whoever has the file can open this one device, once, for so long."""
     device_id(uid)
     opened = open_keys(keys, password_file)
-    if not opened.devices.get(uid):
+    if not opened.newest(uid):
         raise UsageError(
             f"device {uid} was given no keys that {opened.path} knows of",
             "where the file is an older copy, `sentill unlock PORT` tells it of the board",

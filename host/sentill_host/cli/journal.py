@@ -119,7 +119,7 @@ def _verified(terminal: Terminal, gaps: bool, opened: KeyFile | None) -> dict[st
         audit = verify_terminal(terminal, _roots([terminal.device], opened), gaps)
     except UsageError as error:
         return {"proven": None, "note": str(error)}
-    given = opened.devices.get(terminal.uid, 0) if opened else 0
+    given = opened.newest(terminal.uid) if opened else 0
     if audit.finding is None and audit.records and audit.records[-1].generation < given:
         last = audit.records[-1]
         detail = f"it is signed with keys of generation {last.generation}, and the device was given {given}"

@@ -1,0 +1,136 @@
+"""Devices that lie to whoever holds the key file: none gets the keys of another, or has a word of it noted."""
+
+import base64
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sentill import crypto, protocol
+from sentill_host import access
+from sentill_host.client import NodeClient
+from sentill_host.errors import LinkError, UsageError
+from sentill_host.keys import KeyFile
+from sentill_host.link import Link
+from tests.host.fakes import FakeNode, reply
+
+UID = "aabbccddeeff"
+GIVEN = 3
+NUMBERS = {"gen": GIVEN, "fresh": GIVEN + 1, "next": 0, "order": 0, "left": 0, "wait": 0}
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyFile:
+    made = KeyFile.create(tmp_path / "keys.json", "a password of tests")
+    made.note(UID, GIVEN)
+    return made
+
+
+class Liar(FakeNode):
+    """Says what it is told to, and takes any keys: those that it got are in `got`, as it was sent them."""
+
+    def __init__(self, uid: str, **claims: object):
+        super().__init__(self._answer)
+        self.uid = uid
+        self.claims = {"prof": "service", "line": "usb", **NUMBERS, **claims}
+        self.got: list[bytes] = []
+
+    def _answer(self, kind: str, fields: dict[str, Any]) -> bytes:
+        q = len(self.seen)
+        if fields["cmd"] == "identify":
+            who = protocol.encode("I", [("q", q), ("uid", self.uid), ("gen", 0)])
+            return who + reply(fields, q)
+        if fields["cmd"] == "challenge":
+            return reply(fields, q, **{name: value for name, value in self.claims.items() if value is not None})
+        if "key" in fields:
+            self.got.append(base64.b64decode(fields["key"]))
+        return reply(fields, q, left=60)
+
+
+def test_no_spelling_of_an_id_hides_what_a_device_was_given(keys: KeyFile) -> None:
+    for uid in (UID, UID.upper(), UID + "0000", UID + "000011", "aabbccdd eeff"):
+        assert keys.root(uid, 1) == keys.root(UID, 1), "these are all the same device"
+        assert keys.newest(uid) == GIVEN, uid
+        with pytest.raises(UsageError, match="was given 3"):
+            keys.check(uid, 0)
+    assert keys.newest("aabbccddeefe") == 0
+    for uid in ("", "xy", "abc"):
+        with pytest.raises(UsageError, match="no unique id"):
+            keys.newest(uid)
+
+
+@pytest.mark.parametrize("uid", [UID, UID + "0000", UID.upper(), UID + "000000"])
+@pytest.mark.parametrize("generation", [0, GIVEN - 1])
+def test_a_device_that_poses_as_one_without_its_keys_gets_none(keys: KeyFile, uid: str, generation: int) -> None:
+    with Liar(uid, prof="open", gen=generation, fresh=1) as liar, Link(liar.port) as link:
+        with pytest.raises(UsageError, match="was given 3"):
+            access.provision(NodeClient(link), keys, "service", 7)
+        assert not liar.got
+
+
+@pytest.mark.parametrize("fresh", [1, GIVEN])
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_generation_is_never_given_out_again(keys: KeyFile, fresh: int, blank: bool) -> None:
+    """To a device that says its keys were erased, or whose user says so, new ones go in the clear."""
+    claims = {"prof": "open", "gen": 0} if blank else {"prof": "sealed", "tamper": "case", "gen": fresh - 1}
+    with Liar(UID, fresh=fresh, **claims) as liar, Link(liar.port) as link:
+        state = access.provision(NodeClient(link), keys, "service", 7, blank)
+    assert state.fresh == GIVEN + 1 and liar.got == [keys.root(UID, GIVEN + 1)]
+    assert keys.newest(UID) == GIVEN + 1
+
+
+@pytest.mark.parametrize("sig", [None, "", base64.b64encode(bytes(12)).decode()])
+def test_what_a_device_says_of_newer_keys_is_noted_only_when_it_shows_them(keys: KeyFile, sig: str | None) -> None:
+    def told(client: NodeClient) -> None:
+        access.prove(client, keys, access.challenge(client))
+
+    def given(client: NodeClient) -> None:
+        access.provision(client, keys, "service", 7)
+
+    for action in (told, given):
+        with Liar(UID, gen=60_000, fresh=60_001, sig=sig) as liar, Link(liar.port) as link:
+            with pytest.raises(UsageError, match="its keys are not from"):
+                action(NodeClient(link))
+            assert not liar.got and [fields["cmd"] for _, fields in liar.seen] == ["challenge", "identify"]
+    assert keys.newest(UID) == KeyFile.open(keys.path, "a password of tests").newest(UID) == GIVEN
+
+
+def test_the_proof_is_of_the_number_asked_with(keys: KeyFile) -> None:
+    with Liar(UID, sig=base64.b64encode(bytes(12)).decode()) as liar, Link(liar.port) as link:
+        states = [access.challenge(NodeClient(link)) for _ in range(2)]
+        assert states[0].asked != states[1].asked and len(states[0].asked) == 24
+        client = NodeClient(link)
+        proof = crypto.MAC(keys.derive(UID, b"frame", GIVEN)).tag(b"challenge " + states[0].asked)[:12]
+        for state, good in zip(states, (True, False), strict=True):
+            shown = dataclasses.replace(state, proof=proof)
+            if good:
+                access.prove(client, keys, shown)
+                assert client.signer is not None
+            else:
+                with pytest.raises(UsageError, match="not from"):
+                    access.prove(client, keys, shown)
+                assert client.signer is None
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"prof": "ajar"}, {"prof": None}, {"gen": "1"}, {"gen": 65_536}, {"gen": -1}, {"gen": True}, {"fresh": None},
+        {"next": (1 << 30) + 1}, {"nonce": "abc"}, {"nonce": 7}, {"wait": None}, {"left": "x"}, {"line": None},
+    ],
+)  # fmt: skip
+def test_a_state_that_makes_no_sense_is_told(keys: KeyFile, claims: dict[str, object]) -> None:
+    with (
+        Liar(UID, **claims) as liar,
+        Link(liar.port) as link,
+        pytest.raises(LinkError, match="does not say how it is locked"),
+    ):
+        access.challenge(NodeClient(link))
+
+
+def test_a_device_whose_generations_are_used_up_gets_no_more(keys: KeyFile) -> None:
+    with Liar(UID, prof="sealed", tamper="case", fresh=65_536) as liar, Link(liar.port) as link:
+        with pytest.raises(UsageError, match="no generation is left"):
+            access.provision(NodeClient(link), keys, "service", 7)
+        assert not liar.got
