@@ -14,7 +14,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from sentill import protocol, vault_keys
+from sentill import journal_open, protocol, vault_keys
+from sentill.journal import next_key
 from sentill_host import access
 from sentill_host.client import NodeClient
 from sentill_host.deploy import deploy
@@ -25,6 +26,7 @@ from sentill_host.telemetry import Frame, Text
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.conftest import DEADLINE_S, until
+from tests.e2e.test_no_secret_shows import leaks, secrets_of
 from tests.e2e.test_node_virtual import identity, verdict
 
 ATTEMPTS = 5_000
@@ -52,6 +54,15 @@ def board(keys: KeyFile, home: Path) -> Iterator[Board]:
         with Link(boards[0].usb) as link:
             provision(NodeClient(link), keys, "service")
         yield boards[0]
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Board, KeyFile]]:
+    """A board with heap for more than the node, and keys for it, which it does not have yet."""
+    with VirtualBoards(1, heap="1M") as boards:
+        result = deploy([boards[0].usb])[0]
+        assert not result.error, result
+        yield boards[0], KeyFile.create(tmp_path_factory.mktemp("keys") / "keys.json", "a password of tests")
 
 
 def provision(client: NodeClient, keys: KeyFile, profile: str, policy: int = 7) -> None:
@@ -192,34 +203,47 @@ def test_ctrl_c_and_deploy_work_in_a_session_only(board: Board, keys: KeyFile) -
         assert state.locked and state.generation == 1
 
 
-# Printed piece by piece, the node's modules leave a prompt little heap; in lists, which show bytes that are no text.
-LOOK = """
-import sys
-def look(thing):
-    for name in dir(thing):
-        print(name, [getattr(thing, name)])
-for module in list(sys.modules.values()):
-    look(module)
-for name in list(globals()):
-    print(name, [globals()[name]])
-    look(globals()[name])
-"""
+def reached(link: Link) -> tuple[bytes, set[str]]:
+    """All bytes and texts that can be reached from the prompt behind `link`, and the classes on the way."""
+    told = link.exec((Path(__file__).parent / "_reachable.py").read_text(), 60).decode().splitlines()
+    assert told[-1].startswith("end "), told[-1]
+    things = [bytes.fromhex(line[2:]) for line in told if line.startswith("b ")]
+    things += [line.encode() for line in told if line.startswith("i ")]
+    return b"\n".join(things), {line[2:] for line in told if line.startswith("t ")}
 
 
-def test_the_prompt_of_a_session_shows_no_key(board: Board, keys: KeyFile) -> None:
-    boots = board.status()["boots"]
+@pytest.mark.parametrize("profile", ["service", "sealed"])
+def test_the_prompt_of_a_session_reaches_no_key(roomy: tuple[Board, KeyFile], profile: str) -> None:
+    """Keys as they are, and as HMAC pads them; the journal's of all records so far."""
+    board, keys = roomy
     with Link(board.usb) as link:
         client = NodeClient(link)
-        uid = identity(client)["uid"]
-        generation = access.unlock(client, keys, 5).generation
+        provision(client, keys, profile)
+        state = access.enter(client, keys, 5)
+        records = client.command("audit")["next"]
+        secrets = secrets_of(keys, [state.uid], [state.generation])
+        journal = journal_open.first_key(keys.root(state.uid, state.generation), state.generation)
+        for number in range(records + 20):
+            journal = next_key(journal)
+            secrets[f"journal key {number}"] = journal
+        for name, key in list(secrets.items()):
+            for pad in (0x36, 0x5C):
+                secrets[f"{name} in HMAC"] = bytes(byte ^ pad for byte in key)
         link.enter_repl()
-        seen = link.exec(LOOK, 30)
+        seen, classes = reached(link)
+        assert {"module", "type", "HAL"} <= classes, classes
+        assert b"sentill.node" in seen and b"unlock" in seen
+        print(f"{len(seen)} bytes by way of {len(classes)} classes:", *sorted(classes))
+        assert not leaks(seen, secrets), leaks(seen, secrets)
+        frame, root = keys.derive(state.uid, b"frame", state.generation), keys.root(state.uid, state.generation)
+        for plant in (f"crypto.MAC({frame!r})", f"{{1: [({root!r},)]}}", f"bytearray({journal!r})", repr(root.hex())):
+            link.exec(f"from sentill import crypto\ncrypto.planted = type('Plant', (), {{}})()\n"
+                      f"crypto.planted.inside = {plant}")  # fmt: skip
+            seen, _ = reached(link)
+            assert leaks(seen, secrets), plant
+        boots = board.status()["boots"]
         link.reset()
-    assert b"MAC" in seen and b"Vault" in seen, "the modules were looked at"
-    kept = vault_keys.kept(keys.root(uid, generation))
-    for secret in (kept, *(keys.derive(uid, purpose, generation) for purpose in (b"frame", b"token", b"unlock"))):
-        assert repr(secret)[2:-1].encode() not in seen and secret.hex().encode() not in seen
-    board.wait(boots=boots + 1)
+        board.wait(boots=boots + 1)
 
 
 def test_sealed_opens_for_an_order_once(board: Board, keys: KeyFile) -> None:

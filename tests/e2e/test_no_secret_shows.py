@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,11 +25,11 @@ PURPOSES = (b"token", b"frame", b"unlock", b"sign", b"wrap", b"wrap\x02\x00")
 Say = Callable[..., str]
 
 
-def secrets_of(keys: KeyFile, uids: list[str]) -> dict[str, bytes]:
+def secrets_of(keys: KeyFile, uids: list[str], generations: Iterable[int] = (1, 2, 3)) -> dict[str, bytes]:
     """All that must not be seen, by what it is."""
     found = {"master": keys._master, "key of the file": keys._key, "bundle key": keys.bundle()}
     for uid in uids:
-        for generation in (1, 2, 3):
+        for generation in generations:
             root = keys.root(uid, generation)
             what = f"{uid} generation {generation}"
             found |= {f"root of {what}": root, f"kept of {what}": vault_keys.kept(root)}
