@@ -30,6 +30,7 @@ from sentill import crypto, vault_keys
 from sentill_host.errors import UsageError
 
 FORMAT = "sentill keys 1"
+PATH = "SENTILL_KEYS"
 PASSWORD = "SENTILL_KEYS_PASSWORD"
 _SCRYPT_N = 1 << 15  # 32 MB of memory, about 0.1 s
 _LEAST_PASSWORD = 8
@@ -41,7 +42,7 @@ _WRITABLE = "keep it where it can be written: it notes which boards were given k
 def default_path() -> Path:
     """$SENTILL_KEYS, or `sentill/keys.json` in the user's configuration folder."""
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    return Path(os.environ.get("SENTILL_KEYS") or Path(base) / "sentill" / "keys.json")
+    return Path(os.environ.get(PATH) or Path(base) / "sentill" / "keys.json")
 
 
 def device_id(uid: str) -> bytes:

@@ -63,7 +63,7 @@ def test_a_board_with_keys_takes_signed_feedback(board, tmp_path):
     with Link(board.usb) as link:
         provision(NodeClient(link), keys, "service")
     command = [*SENTILL, "replay", str(path), "--uart", board.uart, "--limit", "900", "--json"]
-    environment = {**os.environ, "SENTILL_KEYS": str(tmp_path / "absent")}
+    environment = {**os.environ, "SENTILL_KEYS": "", "XDG_CONFIG_HOME": str(tmp_path / "absent")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 1 and not done.stdout, done.stderr
     assert "takes feedback only when it is signed" in done.stderr and "--keys" in done.stderr, done.stderr

@@ -54,6 +54,16 @@ def test_wrong_requests_end_with_2_and_a_way_out():
     assert run("replay", "/absent.csv", "--uart", "/dev/null").returncode == 2
 
 
+def test_a_key_file_that_is_named_must_be_there(tmp_path):
+    # A slip in $SENTILL_KEYS must not quietly deploy without keys.
+    absent = str(tmp_path / "absent.json")
+    done = run("deploy", "/dev/sentill-absent", env={**os.environ, "SENTILL_KEYS": absent})
+    assert done.returncode == 2, done.stderr
+    assert f"no key file {absent}" in done.stderr and "sentill keys new" in done.stderr
+    none = {**os.environ, "SENTILL_KEYS": "", "XDG_CONFIG_HOME": str(tmp_path)}
+    assert run("deploy", "/dev/sentill-absent", env=none).returncode == 3
+
+
 def test_an_absent_port_ends_with_3_and_json_says_so():
     done = run("deploy", "/dev/sentill-absent", "--json")
     assert done.returncode == 3

@@ -12,14 +12,14 @@ from sentill import vault
 from sentill_host import userfiles
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.errors import UsageError
-from sentill_host.keys import PASSWORD, KeyFile, default_path
+from sentill_host.keys import PASSWORD, PATH, KeyFile, default_path
 from sentill_host.signing import NO_KEYS
 
 app = typer.Typer(no_args_is_help=True, help="The key file of a fleet: make it, look at it, change its password.")
 
 KeysOption = Annotated[
     Path | None,
-    typer.Option("--keys", help="Key file; without it $SENTILL_KEYS or the user's own.", show_default=False),
+    typer.Option("--keys", help=f"Key file; without it ${PATH} or the user's own.", show_default=False),
 ]
 PasswordOption = Annotated[
     Path | None,
@@ -59,8 +59,12 @@ def open_keys(path: Path | None, password_file: Path | None) -> KeyFile:
 
 
 def keys_at_hand(path: Path | None, password_file: Path | None) -> KeyFile | None:
-    """The same for commands that need keys only on locked boards: None without a key file."""
-    return open_keys(path, password_file) if path or default_path().exists() else None
+    """The same for commands that need keys only on locked boards: None without a key file.
+
+    One that is named must be there: a slip of the pen shall not leave boards without keys.
+    """
+    named = path or os.environ.get(PATH)
+    return open_keys(path, password_file) if named or default_path().exists() else None
 
 
 @app.command()
