@@ -98,7 +98,7 @@ def test_a_spreadsheets_file_is_read_and_added_to(tmp_path):
     assert plan.read_roster(path) == (Member("aa01", "till 1", "Lyon, 3", ""),)
     plan.add_to_roster(path, Member("aa02", "till, 2", "Brest", ""))
     assert plan.read_roster(path)[1] == Member("aa02", "till, 2", "Brest", "")
-    with pytest.raises(UsageError, match="listed already"):
+    with pytest.raises(UsageError, match="has till, 2 .aa02. already"):
         plan.add_to_roster(path, Member("aa02", "till 9"))
     short = tmp_path / "short.csv"
     short.write_text("uid,label\naa01,till 1")
@@ -106,6 +106,17 @@ def test_a_spreadsheets_file_is_read_and_added_to(tmp_path):
     assert len(plan.read_roster(short)) == 2
     with pytest.raises(UsageError, match="no column site"):
         plan.add_to_roster(short, Member("aa03", "till 3", "Lyon"))
+
+
+@pytest.mark.parametrize("uid,label", [("zz", "till 1"), ("aa0", "till 1"), ("aa01", "a:b"), ("aa01", "")])
+def test_a_wrong_line_is_not_added(tmp_path, uid, label):
+    path = tmp_path / "boards.csv"
+    plan.add_to_roster(path, Member("aa09", "till 9"))
+    before = path.read_bytes()
+    with pytest.raises(UsageError, match="no unique id|no label"):
+        plan.add_to_roster(path, Member(uid, label))
+    assert path.read_bytes() == before
+    assert [member.label for member in plan.read_roster(path)] == ["till 9"]
 
 
 def test_a_missing_file_says_how_to_make_one(tmp_path):

@@ -5,6 +5,7 @@ The roster is a table (CSV) with the columns uid, label, site, group, so that a 
 
 import csv
 import datetime as dt
+import io
 import re
 import tomllib
 import zoneinfo
@@ -224,9 +225,10 @@ def _check(fleet: Fleet, path: Path) -> None:
 
 def read_roster(path: Path) -> tuple[Member, ...]:
     """The roster at `path`; empty when there is none. Raises UsageError naming the line."""
-    if not path.exists():
-        return ()
-    text = userfiles.read_text(path)
+    return _members(userfiles.read_text(path), path) if path.exists() else ()
+
+
+def _members(text: str, path: Path) -> tuple[Member, ...]:
     rows = csv.DictReader(text.splitlines())
     if not {"uid", "label"} <= set(rows.fieldnames or ()):
         raise UsageError(f"{path}: the first line must name the columns", ",".join(COLUMNS))
@@ -250,23 +252,25 @@ def read_roster(path: Path) -> tuple[Member, ...]:
 
 
 def add_to_roster(path: Path, member: Member) -> None:
-    """Add a line to the roster; the file is made with its header when new. Raises UsageError when it would be wrong."""
+    """Add a line to the roster; the file is made with its header when new. Raises UsageError and leaves the file as it
+    is when the line would be wrong."""
     known = read_roster(path)
-    if any(member.uid == other.uid or member.label == other.label for other in known):
-        raise UsageError(f"{path}: {member.uid} or {member.label!r} is listed already")
-    old = path.read_text(encoding="utf-8-sig") if path.exists() else ",".join(COLUMNS) + "\n"
-    header = next(csv.reader(old.splitlines()))
+    other = next((other for other in known if member.uid == other.uid or member.label == other.label), None)
+    if other is not None:
+        raise UsageError(f"{path} has {other.label} ({other.uid}) already", "change its line there")
+    old = path.read_bytes() if path.exists() else b""
+    text = old.decode("utf-8-sig") or ",".join(COLUMNS) + "\n"
+    header = next(csv.reader(text.splitlines()))
     values = {"uid": member.uid, "label": member.label, "site": member.site, "group": member.group}
     lacking = [name for name in values if values[name] and name not in header]
     if lacking:
         raise UsageError(f"{path} has no column {lacking[0]}", "add it to the first line")
-    with open(path, "a", encoding="utf-8", newline="") as file:
-        if not path.stat().st_size:
-            file.write(old)
-        elif not old.endswith("\n"):
-            file.write("\n")
-        csv.writer(file, lineterminator="\n").writerow([values.get(name, "") for name in header])
-    read_roster(path)
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow([values.get(name, "") for name in header])
+    # What stands there stays byte for byte: a spreadsheet's mark, its line ends.
+    added = line.getvalue() if text.endswith("\n") else "\n" + line.getvalue()
+    _members(text + added, path)
+    userfiles.save(path, (old or text.encode()) + added.encode())
 
 
 class _Reader:
