@@ -1,5 +1,6 @@
 """Reads a node's attribute table: one row per health channel, as in a disk's SMART report."""
 
+import re
 import time
 from typing import Any
 
@@ -11,6 +12,8 @@ FAST_HZ = 10  # the node sends one row per report
 PATIENCE_S = 60.0  # two laps of 16 rows at one report per second take up to 48
 STATES = ("ok", "watch", "warn", "fail")
 STARTS = ("power", "brownout", "watchdog", "hard", "deepsleep", "soft", "planned", "unknown")
+
+_SCALED = re.compile(r"(0\.0*1)(.*)")  # a unit of which the node counts tenths, hundredths, ...
 
 
 def collect(client: NodeClient, timeout_s: float = 10.0) -> list[dict[str, Any]]:
@@ -68,6 +71,15 @@ def _hurry(client: NodeClient) -> bool:
     return True
 
 
+def reading(row: dict[str, Any]) -> str:
+    """The raw value in its unit, for people: 5874 in "0.01C" is "58.74 °C"."""
+    unit, value = str(row.get("u", "")), row.get("raw", "")
+    scaled = _SCALED.fullmatch(unit)
+    digits, name = (len(scaled[1]) - 2, scaled[2]) if scaled else (0, unit)
+    text = f"{value / 10**digits:,.{digits}f}" if isinstance(value, int) else str(value)
+    return f"{text} {'°C' if name == 'C' else name}".strip()
+
+
 def remaining(row: dict[str, Any]) -> str:
     """Time to the threshold with its band, for people; "" without a forecast."""
     if "left_h" not in row:
@@ -83,11 +95,16 @@ def worst(rows: list[dict[str, Any]]) -> str:
     return STATES[max(states)] if states else ""
 
 
+def uptime(up_s: int) -> str:
+    """How long a node has been up, for people."""
+    hours, days = up_s // 3600 % 24, up_s // 86400
+    return f"up {days} d {hours} h" if days else f"up {hours} h {up_s // 60 % 60} min" if up_s >= 60 else f"up {up_s} s"
+
+
 def life(fields: dict[str, Any]) -> str:
     """The reply to the command `vitals` for people: uptime, starts by cause, light sleep, wear of the flash."""
     up = int(fields["up"])
-    hours, days = up // 3600 % 24, up // 86400
-    text = f"up {days} d {hours} h" if days else f"up {hours} h {up // 60 % 60} min" if up >= 60 else f"up {up} s"
+    text = uptime(up)
     if fields.get("asleep"):
         text += f", {min(100, 100 * int(fields['asleep']) // max(up, 1))} % of it asleep"
     starts = {name: int(fields[name]) for name in STARTS if fields.get(name)}

@@ -2,13 +2,22 @@
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
+from sentill_host import attributes
+from sentill_host.entries import EPOCH
 from sentill_host.telemetry import Frame, Text
 
-STATES = ("ok", "watch", "warn", "fail")
 # Fields every frame has; the rest is what it tells.
 _FRAME_FIELDS = ("q", "t")
+_CLOCK_IS_SET = 2 * 365 * 86_400  # node time starts in 2024, earlier than any node
+TRENDS = {1: "rising", -1: "falling", 0: ""}
+_COUNTS = {
+    "ap": "approve", "rv": "review", "dc": "decline", "fr": "frauds reported", "rej": "requests refused",
+    "crc": "checksum errors", "bad": "lines not understood", "gap": "frames missing", "drop": "frames dropped",
+    "crash": "tasks crashed",
+}  # fmt: skip
 
 
 @dataclass
@@ -48,9 +57,72 @@ class NodeView:
             self.verdicts[str(fields["v"])] += 1
 
     def worst(self) -> str:
-        """The worst state of any channel, "" while none has reported."""
-        states = [STATES.index(row["st"]) for row in self.channels.values() if row.get("st") in STATES]
-        return STATES[max(states)] if states else ""
+        """The worst state of any channel, as the node tells it or its rows; "" while nothing has come."""
+        return attributes.worst([*self.channels.values(), self.summary])
+
+
+def words(item: Frame) -> str:
+    """One frame for people: when, of what it speaks, and what it says."""
+    fields = item.fields
+    if item.kind == "I":
+        about, text = "identity", identity(fields)
+    elif item.kind == "H" and "ch" in fields:
+        about, text = str(fields.get("name", fields["ch"])), channel(fields)
+    elif item.kind == "H":
+        about, text = "node", f"{fields.get('st', '')}; {summary(fields)}"
+    elif item.kind == "E":
+        about, text = "event", event(fields)
+    else:
+        about, text = {"T": "verdict", "R": "reply", "A": "journal"}.get(item.kind, item.kind), details(fields)
+    return f"{clock(fields.get('t')):>12}  {about:<14}  {text}"
+
+
+def clock(t: Any) -> str:
+    """Node time as date and time (UTC), or as the time since power-on while the node's clock was not set."""
+    if not isinstance(t, int):
+        return ""
+    if t >= _CLOCK_IS_SET:
+        return f"{EPOCH + timedelta(seconds=t):%m-%d %H:%M:%S}"
+    days = f"{t // 86400} d " if t >= 86400 else ""
+    return f"{days}{t // 3600 % 24:02}:{t // 60 % 60:02}:{t % 60:02}"
+
+
+def identity(fields: dict[str, Any]) -> str:
+    """An I frame in words: node, firmware, why it started, profile, and what is wrong with it from the start."""
+    keys = f", keys of generation {fields['gen']}" if fields.get("gen") else ", no keys"
+    text = (
+        f"{fields.get('board', '?')} {fields.get('uid', '?')}: version {fields.get('sw', '?')} on MicroPython "
+        f"{fields.get('fw', '?')}; last start: {fields.get('rst', '?')}, profile {fields.get('prof', '?')}{keys}"
+    )
+    text += f"; TAMPERED WITH: {fields['tamper']}" if fields.get("tamper") else ""
+    return text + (f"; FAULTS: {fields['faults']}" if fields.get("faults") else "")
+
+
+def summary(fields: dict[str, Any]) -> str:
+    """A node's own H frame in words; what went wrong only where something did."""
+    counts = {name: fields.get(key, 0) for key, name in _COUNTS.items()}
+    parts = [attributes.uptime(int(fields.get("up", 0)))]
+    parts.append(", ".join(f"{counts.pop(name):,} {name}" for name in ("approve", "review", "decline")))
+    parts.append(f"{fields.get('jk', 0):,} records kept")
+    parts += [f"{count:,} {name}" for name, count in counts.items() if count]
+    return "; ".join([*parts, f"{int(fields.get('heap', 0)) / 1024:.0f} KB of heap free"])
+
+
+def channel(row: dict[str, Any]) -> str:
+    """A channel's row in words."""
+    text = f"{row.get('st', ''):<5}  {attributes.reading(row)}, health {row.get('v', '')}"
+    left = attributes.remaining(row)
+    text += f", {TRENDS[row['tr']]}" if row.get("tr") in (1, -1) else ""
+    text += f", fails in {left}" if left else ""
+    text += f", {row['why']}" if row.get("why") else ""
+    return text + (f": {row['adv']}" if row.get("adv") else "")
+
+
+def event(fields: dict[str, Any]) -> str:
+    """An E frame in words."""
+    if fields.get("ev") == "channel":
+        return f"{fields.get('name', '')} {channel(fields)}"
+    return f"{fields.get('ev', '?')} {details(fields, ('ev',))}".strip()
 
 
 def details(fields: dict[str, Any], leave_out: tuple[str, ...] = ()) -> str:

@@ -83,5 +83,5 @@ def test_the_plain_view_is_one_line_per_frame(board):
         [*SENTILL, "monitor", board.usb, "--seconds", "5"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0
-    assert any(" H " in line for line in done.stdout.splitlines()), done.stdout
+    assert any("  node  " in line and "records kept" in line for line in done.stdout.splitlines()), done.stdout
     assert "\x1b" not in done.stdout

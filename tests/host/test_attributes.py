@@ -5,7 +5,7 @@ from rich.console import Console
 
 from sentill import starts
 from sentill_host import attributes
-from sentill_host.cli.health import notes, table
+from sentill_host.cli.health import headline, notes, table
 from sentill_host.errors import LinkError, RefusedError
 from sentill_host.telemetry import Frame
 
@@ -79,6 +79,27 @@ def test_time_left_is_in_hours_then_days():
     assert attributes.remaining({"left_h": 240, "lo_h": 120, "hi_h": 480}) == "10 d (5..20)"
 
 
+def test_a_reading_is_in_the_unit_people_know():
+    for raw, unit, text in (
+        (5874, "0.01C", "58.74 °C"), (-5, "0.1C", "-0.5 °C"), (5, "0.1%", "0.5 %"), (12_345, "mV", "12,345 mV"),
+        (0, "", "0"), (3, "/h", "3 /h"),
+    ):  # fmt: skip
+        assert attributes.reading({"raw": raw, "u": unit}) == text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_fits_its_terminal_and_names_every_channel_in_full(width):
+    rows = [{"ch": 0, "name": "printer_faults", "raw": 123_456, "u": "mV", "v": 100, "w": 100, "th": 100, "st": "watch",
+             "tr": -1, "left_h": 900, "lo_h": 400, "hi_h": 2400, "why": "dispersion"}]  # fmt: skip
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(table(rows, width))
+    text = console.export_text()
+    assert len(text.splitlines()) == 2, text
+    for word in ("printer_faults", "watch", "123,456 mV", "37 d (16..100)"):
+        assert word in text, text
+    assert ("worst" in text) == (width == 120)
+
+
 def test_the_worst_state_counts():
     assert attributes.worst([{"st": "ok"}, {"st": "warn"}, {"st": "watch"}]) == "warn"
     assert attributes.worst([]) == ""
@@ -98,12 +119,15 @@ def test_the_table_says_what_to_do():
     rows = [
         {"ch": 4, "name": "motor", "raw": 712, "u": "mA", "v": 38, "w": 36, "th": 30, "st": "warn", "tr": 1,
          "left_h": 216, "lo_h": 160, "hi_h": 300, "why": "forecast", "adv": "Clean the printer within 9 days"},
+        {"ch": 1, "name": "chip_temp", "raw": -5874, "u": "0.01C", "v": 52, "w": 52, "th": 30, "st": "ok", "tr": 0,
+         "lrn": 438},
         {"ch": 5, "name": "vibration", "raw": 40, "u": "mg", "v": 100, "w": 99, "th": 43, "st": "ok", "tr": 0,
          "lrn": 12},
     ]  # fmt: skip
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table(rows), *notes(rows))
+    console.print(headline(rows), table(rows, 200), *notes(rows))
     text = console.export_text()
+    assert text.startswith("warn: 1 of 3 channels")
     for word in (
         "712 mA",
         "warn",
@@ -111,6 +135,7 @@ def test_the_table_says_what_to_do():
         "9 d (6..12)",
         "forecast",
         "motor: Clean the printer within 9 days",
-        "12 steps to go: vibration",
+        "-58.74 °C",
+        "12 to 438 steps to go: chip_temp, vibration",
     ):
         assert word in text, (word, text)

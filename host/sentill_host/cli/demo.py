@@ -14,7 +14,7 @@ from rich.text import Text
 
 from sentill_host import demo as show
 from sentill_host import userfiles
-from sentill_host.cli.monitor import STATE_STYLES
+from sentill_host.cli.health import STATE_STYLES
 from sentill_host.cli.output import err, out, print_json
 
 _WIDTH = 100

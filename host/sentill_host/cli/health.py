@@ -1,20 +1,22 @@
 """`sentill health`: the attribute table of a node's hardware."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text as Words
 
 from sentill_host import access
-from sentill_host.attributes import STATES, collect, life, remaining, worst
+from sentill_host.attributes import STATES, collect, life, reading, remaining, worst
 from sentill_host.cli.keys import KeysOption, PasswordOption, open_keys
-from sentill_host.cli.output import out, print_json
+from sentill_host.cli.output import out, print_json, print_table, table_width
 from sentill_host.client import NodeClient
 from sentill_host.link import Link
+from sentill_host.monitor import TRENDS
 
 STATE_STYLES = {"ok": "green", "watch": "cyan", "warn": "yellow", "fail": "bold red"}
-TRENDS = {1: "rising", -1: "falling", 0: ""}
+_WIDE, _USUAL = 96, 78  # columns of a terminal that can show everything, and nearly so
+_JUSTIFY: dict[str, Literal["right"]] = dict.fromkeys(("reading", "health", "worst", "warns at"), "right")
 
 
 def health(
@@ -41,31 +43,46 @@ def health(
         vitals = {key: value for key, value in vitals.items() if key not in ("q", "re", "ok")}
         print_json({"port": port, "worst": worst(rows), "channels": rows, "node": vitals})
         return
-    out.print(table(rows))
-    out.print(life(vitals), soft_wrap=True)
-    for line in notes(rows):
-        out.print(line, soft_wrap=True)
+    out.print(Words.assemble((f"{port}  ", "bold"), headline(rows)))
+    print_table(table(rows, table_width()))
+    for line in [*notes(rows), life(vitals)]:
+        out.print(line, soft_wrap=True, markup=False)
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """The attribute table for people."""
-    view = Table("id", "channel", "raw", "health", "worst", "warns", "state", "trend", "left", "cause", box=None)
+def table(rows: list[dict[str, Any]], width: int) -> Table:
+    """The attribute table for people, in `width` columns: the narrower, the fewer details."""
+    wide, usual = width >= _WIDE, width >= _USUAL
+    columns = ["channel", "state", "reading", "health", *["worst", "warns at"] * wide]
+    columns += [*["trend"] * usual, "time left", *["cause"] * usual]
+    view = Table(*(Column(name, no_wrap=True, justify=_JUSTIFY.get(name, "left")) for name in columns), box=None)
     for row in rows:
         state = str(row.get("st", ""))
-        view.add_row(
-            str(row.get("ch", "")), str(row.get("name", "")), f"{row.get('raw', '')} {row.get('u', '')}".strip(),
-            str(row.get("v", "")), str(row.get("w", "")), str(row.get("th", "")),
-            Words(state, style=STATE_STYLES.get(state, "")), TRENDS.get(int(row.get("tr", 0)), ""),
-            remaining(row), str(row.get("why", "")),
-        )  # fmt: skip
+        cells: dict[str, str | Words] = {
+            "channel": str(row.get("name", row.get("ch", ""))),
+            "state": Words(state, style=STATE_STYLES.get(state, "")), "reading": reading(row),
+            "health": str(row.get("v", "")), "worst": str(row.get("w", "")),
+            "warns at": str(row.get("th", "")), "trend": TRENDS.get(int(row.get("tr", 0)), ""),
+            "time left": remaining(row), "cause": str(row.get("why", "")),
+        }  # fmt: skip
+        view.add_row(*(cells[name] for name in columns))
     return view
+
+
+def headline(rows: list[dict[str, Any]]) -> Words:
+    """How it stands in one line."""
+    state = worst(rows)
+    ill = sum(row.get("st") != "ok" for row in rows)
+    text = f": {ill} of {len(rows)} channels" if ill else f": all {len(rows)} channels"
+    return Words.assemble((state, STATE_STYLES.get(state, "")), text)
 
 
 def notes(rows: list[dict[str, Any]]) -> list[str]:
     """What to do about the channels that are not well, worst first, and which ones still learn what is usual."""
     ill = sorted((row for row in rows if row.get("adv")), key=lambda row: -STATES.index(row["st"]))
     lines = [f"{row['name']}: {row['adv']}" for row in ill]
-    for steps in sorted({int(row["lrn"]) for row in rows if row.get("lrn")}):
-        names = ", ".join(str(row["name"]) for row in rows if row.get("lrn") == steps)
-        lines.append(f"still learning what is usual, {steps} step{'s' * (steps > 1)} to go: {names}")
+    steps = sorted(int(row["lrn"]) for row in rows if row.get("lrn"))
+    if steps:
+        names = ", ".join(str(row["name"]) for row in rows if row.get("lrn"))
+        count = f"{steps[0]} to {steps[-1]}" if steps[0] != steps[-1] else str(steps[0])
+        lines.append(f"still learning what is usual, {count} step{'s' * (steps[-1] > 1)} to go: {names}")
     return lines

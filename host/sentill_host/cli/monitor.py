@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.panel import Panel
-from rich.table import Table
+from rich.rule import Rule
 from rich.text import Text as Words
 
+from sentill_host.attributes import STATES
+from sentill_host.cli.health import STATE_STYLES, notes, table
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.client import NodeClient
 from sentill_host.errors import PortGone
 from sentill_host.link import Link
-from sentill_host.monitor import NodeView, as_json, details
+from sentill_host.monitor import NodeView, as_json, clock, event, identity, summary, words
 from sentill_host.telemetry import Frame, LinkHealth, Text
 
-STATE_STYLES = {"ok": "green", "watch": "cyan", "warn": "yellow", "fail": "bold red"}
 _REOPEN_S = 30.0
 
 
@@ -67,7 +67,7 @@ def monitor(
                         view.take(item)
                     if time.monotonic() - drawn > 0.2:
                         drawn = time.monotonic()
-                        live.update(_screen(port, view, client.decoder.health, out.size.height), refresh=True)
+                        live.update(_screen(port, view, client.decoder.health, *out.size), refresh=True)
             except _Quit:
                 return
 
@@ -94,55 +94,49 @@ def _items(client: NodeClient, end: float, tick: Callable[[], None]) -> Iterator
 
 
 def _print_line(item: Frame | Text) -> None:
-    if isinstance(item, Text):
-        out.print(item.line, markup=False)
-    else:
-        out.print(f"{item.fields.get('t', '-'):>10} {item.kind} {details(item.fields)}", markup=False)
+    # Flushed line by line: whoever pipes it watches it.
+    sys.stdout.write(f"{item.line if isinstance(item, Text) else words(item)}\n")
+    sys.stdout.flush()
 
 
-def _screen(port: str, view: NodeView, health: LinkHealth, height: int) -> Group:
-    identity = details(view.identity) or "no identity frame yet"
-    worst = view.worst()
-    head = Words.assemble((f"{port}  ", "bold"), identity, "  ", (worst, STATE_STYLES.get(worst, "")))
-    parts: list[Panel | Table | Words] = [head]
+def _screen(port: str, view: NodeView, link: LinkHealth, width: int, height: int) -> Group:
+    """What a terminal of this size shows: who it is, the channels, the worst first where not all fit, what happened."""
+    state = view.worst()
+    top = [Words.assemble((f"{port}  ", "bold"), (state or "nothing heard yet", STATE_STYLES.get(state, "")))]
+    if view.identity:
+        top.append(Words(identity(view.identity), style="bold red" if view.identity.get("faults") else ""))
     if view.summary:
-        parts.append(Words(details(view.summary)))
+        top.append(Words(summary(view.summary)))
     if view.verdicts:
-        parts.append(Words("verdicts " + ", ".join(f"{name} {count}" for name, count in view.verdicts.items())))
-    parts.append(channel_table(view))
-    room = max((height - len(view.channels) - 10) // 2, 2)
-    events = [f"{e.get('t', '')} {e.get('ev', '?')} {details(e, ('ev',))}" for e in list(view.events)[-room:]]
-    parts.append(Panel("\n".join(events) or "none yet", title="events", title_align="left"))
-    parts.append(Panel(Words("\n".join(list(view.console)[-room:])), title="console", title_align="left"))
-    parts.append(
-        Words(
-            f"link: {health.frames} frames, {health.crc_errors} checksum errors, {health.malformed} malformed, "
-            f"{health.missed} missing, {health.restarts} restarts, {health.bytes} bytes    q quit, i identify, c clear",
-            style="dim",
-        )
+        top.append(Words("seen here: " + ", ".join(f"{count:,} {name}" for name, count in view.verdicts.items())))
+    rows = sorted(view.channels.values(), key=lambda row: int(row.get("ch", 0)))
+    advice = [Words(line, overflow="ellipsis", no_wrap=True) for line in notes(rows)]
+    errors = (
+        f"link: {link.frames:,} frames, {link.crc_errors} damaged, {link.malformed} malformed, {link.missed} missing, "
+        f"{link.restarts} restarts"
     )
-    return Group(*parts)
-
-
-def channel_table(view: NodeView) -> Table:
-    """The node's attribute table, a row per health channel."""
-    table = Table("channel", "state", "health", "worst", "reading", "trend", "time left", "cause", "advice", box=None)
-    for name, row in sorted(view.channels.items()):
-        state = str(row.get("st", ""))
-        left = f"{row['left_h']} h" if "left_h" in row else ""
-        learning = f"learning, {row['lrn']} steps left" if "lrn" in row else ""
-        table.add_row(
-            name,
-            Words(state, style=STATE_STYLES.get(state, "")),
-            str(row.get("v", "")),
-            str(row.get("w", "")),
-            f"{row.get('raw', '')} {row.get('u', '')}",
-            {1: "rising", -1: "falling"}.get(row.get("tr", 0), ""),
-            left,
-            str(row.get("why", "")),
-            str(row.get("adv", learning)),
-        )
-    return table
+    bottom = Words(f"q quit, i identify, c clear    {errors}", style="dim", overflow="ellipsis", no_wrap=True)
+    # The lines that must be: those above, the table's head, the events' and the last.
+    room = height - sum(len(line.wrap(out, width)) for line in top) - len(advice) - 3
+    least = 4 if view.console else 2  # of what happened
+    fit = max(room - least, 3)
+    left_out = len(rows) - fit + 1 if len(rows) > fit else 0
+    if left_out:
+        worst_first = sorted(rows, key=lambda row: -STATES.index(row["st"]) if row.get("st") in STATES else 0)
+        rows = sorted(worst_first[: len(rows) - left_out], key=lambda row: int(row.get("ch", 0)))
+    room = max(room - len(rows) - bool(left_out), least)
+    parts: list[RenderableType] = [*top, table(rows, width)]
+    if left_out:
+        parts.append(Words(f" and {left_out} more; a taller window shows them", style="dim"))
+    parts += [*advice, Rule("events", align="left", style="dim")]
+    most = max((room - 1) // 2, 1) if view.console else room
+    happened = [f"{clock(fields.get('t')):>12}  {event(fields)}" for fields in list(view.events)[-most:]]
+    parts += [Words(line, overflow="ellipsis", no_wrap=True) for line in happened or ["none since you watch"]]
+    if view.console:
+        parts.append(Rule("console", align="left", style="dim"))
+        most = room - 1 - max(len(happened), 1)
+        parts += [Words(line, overflow="ellipsis", no_wrap=True) for line in list(view.console)[-most:]]
+    return Group(*parts, bottom)
 
 
 @contextmanager

@@ -6,10 +6,26 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 # soft_wrap keeps long paths and ports whole when the output is piped.
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+_PIPED = 240
+
+
+def table_width() -> int:
+    """Columns a table may take: those of the terminal; piped, nothing is cut to the width of a screen."""
+    return out.width if out.is_terminal else _PIPED
+
+
+def print_table(table: Table) -> None:
+    """Write a table to stdout, whole where there is no terminal."""
+    if out.is_terminal:
+        out.print(table)
+    else:
+        Console(width=_PIPED, highlight=False).print(table)
 
 
 def print_json(value: Any) -> None:
