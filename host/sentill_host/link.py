@@ -35,11 +35,11 @@ _RESTART_S = 10.0
 
 # What a port that goes away raises, depending on the moment: pyserial wraps most of termios' errors, not all, and
 # those of termios are no OSErrors.
-_PORT_FAULTS: tuple[type[Exception], ...] = (OSError, serial.SerialException)
+PORT_FAULTS: tuple[type[Exception], ...] = (OSError, serial.SerialException)
 try:
     import termios
 
-    _PORT_FAULTS += (termios.error,)
+    PORT_FAULTS += (termios.error,)
 except ImportError:
     pass  # Windows
 
@@ -162,7 +162,7 @@ class Link:
             data = port.read(1)
             waiting = port.in_waiting if data else 0
             return data + port.read(min(waiting, limit - 1)) if waiting else data
-        except _PORT_FAULTS as error:
+        except PORT_FAULTS as error:
             raise self._gone(error) from error
 
     def write(self, data: bytes, timeout_s: float = 5.0) -> None:
@@ -174,7 +174,7 @@ class Link:
             port.write(data)
         except serial.SerialTimeoutException as error:
             raise LinkError(f"{self.port}: takes no data for {timeout_s:g} s", "press the board's reset key") from error
-        except _PORT_FAULTS as error:
+        except PORT_FAULTS as error:
             raise self._gone(error) from error
 
     def drain(self, quiet_s: float = 0.05, limit_s: float = 1.0) -> bytes:
@@ -234,7 +234,7 @@ class Link:
             raise LinkError(
                 f"{self.port}: the board did not answer within {timeout_s:g} s", "check the cable; run this again"
             ) from error
-        except _PORT_FAULTS as error:
+        except PORT_FAULTS as error:
             raise self._gone(error) from error
         if failure:
             trace = failure.decode("utf-8", "replace").strip()
@@ -247,7 +247,7 @@ class Link:
             self._begin(code)
         except TransportError as error:
             raise LinkError(f"{self.port}: the board takes no command", "check the cable; run this again") from error
-        except _PORT_FAULTS as error:
+        except PORT_FAULTS as error:
             raise self._gone(error) from error
         self._transport.in_raw_repl = False
 
@@ -270,7 +270,7 @@ class Link:
                     raise LinkError(
                         f"{self.port}: the board does not come back from a soft reset", "press its reset key"
                     )
-        except _PORT_FAULTS as error:
+        except PORT_FAULTS as error:
             raise self._gone(error) from error
 
     def leave_repl(self) -> None:
@@ -286,7 +286,7 @@ class Link:
         """Start `code` that ends the raw REPL: a reset, the boot loader. The port may disappear (`reopen`)."""
         try:
             self._begin(code)
-        except (TransportError, *_PORT_FAULTS):
+        except (TransportError, *PORT_FAULTS):
             # A board that resets before it has acknowledged the command has done what was asked.
             pass
         self._transport.in_raw_repl = False
@@ -313,7 +313,7 @@ class Link:
             transport = _Transport(path, baudrate=self.baudrate, timeout=_SILENCE_S, exclusive=True)
             transport.serial.write_timeout = _SILENCE_S
             _keep_lines(transport.serial)
-        except (TransportError, *_PORT_FAULTS, ValueError) as error:
+        except (TransportError, *PORT_FAULTS, ValueError) as error:
             # A board in the middle of a reset can go away between any two of these.
             if transport is not None:
                 transport.serial.close()
@@ -323,7 +323,7 @@ class Link:
     def _close_transport(self) -> None:
         try:
             self._transport.close()
-        except _PORT_FAULTS:
+        except PORT_FAULTS:
             # The device is gone; the descriptor still has to be closed.
             self._transport.serial.close()
 
@@ -367,7 +367,7 @@ class Link:
             try:
                 transport.serial.timeout = _POLL_S
                 data = transport.read_until(1, _RAW_PROMPT, timeout=1.0, timeout_overall=2.0)
-            except _PORT_FAULTS as error:
+            except PORT_FAULTS as error:
                 raise self._gone(error) from error
             if data.endswith(_RAW_PROMPT) and (self._asked == 1 or self._in_step()):
                 transport.in_raw_repl = True
@@ -382,7 +382,7 @@ class Link:
         ending = mark + b"\r\n" + _CTRL_D + _CTRL_D
         try:
             return self._transport.read_until(1, ending, timeout=_SILENCE_S).endswith(ending)
-        except _PORT_FAULTS as error:
+        except PORT_FAULTS as error:
             raise self._gone(error) from error
 
     def _pulse_reset(self) -> bool:
@@ -393,7 +393,7 @@ class Link:
             port.rts = True
             time.sleep(0.1)
             port.rts = False
-        except _PORT_FAULTS as error:
+        except PORT_FAULTS as error:
             if getattr(error, "errno", None) in (errno.ENOTTY, errno.EINVAL):
                 return False
             raise self._gone(error) from error

@@ -283,6 +283,7 @@ def run_case(board: Board, versions: dict[str, Path], seed: int, keys: KeyFile |
 
 def _killed(case: Case, options: dict[str, Any]) -> None:
     """Deploy in a group of processes of its own, which the trigger kills."""
+    ended, alive = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.setsid()
@@ -290,6 +291,10 @@ def _killed(case: Case, options: dict[str, Any]) -> None:
             deploy.deploy([case.board.usb], bundles=[case.target], progress=case.watch, **options)
         os._exit(0)
     os.waitpid(pid, 0)
+    # The workers were killed with it, and each has the port until it is gone.
+    os.close(alive)
+    os.read(ended, 1)
+    os.close(ended)
 
 
 def running(board: Board, patience_s: float = 40.0, refused: bool = False, keyed: bool | None = None) -> str:

@@ -1,5 +1,6 @@
 """How a run goes about its boards. The workers are real processes; what they would do to a board is played."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 import html.parser
@@ -69,7 +70,7 @@ class Bench:
 @pytest.fixture
 def play(monkeypatch):
     """play(function) has workers call function(task) in place of the work on a board."""
-    monkeypatch.setattr(workers, "_GRACE_S", 1.0)
+    monkeypatch.setattr(workers, "_GRACE_S", 3.0)
 
     def install(function) -> None:
         def verb(reporter, task):
@@ -179,7 +180,7 @@ def test_a_worker_that_hangs_is_killed_with_its_children_and_reported(tmp_path, 
         while True:
             time.sleep(60)
 
-    monkeypatch.setattr(workers, "_GRACE_S", 1.0)
+    monkeypatch.setattr(workers, "_GRACE_S", 3.0)
     monkeypatch.setitem(tasks._VERBS, "deploy", hang)
     bench = Bench(tmp_path, 3, Policy(attempts=1, stop_at=3.0))
     run = bench.start()
@@ -190,8 +191,10 @@ def test_a_worker_that_hangs_is_killed_with_its_children_and_reported(tmp_path, 
     assert (jobs["aa00"].state, jobs["aa01"].state, jobs["aa02"].state) == ("done", "failed", "done")
     assert "waiting for a miracle" in jobs["aa01"].error
     assert jobs["aa01"].exit_code == 3
-    child = int(pid_file.read_text())
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        child = psutil.Process(int(pid_file.read_text()))
+        _, alive = psutil.wait_procs([child], timeout=30)
+        assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_worker_that_crashes_is_reported(tmp_path, play):

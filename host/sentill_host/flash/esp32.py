@@ -21,6 +21,7 @@ from sentill_host.flash.backend import Context, Voice
 BAUD = 460_800
 _IMAGE_MAGIC = b"\xe9"
 _CONNECT_S = 25.0
+_END_S = 10.0
 _SILENCE_S = 120.0  # erasing a whole flash chip is the longest silence
 _PROGRESS = re.compile(r"Writing at 0x[0-9a-f]+.*?(\d+(?:\.\d+)?)\s?%")
 _CHIP = re.compile(r"^Connected to (ESP32[-A-Z0-9]*)", re.MULTILINE)
@@ -138,7 +139,8 @@ def _run(
             lines.append(line)
             if watch is not None:
                 watch(line)
-        process.wait(10)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # having said all, it is as good as ended
+            process.wait(_END_S)
     finally:
         _end(process)
     text = "".join(lines)

@@ -15,7 +15,7 @@ from sentill_host.flash.backend import PATIENCE_S, Backend, Context, Voice
 from sentill_host.flash.firmware import Image
 from sentill_host.flash.memory import Remembered
 from sentill_host.keys import KeyFile
-from sentill_host.link import Link
+from sentill_host.link import PORT_FAULTS, Link
 
 PLAIN = "PLAIN"
 _BACK_S = 60.0
@@ -267,7 +267,7 @@ class _Flashing:
                 time.sleep(1.0)  # it may be in the middle of a start
         try:
             serial.Serial(self._device(), _TOUCH_BAUD).close()
-        except (OSError, serial.SerialException, ValueError, LinkError):
+        except (*PORT_FAULTS, ValueError, LinkError):
             return  # it may be in its boot loader already
 
     def _stop_node(self, link: Link, otherwise: str) -> None:
@@ -329,7 +329,7 @@ class _Flashing:
                         if not self.port:
                             self.port = self.result.port = name
                         return about
-                except LinkError as error:
+                except (LinkError, BoardError) as error:
                     last = error
             time.sleep(0.3)
         raise LinkError(

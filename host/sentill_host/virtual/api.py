@@ -72,7 +72,7 @@ class Board:
         """State, ports, reset cause, wear: see VirtualBoard.status."""
         return self.control("status")
 
-    def wait(self, state: str = "running", boots: int = 0, deadline_s: float = 30.0) -> dict[str, Any]:
+    def wait(self, state: str = "running", boots: int = 0, deadline_s: float = 60.0) -> dict[str, Any]:
         """Wait for a state, and at least `boots` starts; returns the status. Raises LinkError after `deadline_s`."""
         end_s = time.monotonic() + deadline_s
         while True:
