@@ -109,7 +109,7 @@ def test_a_replay_with_refusals_ends_with_4_and_shows_the_counts(tmp_path):
 def test_monitor_prints_frames_text_and_link_health_as_json():
     with FakeNode(lambda kind, f: protocol.encode("I", [("q", 1), ("t", 1), ("sw", "9.9")])) as fake:
         child = subprocess.Popen(
-            [*SENTILL, "monitor", fake.port, "--json", "--seconds", "3"], stdout=subprocess.PIPE, text=True
+            [*SENTILL, "monitor", fake.port, "--json", "--seconds", "6"], stdout=subprocess.PIPE, text=True
         )
         while not fake.seen:  # it asks for the identity once it is attached
             time.sleep(0.05)
