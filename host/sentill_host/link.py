@@ -378,8 +378,8 @@ class Link:
         """Whether the raw REPL has dealt with all it was sent: else what it still has to say would be taken for the
         answer to something else. Leaves its prompt unread, as it is found after a single question."""
         mark = os.urandom(8).hex().encode()
-        self._raw_write(b"print('" + mark + b"')" + _CTRL_D)
-        ending = mark + b"\r\n" + _CTRL_D + _CTRL_D
+        self._raw_write(b"print('" + mark + b"', end='')" + _CTRL_D)
+        ending = mark + _CTRL_D + _CTRL_D
         try:
             return self._transport.read_until(1, ending, timeout=_SILENCE_S).endswith(ending)
         except PORT_FAULTS as error:

@@ -193,7 +193,7 @@ class Repl:
         if byte == b"\x04":
             said = self._code.partition(b"print('")[2].partition(b"'")[0]
             self._code = b""
-            return b"OK" + said + b"\r\n\x04\x04>"
+            return b"OK" + said + b"\x04\x04>"
         self._code += byte
         return b""
 
@@ -205,7 +205,7 @@ def test_a_board_that_answers_late_is_not_misunderstood(new_cable, asks, rung):
     with Link(cable.port) as link, Repl(cable, asks):
         assert link.enter_repl(0.2) == rung
         for n in range(3):
-            assert link.exec(f"print('answer {n}')", 2) == f"answer {n}\r\n".encode()
+            assert link.exec(f"print('answer {n}')", 2) == f"answer {n}".encode()
 
 
 def test_a_busy_computer_insists_as_often_as_an_idle_one(new_cable, monkeypatch):
