@@ -1,5 +1,6 @@
 """Flash one board from start to end: what is it, what does it get, write it, see MicroPython answer."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,10 +266,8 @@ class _Flashing:
                 raise
             except SentillHostError:
                 time.sleep(1.0)  # it may be in the middle of a start
-        try:
+        with contextlib.suppress(*PORT_FAULTS, ValueError, LinkError):  # it may be in its boot loader already
             serial.Serial(self._device(), _TOUCH_BAUD).close()
-        except (*PORT_FAULTS, ValueError, LinkError):
-            return  # it may be in its boot loader already
 
     def _stop_node(self, link: Link, otherwise: str) -> None:
         """To the raw REPL, through a session where the board is locked; `otherwise` says what to do when it stays so.
