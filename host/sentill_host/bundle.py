@@ -28,7 +28,7 @@ from sentill.errors import ModelError
 from sentill.features import SCHEMA_ID
 from sentill.tree import Model
 from sentill.wear import WearIndex
-from sentill_host import boards, cache, userfiles
+from sentill_host import agent, boards, cache, userfiles
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.manifest import Item
 from sentill_host.shorten import shorten
@@ -229,11 +229,18 @@ def build(board: boards.Board, firmware: Firmware, models: Mapping[str, bytes] |
         entries.append(Entry("board.mpy", code))
     else:
         entries.append(Entry("board.py", pins))
+    if firmware.mpy_version and _loads(code := agent_code(), firmware):
+        entries.append(Entry(agent.KEPT, code))
     # The health channels of board.toml, one per line, so that the board never holds them all as text.
     channels = "".join(json.dumps(channel, separators=(",", ":")) + "\n" for channel in board.data.get("channels", []))
     entries.append(Entry("channels.jsonl", channels.encode()))
     entries.append(Entry("main.py", main.read_bytes()))
     return Bundle(__version__, board.id, tuple(entries), board.data.get("min_firmware", "1.24.0"), _kind(firmware))
+
+
+def agent_code() -> bytes:
+    """The deploy agent as a version has it with it, for the next deploy to find it there."""
+    return compile_file(agent.KEPT.replace(".mpy", ".py"), agent.source("session").encode())
 
 
 def _kind(firmware: Firmware) -> int:

@@ -5,6 +5,7 @@ itself in a few boots or the board returns to the old one by itself (device/sent
 board starts one whole version, and running the deploy again completes it.
 """
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -221,7 +222,7 @@ class _Deployment:
         self._step("reading what is there", _STEP_S)
         session = None
         try:
-            session = Session(link)
+            session = Session(link, bundle.agent_code())
             self._take(session)
             self._check_stop()
             slot = self._back(session) if self.job.back else self._bring(session)
@@ -288,9 +289,9 @@ class _Deployment:
         same = [_sha256(self.signer.encode(manifest, about["uid"], head, same=True))]
         if self.runs:  # what a board had when it was given its keys is not signed, and runs
             same.append(_sha256(manifest.encode()))
-        if len(self.pointer) == 1 and running.get("sha") in same and not running.get("fault"):
+        if len(self.pointer) == 1 and running.get("sha") in same:
             main = next(item for item in manifest.items if item.path == "main.py")
-            if about["main"] == main.sha256:
+            if about["main"] == main.sha256 and not self._fault(session, self.proven):
                 self.result.unchanged = True
                 self.result.slot = self.proven
                 self._verified()
@@ -299,7 +300,8 @@ class _Deployment:
         self.result.slot = slot
         preflight.require(self.port, preflight.findings(about, made, slot))
         encoded = self.signer.encode(manifest, about["uid"], head)
-        Transfer(session, self._step, self._check_stop, self.result).fill(slot, manifest, encoded, data)
+        known = base64.b64decode(running.get("lines", ""))
+        Transfer(session, self._step, self._check_stop, self.result).fill(slot, manifest, encoded, data, known)
         self._verified()
         self._check_stop()
         self._step("switching over", _STEP_S)
@@ -350,7 +352,7 @@ class _Deployment:
         head = self.heads.get(slot, {})
         if not self.proven or not head:
             raise VerifyError(f"{self.port}: there is no other version on the board", "deploy the one you want")
-        fault = session.call("check", slot=slot, on_progress=self._alive("reading what is there"))["fault"]
+        fault = self._fault(session, slot)
         if fault:
             raise VerifyError(f"{self.port}: the other slot is not whole ({fault})", "deploy the version you want")
         self.result.before = self.heads.get(self.pointer[0], {}).get("version", "")
@@ -359,6 +361,10 @@ class _Deployment:
         self._step("switching over", _STEP_S)
         session.call("point", text=slot if slot == self.proven else f"{slot} {update.TRIES} {self.proven}")
         return slot
+
+    def _fault(self, session: Session, slot: str) -> str:
+        """The first file of a slot that is not what its manifest says, "" when it is whole."""
+        return str(session.call("check", slot=slot, on_progress=self._alive("reading what is there"))["fault"])
 
     # The end
 

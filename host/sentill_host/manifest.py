@@ -1,6 +1,8 @@
 """The manifest of a slot: what the files of a version are. `device/sentill/update.py` describes its format."""
 
 import re
+import struct
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -82,3 +84,27 @@ def parse_head(line: str) -> dict[str, str]:
 def items(entries: Iterable[tuple[str, bytes, str]]) -> tuple[Item, ...]:
     """Items of (path, content, SHA-256 in hex)."""
     return tuple(Item(path, len(data), sha) for path, data, sha in entries)
+
+
+def changes(encoded: bytes, known: bytes) -> bytes:
+    """How the agent makes a manifest's file of another: lines as they are, "+N" for the next N lines of the other,
+    "-N" to pass over N of those. `known` are the CRC-32 of the other's lines, four bytes each, lowest first."""
+    others = [crc for (crc,) in struct.iter_unpack("<I", known)]
+    told = []
+    at = same = 0
+    for line in encoded.splitlines(keepends=True):
+        crc = zlib.crc32(line)
+        found = others.index(crc, at) if crc in others[at:] else -1
+        if found != at and same:
+            told.append(b"+%d\n" % same)
+            same = 0
+        if found < 0:
+            told.append(line)
+            continue
+        if found > at:
+            told.append(b"-%d\n" % (found - at))
+        same += 1
+        at = found + 1
+    if same:
+        told.append(b"+%d\n" % same)
+    return b"".join(told)

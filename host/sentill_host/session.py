@@ -4,6 +4,7 @@ Each request carries a number and a checksum. What arrives damaged, on either si
 board carries a repeated request out once.
 """
 
+import hashlib
 import json
 import re
 import time
@@ -20,7 +21,7 @@ MOST_BYTES = 12_000
 """Longest payload of a request: the board holds it as a whole."""
 # Longest silence of a board at work; it tells progress more often than this.
 _SILENCE_S = 6.0
-# Before its first answer it hashes the version it runs.
+# Before its first answer it compiles the agent and looks through both slots.
 _START_S = 20.0
 _TRIES = 3
 # The slowest line we serve.
@@ -42,16 +43,18 @@ class _Restarted(LinkError):
 class Session:
     """The agent runs from the making of this object until `call("reset")`; `about` is what the board said of itself.
 
-    `resent` counts the requests that had to be sent again.
+    `kept` is the agent as a slot may have it (bundle.agent_code): the one there runs if it is the same byte for byte,
+    else one is sent. `resent` counts the requests that had to be sent again.
     """
 
-    def __init__(self, link: Link):
+    def __init__(self, link: Link, kept: bytes = b""):
         self.link = link
         self.resent = 0
         self.console: deque[str] = deque(maxlen=20)
         self._seq = 0
         self._text = b""
-        link.launch(agent.packed("session"))
+        slot = self._find(hashlib.sha256(kept).hexdigest()) if kept else ""
+        link.launch(agent.starter(slot) if slot else agent.packed("session"))
         try:
             about = self._answer(0, time.monotonic() + 60.0, None, _START_S)
         except BoardError as error:
@@ -116,6 +119,14 @@ class Session:
         """
         if any(_decode(line.encode()) is not None for line in lines):
             self.leave()
+
+    def _find(self, digest: str) -> str:
+        """The slot whose agent has this hash, "" when none has, or none can be had in this way."""
+        try:
+            told = self.link.exec(agent.finder(digest)).decode("utf-8", "replace").strip()
+        except BoardError:
+            return ""
+        return told if told in ("/slot_a", "/slot_b") else ""
 
     def _message(self, words: bytes, body: bytes = b"") -> bytes:
         self._seq += 1

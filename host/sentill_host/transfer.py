@@ -6,7 +6,7 @@ from typing import Protocol
 
 from sentill_host import agent
 from sentill_host.errors import VerifyError
-from sentill_host.manifest import Manifest
+from sentill_host.manifest import Manifest, changes
 from sentill_host.session import Session
 
 # Bytes of a request on the wire, and the part of a board's free heap they may take: it holds them a few times.
@@ -40,17 +40,21 @@ class Transfer:
         self.check_stop = check_stop
         self.counts = counts
 
-    def fill(self, slot: str, manifest: Manifest, encoded: bytes, data: Mapping[str, bytes]) -> None:
+    def fill(
+        self, slot: str, manifest: Manifest, encoded: bytes, data: Mapping[str, bytes], known: bytes = b""
+    ) -> None:
         """Bring `slot` to `manifest`, whose file is `encoded`; `data` are the contents at hand, by path.
 
-        Raises VerifyError when a file is nowhere to be had, or what is written reads back wrong.
+        `known` tells which lines the manifest in the other slot has, see manifest.changes. Raises VerifyError when a
+        file is nowhere to be had, or what is written reads back wrong.
         """
         session, counts = self.session, self.counts
         digest = hashlib.sha256(encoded).hexdigest()
         removed: list[str] = []
         for attempt in range(_TRIES):
             self._tell("comparing", _STEP_S)
-            body, packed = self._packed(encoded)
+            # Two lines may have the same checksum; the second attempt says it all.
+            body, packed = self._packed(changes(encoded, known if not attempt else b""))
             found = session.call(
                 "diff", body, on_progress=lambda done, total: self._tell("comparing", _STEP_S), slot=slot, z=packed
             )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sentill import __version__
-from sentill_host import boards, bundle, client, deploy
+from sentill_host import agent, boards, bundle, client, deploy
 from sentill_host.bundle import Bundle, Entry
 from sentill_host.link import Link
 from sentill_host.session import Session
@@ -125,6 +125,24 @@ def test_a_damaged_a_missing_and_a_foreign_file_are_put_right(board):
     assert sorted(result.copied) == ["models/rules.stm", "sentill/protocol.mpy"], result
     assert result.reused > 30
     assert deploy_to(board.usb).unchanged
+
+
+def test_the_agent_of_a_slot_is_used_only_when_it_is_whole(board, monkeypatch):
+    assert not deploy_to(board.usb).error
+    launched = []
+    launch = Link.launch
+    monkeypatch.setattr(Link, "launch", lambda link, code: launched.append(code) or launch(link, code))
+    for damage in ("", "f = open('/slot_a/agent.mpy', 'r+b')\nf.seek(900)\nf.write(b'?')\nf.close()\n"):
+        with Link(board.usb) as link:
+            link.enter_repl()
+            link.exec(damage)
+            link.soft_reset()
+            session = Session(link, bundle.agent_code())
+            assert session.about["slots"]["a"]["bytes"] > 200_000
+            session.leave()
+        until(lambda: board.status()["state"] == "running")
+    assert launched == [agent.starter("/slot_a"), agent.packed("session")]
+    assert deploy_to(board.usb).copied == ["agent.mpy"]
 
 
 def test_a_slot_that_is_not_whole_does_not_run(board, tmp_path):

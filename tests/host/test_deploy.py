@@ -1,11 +1,17 @@
 """What a deploy decides before and beside its conversation with a board."""
 
+import ast
+import io
 import json
+import zlib
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sentill import update
-from sentill_host import boards, bundle, deploy, manifest, preflight
+from sentill_host import agent, boards, bundle, deploy, manifest, preflight
 from sentill_host.errors import UsageError, VerifyError
 from sentill_host.manifest import Item, Manifest
 
@@ -60,6 +66,41 @@ def test_a_damaged_manifest_is_refused():
     for damaged in (data[:-1], data.replace(b"cd", b"xx"), b"", data[1:]):
         with pytest.raises(VerifyError):
             manifest.decode(damaged)
+
+
+def line_up(told: bytes, old: bytes) -> bytes:
+    """What the agent's own function makes of the `told` changes and the manifest in the other slot."""
+    agent_file = Path(agent.__file__).with_name("session.py")
+    (function,) = [n for n in ast.parse(agent_file.read_text()).body if getattr(n, "name", "") == "_line_up"]
+    names: dict = {}
+    exec(compile(ast.Module([function], []), agent_file, "exec"), names)
+    made = io.BytesIO()
+    names["_line_up"](io.BytesIO(told), io.BytesIO(old), made)
+    return made.getvalue()
+
+
+def crcs(manifest_file: bytes) -> bytes:
+    return b"".join(zlib.crc32(line).to_bytes(4, "little") for line in manifest_file.splitlines(keepends=True))
+
+
+LINES = st.lists(st.sampled_from([f"{n:064x} {n} f{n}.mpy" for n in range(12)])).map(
+    lambda lines: "".join(line + "\n" for line in ("sentill 1 version=1", *lines, "mac -")).encode()
+)
+
+
+@given(LINES, LINES)
+def test_a_manifest_is_told_by_what_differs_from_another(new, old):
+    assert line_up(manifest.changes(new, crcs(old)), old) == new
+    assert line_up(manifest.changes(new, b""), old) == new
+
+
+def test_few_bytes_tell_that_one_file_has_changed():
+    items = [Item(f"{n}.mpy", n, f"{n:064x}") for n in range(80)]
+    old = Manifest("0.1.0", "SIM", "1.24.0", tuple(items), "00ff" * 4).encode()
+    items[50] = Item("50.mpy", 7, "ff" * 32)
+    new = Manifest("0.1.0", "SIM", "1.24.0", tuple(items), "ff00" * 4).encode()
+    told = manifest.changes(new, crcs(old))
+    assert told.split(b"\n")[1:] == [b"-1", b"+50", b"ff" * 32 + b" 7 50.mpy", b"-1", b"+30", b""]
 
 
 def test_the_board_takes_the_manifest_that_the_host_writes(tmp_path):

@@ -5,6 +5,7 @@ import zlib
 
 import pytest
 
+from sentill_host import agent
 from sentill_host.errors import BoardError, LinkError
 from sentill_host.session import Session
 
@@ -19,13 +20,19 @@ class Line:
 
     port = "port"
 
-    def __init__(self, *then: bytes):
+    def __init__(self, *then: bytes, found: bytes | Exception = b""):
+        self.found = found
         self.written: list[bytes] = []
         self._said = [answer(re=0)]
         self._then = list(then)
 
-    def launch(self, code: bytes) -> None:
+    def launch(self, code: str) -> None:
         self.launched = code
+
+    def exec(self, code: str) -> bytes:
+        if isinstance(self.found, Exception):
+            raise self.found
+        return self.found
 
     def read(self, timeout_s: float) -> bytes:
         return self._said.pop(0) if self._said else b""
@@ -34,6 +41,19 @@ class Line:
         self.written.append(data)
         self._said += self._then[:1]
         del self._then[:1]
+
+
+@pytest.mark.parametrize("found", [b"", b"/slot_", b"\xff", b"/slot_a\r\n/slot_b\r\n", BoardError("SyntaxError")])
+def test_an_agent_is_sent_where_none_is_found(found: bytes | Exception) -> None:
+    line = Line(found=found)
+    Session(line, b"agent")  # type: ignore[arg-type]
+    assert line.launched == agent.packed("session")
+
+
+def test_the_agent_in_a_slot_is_taken_when_there_is_the_same() -> None:
+    line = Line(found=b"/slot_b\r\n")
+    Session(line, b"agent")  # type: ignore[arg-type]
+    assert line.launched == agent.starter("/slot_b")
 
 
 FRAME = b'#I {"q":1,"t":0,"sw":"0.1.0"}*00000000\n'

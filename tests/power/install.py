@@ -93,6 +93,15 @@ class Options:
         self.bug = bug
 
 
+def changes(new, old):
+    """The manifest `new` in the words of the agent: what the same line of the other slot's says, is not said again."""
+    told = []
+    old = old.split(b"\n")
+    for at, line in enumerate(new.split(b"\n")[:-1]):
+        told.append(b"+1" if at < len(old) and line == old[at] else b"-1\n" + line)
+    return b"\n".join(told) + b"\n"
+
+
 class Board:
     """The board on a flash image; off until `on`."""
 
@@ -138,7 +147,7 @@ class Board:
         state = {}
 
         def diff():
-            found = agent["do_diff"]({"slot": slot}, version.manifest)
+            found = agent["do_diff"]({"slot": slot}, changes(version.manifest, read("/slot_" + proven + "/manifest")))
             check(found["sha"] == version.sha, "the manifest is not what was sent")
             paths = list(version.files)
             names = [line.split(" ")[2] for line in version.manifest.decode().split("\n")[1:-2]]

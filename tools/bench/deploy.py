@@ -54,9 +54,11 @@ class Stage:
     def refresh(self) -> None:
         """Lay out the checkout for the peers."""
         code = (
-            "import sys\nfrom pathlib import Path\nfrom sentill_host import boards, bundle\n"
+            "import sys\nfrom pathlib import Path\nfrom sentill_host import agent, boards, bundle\n"
             f"made = bundle.build(boards.load('SIM'), bundle.Firmware((1, 28, 0), {self._mpy}))\n"
             "for entry in made.entries:\n"
+            "    if entry.path == agent.KEPT:\n"
+            "        continue  # ours alone has use for it\n"
             "    path = Path(sys.argv[1]) / entry.path\n"
             "    path.parent.mkdir(parents=True, exist_ok=True)\n"
             "    if not path.exists() or path.read_bytes() != entry.data:\n"

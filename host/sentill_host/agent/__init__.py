@@ -1,4 +1,4 @@
-"""MicroPython code that the deployer runs on a board through the raw REPL; nothing of it is stored there."""
+"""MicroPython code that the deployer runs on a board through the raw REPL: sent there, or found in one of its slots."""
 
 import base64
 import zlib
@@ -10,6 +10,8 @@ from sentill_host.shorten import shorten
 # Window of 2^12 bytes: what a small board can spare while it inflates.
 WINDOW_BITS = 12
 _PIECE_CHARS = 1_000
+KEPT = "agent.mpy"
+"""The agent's file in a slot, compiled."""
 
 
 @cache
@@ -38,6 +40,24 @@ def packed(name: str) -> str:
         "_=io.BytesIO(_)\n"
         f"for n in {','.join(str(len(piece)) for piece in pieces)}:exec(_.read(n))\n"
     )
+
+
+def finder(digest: str) -> str:
+    """Python that prints the slot whose agent has the SHA-256 `digest` (hex), or nothing."""
+    return (
+        "from binascii import hexlify\nfrom hashlib import sha256\n"
+        "for s in('/slot_a','/slot_b'):\n"
+        " try:\n"
+        f"  with open(s+'/{KEPT}','rb')as f:\n"
+        f"   if hexlify(sha256(f.read()).digest())==b'{digest}':\n"
+        "    print(s)\n    break\n"
+        " except OSError:pass\n"
+    )
+
+
+def starter(slot: str) -> str:
+    """Python that runs the agent in `slot`."""
+    return f"import sys\nsys.path.insert(0,{slot!r})\nimport {KEPT.removesuffix('.mpy')}\n"
 
 
 def _pieces(text: str) -> list[str]:

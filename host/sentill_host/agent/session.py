@@ -16,7 +16,7 @@ import os
 import select
 import sys
 import time
-from binascii import crc32, hexlify
+from binascii import b2a_base64, crc32, hexlify
 from hashlib import sha256
 from io import BytesIO
 
@@ -145,7 +145,7 @@ def _files(folder, name="manifest"):
 
 
 def _walk(folder, base=""):
-    # Paths of all files below the folder, relative to it.
+    # Path, relative to the folder, and bytes of each file below it.
     try:
         entries = list(os.ilistdir(folder + "/" + base if base else folder))
     except OSError:
@@ -156,7 +156,7 @@ def _walk(folder, base=""):
             for inner in _walk(folder, path):
                 yield inner
         else:
-            yield path
+            yield path, entry[3]
 
 
 def _fault(folder):
@@ -197,15 +197,29 @@ def _replace(path):
         os.rename(path + ".new", path)
 
 
-def _copy(source, target):
+def _copied(source, target, size, digest):
+    # Whether the target is now a file of that content; the source is hashed on the way, the target read back.
+    try:
+        if os.stat(source)[6] != size:
+            return False
+        f = open(source, "rb")
+    except OSError:
+        return False
     block = bytearray(1024)
     view = memoryview(block)
-    with open(source, "rb") as f, open(target, "wb") as g:
+    told = sha256()
+    _make_folder(target)
+    with f, open(target, "wb") as g:
         while True:
-            n = f.readinto(block)
+            try:
+                n = f.readinto(block)
+            except OSError:
+                return False
             if not n:
                 break
+            told.update(view[:n])
             g.write(view[:n])
+    return str(hexlify(told.digest()), "ascii") == digest and _same(target, size, digest)
 
 
 def _make_folder(path):
@@ -216,6 +230,17 @@ def _make_folder(path):
         except OSError:
             # It is there already; if not, opening the file says so.
             pass
+
+
+def _lines(path):
+    # The CRC-32 of each line of a file, four bytes each, the lowest first; in base64.
+    known = b""
+    try:
+        with open(path, "rb") as f:
+            known = b"".join([crc32(line).to_bytes(4, "little") for line in f])
+    except OSError:
+        pass
+    return str(b2a_base64(known), "ascii").strip()
 
 
 def do_about(a, body):
@@ -231,10 +256,10 @@ def do_about(a, body):
                 head = f.readline()
         except OSError:
             head = ""
-        blocks = sum(-(-os.stat(folder + "/" + path)[6] // stat[0]) for path in _walk(folder))
+        blocks = sum(-(-size // stat[0]) for _, size in _walk(folder))
         slots[name] = {"head": head.strip(), "sha": _hash(manifest)[1], "bytes": blocks * stat[0]}
-        if name == pointer[:1]:
-            slots[name]["fault"] = _fault(folder)
+        if name == pointer[-1:]:
+            slots[name]["lines"] = _lines(manifest)
         for path, size, digest in _files(folder):
             if path == "config.json" and not config and _same(folder + "/" + path, size, digest):
                 config = [size, digest]
@@ -275,6 +300,21 @@ def _inflated(a, body):
     return DeflateIO(BytesIO(body), RAW, 12)
 
 
+def _line_up(stream, old, new):
+    # The lines of the new manifest: as they come, "+N" for the next N of the old one, "-N" to pass over N of those.
+    while True:
+        line = stream.readline()
+        if not line:
+            break
+        if line[:1] in b"+-":
+            for _ in range(int(line[1:])):
+                kept = old.readline()
+                if line[:1] == b"+":
+                    new.write(kept)
+        else:
+            new.write(line)
+
+
 def _pending(folder, missing):
     # The files to come, one at a time, from the manifest: the list of them would take a third of a small heap.
     at = 0
@@ -289,6 +329,7 @@ def do_diff(a, body):
     global _todo, _open, _target, _file, _bad
     slot = a["slot"]
     folder = "/slot_" + slot
+    other = "/slot_b" if slot == "a" else "/slot_a"
     if _read("/slot")[-1:] == slot:
         raise ValueError("that is the proven slot")
     if _file:
@@ -298,12 +339,16 @@ def do_diff(a, body):
     _bad = []
     _make_folder(folder + "/x")
     _remove(folder + "/manifest")
-    with open(folder + "/manifest.new", "wb") as f:
-        f.write(_inflated(a, body).read())
+    try:
+        old = open(other + "/manifest", "rb")
+    except OSError:
+        old = BytesIO(b"")
+    with old, open(folder + "/manifest.new", "wb") as f:
+        _line_up(_inflated(a, body), old, f)
     wanted = {path for path, _, _ in _files(folder, "manifest.new")}
     wanted.add("manifest.new")
     removed = []
-    for path in _walk(folder):
+    for path, _ in _walk(folder):
         if path not in wanted:
             removed.append(path)
     for path in removed:
@@ -316,13 +361,8 @@ def do_diff(a, body):
         if _same(target, size, digest):
             kept += 1
         else:
-            for source in ("/slot_b/" if slot == "a" else "/slot_a/", "/"):
-                if _same(source + path, size, digest):
-                    _make_folder(target)
-                    _copy(source + path, target)
-                    if _same(target, size, digest):
-                        copied += 1
-                        break
+            if _copied(other + "/" + path, target, size, digest) or _copied("/" + path, target, size, digest):
+                copied += 1
             else:
                 missing.append(at)
         at += 1
@@ -385,10 +425,10 @@ def do_check(a, body):
 
 def do_point(a, body):
     # main.py comes with the version, too; then the pointer.
-    size, digest = _hash("/slot_" + a["text"][:1] + "/main.py")
+    main = "/slot_" + a["text"][:1] + "/main.py"
+    size, digest = _hash(main)
     if not _same("/main.py", size, digest):
-        _copy("/slot_" + a["text"][:1] + "/main.py", "/main.py.new")
-        if not _same("/main.py.new", size, digest):
+        if not _copied(main, "/main.py.new", size, digest):
             raise ValueError("main.py is not what was written")
         _replace("/main.py")
     with open("/slot.new", "w") as f:
@@ -406,7 +446,7 @@ def do_tidy(a, body):
         flat = ("board.mpy", "board.py", "channels.jsonl", "config.json", "manifest.json")
         stale += [name for name in names if name in flat]
         for folder in ("sentill", "models"):
-            stale += [folder + "/" + path for path in _walk("/" + folder)]
+            stale += [folder + "/" + path for path, _ in _walk("/" + folder)]
     for path in stale:
         _tell(0, 0)
         _remove("/" + path)
