@@ -337,6 +337,8 @@ class Node:
                     break
                 if kind == _C:
                     commands.answer(self, port)
+                    if self.after:
+                        await self._leave()  # at once: whoever asked for it waits
                 else:
                     self.refused += 1
                     if kind == _T or kind == _P:
@@ -450,7 +452,7 @@ class Node:
             if self.session.expired():
                 self.audit.note(journal.ACCESS, [("ev", "expired")])
             if self.after:
-                await self._leave(loop)
+                await self._leave()
             await self._sleep(loop, _STEP_MS)
 
     def _prove(self):
@@ -465,7 +467,7 @@ class Node:
             self.event("unproven", [("slot", slot), ("why", self.flaw)])
             self.after = "reboot"  # until the boots of the trial are used up and the old version comes back
 
-    async def _leave(self, loop):
+    async def _leave(self):
         # Replies first, then the state, then the reset.
         end = ticks_add(ticks_ms(), _FLUSH_MS)
         while any([port.pending() for port in self.ports]) and ticks_diff(end, ticks_ms()) > 0:
