@@ -1,8 +1,10 @@
 """The command as people and scripts meet it: exit codes, output for machines, interruptions."""
 
+import contextlib
 import itertools
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -133,6 +135,36 @@ def test_ctrl_c_ends_the_monitor_with_130_and_without_a_traceback():
         _, errors = child.communicate(timeout=30)
     assert child.returncode == 130
     assert "Traceback" not in errors
+
+
+def test_ctrl_c_while_the_command_loads_ends_it_without_a_word():
+    code = (
+        "import os, signal, sys\n"
+        "class Impatient:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        "from sentill_host.start import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "ports"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_ctrl_c_at_a_question_ends_like_elsewhere(tmp_path):
+    process, terminal = pty.fork()
+    if not process:
+        os.execv(sys.executable, [*SENTILL, "keys", "new", "--keys", str(tmp_path / "keys.json")])
+    said, asked = b"", 0
+    with contextlib.suppress(OSError):  # the terminal goes with the process
+        while chunk := os.read(terminal, 1024):
+            said += chunk
+            if b"Password" in said and not asked:
+                asked = os.write(terminal, b"\x03")
+    os.close(terminal)
+    _, status = os.waitpid(process, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    assert b"interrupted" in said and b"Aborted" not in said
 
 
 def test_a_closed_pipe_ends_the_monitor_quietly():

@@ -33,6 +33,8 @@ def _root(
     """Deploy, watch and audit the sensor node inside a payment terminal."""
 
 
+INTERRUPTED = 130
+
 # One line per verb: its module in this package, and the function or group of commands there.
 VERBS = {
     "demo": ("demo", "demo"),
@@ -94,7 +96,7 @@ def _terminated(signum: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Entry point of the `sentill` command: runs a verb, turns failures into a message and an exit code."""
+    """Runs a verb, turns failures into a message and an exit code."""
     signal.signal(signal.SIGTERM, _terminated)
     _ready_streams()
     try:
@@ -106,7 +108,11 @@ def main() -> None:
         _fail(str(error), error.hint, error.exit_code)
     except KeyboardInterrupt:
         err.print("interrupted")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer has turned Ctrl-C into it
+            err.print("interrupted")
+        raise
     except BrokenPipeError:  # whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -85,7 +85,14 @@ def _carry_out(ports: list[str], json: bool, work: Callable[[deployer.Progress],
         def show(port: str, step: str, done: int, total: int) -> None:
             bars.update(tasks[port], description=step, completed=done, total=total or None, refresh=True)
 
-        results = work(show)
+        try:
+            results = work(show)
+        except KeyboardInterrupt:
+            bars.stop()
+            err.print(
+                "each board runs its old version or the new one, whole; run this again, it goes on where it stopped"
+            )
+            raise
     for result in results:
         if json:
             print_json(dataclasses.asdict(result))

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sentill_host import deploy as deployer
 from sentill_host.boards import Board
 from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, require_profile
-from sentill_host.cli.output import err, fail_worst, out, print_json
+from sentill_host.cli.output import ask, err, fail_worst, out, print_json
 from sentill_host.errors import UsageError
 from sentill_host.flash import procedure
 from sentill_host.flash.backend import PATIENCE_S, Voice
@@ -101,7 +101,7 @@ def _choose(boards: list[Board], why: str) -> Board | None:
     err.print(f"which board is it? {why}")
     for number, board in enumerate(boards, 1):
         err.print(f"  {number}  {board.name} ({board.id})", markup=False)
-    number = typer.prompt("number (asked once; remembered by the chip's unique id)", type=int, err=True)
+    number = ask("number (asked once; remembered by the chip's unique id)", type=int)
     if not 1 <= number <= len(boards):
         return None
     return boards[number - 1]

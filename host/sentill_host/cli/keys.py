@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sentill import vault
 from sentill_host import userfiles
-from sentill_host.cli.output import err, out, print_json
+from sentill_host.cli.output import ask, err, out, print_json
 from sentill_host.errors import UsageError
 from sentill_host.keys import PASSWORD, PATH, KeyFile, default_path
 from sentill_host.signing import NO_KEYS
@@ -47,7 +47,7 @@ def password(file: Path | None, twice: bool = False) -> str:
         return given
     if not sys.stdin.isatty():
         raise UsageError("the key file needs its password", f"--password-file FILE, or ${PASSWORD}")
-    return str(typer.prompt("Password of the key file", hide_input=True, confirmation_prompt=twice, err=True))
+    return str(ask("Password of the key file", hide_input=True, confirmation_prompt=twice))
 
 
 def open_keys(path: Path | None, password_file: Path | None) -> KeyFile:
@@ -108,6 +108,6 @@ def passwd(
     if new_password_file is not None:
         fresh = password(new_password_file)
     else:
-        fresh = str(typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True))
+        fresh = str(ask("New password", hide_input=True, confirmation_prompt=True))
     opened.protect(fresh)
     err.print(f"{opened.path}: password changed")

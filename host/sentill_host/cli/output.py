@@ -34,6 +34,14 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+def ask(question: str, **options: Any) -> Any:
+    """Ask a person at the terminal; `options` are those of typer.prompt. Ctrl-C there ends the command as elsewhere."""
+    try:
+        return typer.prompt(question, err=True, **options)
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+
+
 def fail_worst(exit_codes: list[int]) -> None:
     """End the command with the highest of the exit codes unless all are 0."""
     worst = max(exit_codes, default=0)
