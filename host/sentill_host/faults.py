@@ -101,6 +101,8 @@ FAULTS = {
 
 def find(name: str) -> Fault:
     """The fault called `name`; UsageError with the names there are."""
+    if not name:
+        raise UsageError("which fault?", "--fault with one of " + ", ".join(FAULTS))
     if name not in FAULTS:
         raise UsageError(f"no fault {name!r}", hint="one of " + ", ".join(FAULTS))
     return FAULTS[name]

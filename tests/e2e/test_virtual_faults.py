@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from sentill_host.errors import UsageError
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import DEADLINE_S, mpremote_reset, run_mpremote, until
@@ -303,6 +304,9 @@ def test_hardware_is_what_the_host_says(board):
     assert run_mpremote(board.usb, "exec", code).split("\n")[:2] == ["1234 1 [72] b'\\x124'", "19"]
     values = board.control("get", names=["i2c.0.0x48.1", "pin.9"])["values"]
     assert values == {"i2c.0.0x48.1": 0x0A0B, "pin.9": 1}
+    with pytest.raises(UsageError, match="set does not take names") as caught:
+        board.control("set", names=["adc.26"])
+    assert caught.value.hint == "set NAME=NUMBER... [width=...]"
 
 
 def test_a_paced_line_loses_nothing_that_is_read(terminal):

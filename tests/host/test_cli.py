@@ -66,6 +66,12 @@ def test_a_key_file_that_is_named_must_be_there(tmp_path):
     assert run("deploy", "/dev/sentill-absent", env=none).returncode == 3
 
 
+def test_tables_are_whole_where_there_is_no_terminal():
+    done = run("channels", "SIM", "--with", "cell", "--without", "light", env={**os.environ, "COLUMNS": "40"})
+    assert done.returncode == 0, done.stderr
+    assert "printer_faults" in done.stdout and "\u2026" not in done.stdout
+
+
 def test_an_absent_port_ends_with_3_and_json_says_so():
     done = run("deploy", "/dev/sentill-absent", "--json")
     assert done.returncode == 3

@@ -268,6 +268,9 @@ def test_absent_boards_are_held_and_ambiguous_ones_refused(tmp_path, play):
     run = bench.start()
     bench.go(run)
     assert bench.states(run) == {"aa00": "done", "aa01": "done", "aa02": "held"}
+    absent = next(job for job in bench.store.jobs(run.id) if job.uid == "aa02")
+    assert (absent.error, absent.exit_code) == ("not plugged in", 3)
+    assert "fleet retry" in absent.hint
     del bench.where.at["aa01"]
     bench.where.ambiguous["aa01"] = ["/dev/x", "/dev/y"]
     with pytest.raises(UsageError, match="answers at several ports: /dev/x, /dev/y"):

@@ -11,7 +11,7 @@ from sentill import config as node_config
 from sentill.errors import ConfigError
 from sentill.health import MAX_CHANNELS, Monitor
 from sentill_host import boards, userfiles
-from sentill_host.cli.output import err, out, print_json
+from sentill_host.cli.output import err, print_json, print_table
 from sentill_host.errors import UsageError
 
 
@@ -37,7 +37,7 @@ def channels(
     if as_json:
         print_json({"channels": chosen, "optional": [c for c in data["optional"] if c not in chosen]})
     elif not config:
-        out.print(_table(chosen, [c for c in data["optional"] + data["channels"] if c not in chosen]))
+        print_table(_table(chosen, [c for c in data["optional"] + data["channels"] if c not in chosen]))
 
 
 def choose(

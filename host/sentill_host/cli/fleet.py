@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -15,7 +14,7 @@ from sentill_host import deploy as deployer
 from sentill_host import userfiles
 from sentill_host.cli.fleet_view import live
 from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, open_keys, require_profile
-from sentill_host.cli.output import err, out, print_json
+from sentill_host.cli.output import err, out, print_json, print_table, table_width
 from sentill_host.errors import UsageError
 from sentill_host.fleet import campaign, plan, report
 from sentill_host.fleet import store as states
@@ -47,7 +46,6 @@ New = Annotated[bool, typer.Option("--new", help="Give up an interrupted run.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 _HERE = Path(plan.FILE)
-_PIPED = 240
 _WIDE = 110  # columns a terminal needs to show the models as well
 
 
@@ -111,9 +109,7 @@ def status(
                     "silent": [dataclasses.asdict(s) for s in silent], "ambiguous": found.ambiguous})  # fmt: skip
         return
     if rows:
-        # Piped, nothing is cut to the width of a screen.
-        console = out if out.is_terminal else Console(width=_PIPED, highlight=False)
-        console.print(_status_table(rows, console.width))
+        print_table(_status_table(rows, table_width()))
     else:
         err.print(f"the roster {fleet.roster} is empty", markup=False)
     for sighting in strangers:
@@ -302,11 +298,14 @@ def show_report(
     """Tell what became of a run, on the screen or as HTML, CSV or JSON."""
     fleet = plan.load(_path(where))
     with Store(fleet.folder) as store:
+        if listing and json:
+            print_json([dataclasses.asdict(run) for run in store.runs()])
+            return
         if listing:
             table = Table("run", "what", "started", "state", box=None)
             for run in store.runs():
                 table.add_row(str(run.id), run.verb, run.started.replace("T", " ").replace("+00:00", " UTC"), run.state)
-            out.print(table)
+            print_table(table)
             return
         made = report.make(fleet, store, number)
     for path, text in ((html, report.as_html), (csv, report.as_csv)):
@@ -396,12 +395,13 @@ STYLES = {states.DONE: "green", states.FAILED: "red", states.HELD: "yellow", sta
 
 
 def _print(made: report.Report, why: str) -> None:
-    for row in sorted(made.rows, key=lambda row: row["wave"] if row["state"] == states.DONE else 2):
+    rows = sorted(made.rows, key=lambda row: row["wave"] if row["state"] == states.DONE else 2)
+    for row, after in zip(rows, [*rows[1:], {"hint": ""}], strict=True):
         style = STYLES[row["state"]]
         out.print(f"[{style}]{row['state']:9}[/] " if style else f"{row['state']:9} ", end="")
         seconds = f", {row['seconds']:.1f} s" if row["state"] == states.DONE else ""
         out.print(f"{row['label']}: {row['told'] or 'nothing yet'}{seconds}", markup=False)
-        if row["hint"]:
+        if row["hint"] and row["hint"] != after["hint"]:  # once for many
             out.print(f"          try: {row['hint']}", markup=False)
     counts = ", ".join(f"{count} {state}" for state, count in made.counts.items())
     out.print(f"run {made.run.id} {made.run.verb}: {counts}")

@@ -18,7 +18,7 @@ from rich.table import Table
 from sentill_host import pull as puller
 from sentill_host.audit import Audit, verify_file, verify_terminal
 from sentill_host.cli.keys import KeysOption, PasswordOption, keys_at_hand
-from sentill_host.cli.output import err, fail_worst, out, print_json
+from sentill_host.cli.output import err, fail_worst, out, print_json, print_table
 from sentill_host.client import NodeClient
 from sentill_host.entries import Entry, read
 from sentill_host.errors import SentillHostError, UsageError, VerifyError
@@ -171,7 +171,7 @@ def verify(
             )
             result = f"[bold red]{audit.finding.fault}[/]" if audit.finding else "[green]proven[/]"
             table.add_row(escape(audit.name), _span(audit), *times, result)
-        out.print(table)
+        print_table(table)
         for audit in audits:
             if audit.finding:
                 _tell_finding(audit.name, _row(audit)["finding"])
@@ -199,7 +199,7 @@ def show_list(directory: Folder = None, json: Json = False) -> None:
     table = Table("device", "records", "last", "pulled", box=None)
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    out.print(table)
+    print_table(table)
 
 
 @app.command()
@@ -210,7 +210,7 @@ def show(
     directory: Folder = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only records of these kinds.", show_default=False)] = None,
     since: Annotated[str, typer.Option(help="Only records from this date or time on (UTC), such as 2026-03-01.")] = "",
-    last: Annotated[int, typer.Option(help="Only so many, the newest; 0 is all.")] = 0,
+    last: Annotated[int, typer.Option(min=0, help="Only so many, the newest; 0 is all.")] = 0,
     keys: KeysOption = None,
     password_file: PasswordOption = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per record on stdout.")] = False,

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sentill import vault
 from sentill_host import userfiles
-from sentill_host.cli.output import ask, err, out, print_json
+from sentill_host.cli.output import ask, err, print_json, print_table
 from sentill_host.errors import UsageError
 from sentill_host.keys import PASSWORD, PATH, KeyFile, default_path
 from sentill_host.signing import NO_KEYS
@@ -89,7 +89,7 @@ def show(
     table = Table("device", "generation", box=None)
     for uid, generation in sorted(opened.devices.items()):
         table.add_row(uid, str(generation))
-    out.print(table)
+    print_table(table)
     err.print(f"{opened.path}: {len(opened.devices)} devices")
 
 

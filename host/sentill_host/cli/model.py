@@ -13,7 +13,7 @@ from rich.tree import Tree as Picture
 
 from sentill.tree_file import FACTS
 from sentill_host import modelfile, quantize, rules, timing, userfiles
-from sentill_host.cli.output import out, print_json
+from sentill_host.cli.output import out, print_json, print_table
 from sentill_host.errors import UsageError
 from sentill_host.modelfile import PERFECT, ModelContents, Tree
 
@@ -128,14 +128,14 @@ def inspect(
     for key, value in summary["notes"].items():
         if not isinstance(value, dict | list):
             table.add_row(key, str(value))
-    out.print(table)
+    print_table(table)
     listed = Table("reason", "text")
     conditions = summary["notes"].get("conditions", {})
     if conditions:
         listed.add_column("applies when")
     for code, text in (summary["rules"] | summary["reasons"]).items():
         listed.add_row(code, text, *([str(conditions.get(code, ""))] if conditions else []))
-    out.print(listed)
+    print_table(listed)
     _show_trees(model, lines, tree)
 
 
@@ -232,7 +232,7 @@ def explain(
     table = Table("reason", "weight", "text")
     for reason in result["reasons"]:
         table.add_row(reason["code"], f"{reason['weight']:+}", reason["text"])
-    out.print(table if result["reasons"] else "nothing raised the score")
+    print_table(table) if result["reasons"] else out.print("nothing raised the score")
     largest = sorted(enumerate(result["trees"]), key=lambda item: -abs(item[1]["leaf"]))[:ways]
     for i, way in largest:
         picture = Picture(f"tree {i}: leaf {way['leaf']}")

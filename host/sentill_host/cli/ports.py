@@ -8,7 +8,7 @@ from rich.table import Table
 
 from sentill_host import ports as serial_ports
 from sentill_host import portuse
-from sentill_host.cli.output import err, out, print_json
+from sentill_host.cli.output import err, print_json, print_table
 
 
 def ports(
@@ -31,4 +31,4 @@ def ports(
         users = ", ".join(portuse.holders(info.device))
         guesses = " ".join(info.boards) or "-"
         table.add_row(info.device, guesses, info.description, info.stable, info.socket or "-", users)
-    out.print(table)
+    print_table(table)

@@ -10,7 +10,7 @@ from rich.table import Table
 from sentill_host import access, transactions
 from sentill_host import replay as player
 from sentill_host.cli.keys import KeysOption, PasswordOption, keys_at_hand
-from sentill_host.cli.output import err, out, print_json
+from sentill_host.cli.output import err, out, print_json, print_table
 from sentill_host.client import NodeClient
 from sentill_host.errors import RefusedError, VerifyError
 from sentill_host.link import Link
@@ -22,8 +22,8 @@ def replay(
     file: Annotated[Path, typer.Argument(help="Transactions: .csv or .parquet.")],
     uart: Annotated[str, typer.Option(help="Serial port wired to the node's UART.")],
     terminal: Annotated[str, typer.Option(help="Terminal id to play; the busiest when not given.")] = "",
-    speed: Annotated[float, typer.Option(help="Simulated seconds per second; 0 is as fast as it goes.")] = 0.0,
-    limit: Annotated[int, typer.Option(help="Stop after so many transactions; 0 is all.")] = 0,
+    speed: Annotated[float, typer.Option(min=0, help="Simulated seconds per second; 0 is as fast as it goes.")] = 0.0,
+    limit: Annotated[int, typer.Option(min=0, help="Stop after so many transactions; 0 is all.")] = 0,
     baudrate: Annotated[int, typer.Option(help="Speed of the UART.")] = 115_200,
     time_column: Annotated[str, typer.Option(help="Column: seconds.")] = _COLUMNS.time,
     card_column: Annotated[str, typer.Option(help="Column: card or customer.")] = _COLUMNS.card,
@@ -92,7 +92,7 @@ def show(report: player.Report) -> None:
     for label, row in report.confusion().items():
         table.add_row(label, *(f"{row[verdict]:,}" for verdict in player.VERDICTS))
     table.add_row("all", *(f"{count:,}" for count in report.verdicts().values()), style="bold")
-    out.print(table)
+    print_table(table)
     for name, title in (("round_trip_us", "round trip"), ("device_us", "on the device")):
         values = report.latency()[name]
         out.print(f"{title}: p50 {values['p50'] / 1000:.2f} ms, p99 {values['p99'] / 1000:.2f} ms")

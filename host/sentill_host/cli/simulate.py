@@ -9,7 +9,7 @@ from rich.table import Table
 
 from sentill_host import simulate as generator
 from sentill_host.cli import simulate_faults
-from sentill_host.cli.output import out, print_json
+from sentill_host.cli.output import out, print_json, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Generate data for tests and trials.")
 app.command()(simulate_faults.faults)
@@ -38,4 +38,4 @@ def traffic(
     for name, count in summary.items():
         view.add_row(name, f"{count:,}", f"{count / max(table.num_rows, 1):.3%}")
     out.print(f"{target}: {table.num_rows:,} transactions of {cards:,} cards at {terminals:,} terminals in {days} days")
-    out.print(view)
+    print_table(view)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sentill_host import boards, fault_scenario, userfiles
 from sentill_host import faults as library
-from sentill_host.cli.output import err, out, print_json
+from sentill_host.cli.output import err, out, print_json, print_table
 from sentill_host.fault_scenario import STEP_S
 
 
@@ -53,7 +53,7 @@ def faults(
     if json:
         print_json(results)
         return
-    out.print(_table(results))
+    print_table(_table(results))
 
 
 def _write_scenario(target: Path, specs: list[dict[str, Any]], name: str, seed: int, warp: int) -> None:

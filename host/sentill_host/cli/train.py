@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from sentill_host import rules, transactions, userfiles
-from sentill_host.cli.output import err, out, print_json
+from sentill_host.cli.output import err, out, print_json, print_table
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.training import card, dataset
 from sentill_host.training.convert import load_foreign
@@ -126,7 +126,7 @@ def _show(trained: Trained, paths: list[Path]) -> None:
     limits, size = facts["thresholds"], facts["size"]
     count = card.trees(size["trees"])
     out.print(f"[bold]{facts['name']}[/]: {count}, {size['forest_bytes']} bytes; layout {size['why']}")
-    out.print(view)
+    print_table(view)
     for verdict in ("review", "decline"):
         out.print(
             f"{verdict} from {limits[verdict]}: {card.number(limits[verdict + '_fraud_share'], '.1%')} of frauds, "

@@ -10,7 +10,7 @@ from sentill.errors import ModelError
 from sentill.wear import WearIndex
 from sentill_host import boards, userfiles, wear_runs
 from sentill_host import wear as trainer
-from sentill_host.cli.output import err, out, print_json
+from sentill_host.cli.output import err, out, print_json, print_table
 from sentill_host.errors import UsageError, VerifyError
 
 app = typer.Typer(no_args_is_help=True, help="Wear indexes: remaining life from several channels, trained on failures.")
@@ -85,4 +85,4 @@ def inspect(
     view = Table("index", "life", "low", "high", box=None)
     for knot in knots:
         view.add_row(*map(str, knot))
-    out.print(view)
+    print_table(view)

@@ -24,6 +24,8 @@ from sentill_host.keys import KeyFile
 # Verbs that change boards: canaries first, inside the maintenance window.
 CHANGING = ("deploy", "rollback", "flash")
 _NAP_S = 30.0
+_ABSENT, _PLUG = "not plugged in", "plug it in, then `sentill fleet retry`"
+_CLOSED = "`sentill fleet retry` when it is open; --now does not wait for it"
 # A little longer than an abandoned board waits before it resets itself (agent/session.py).
 _DEAF_S = 80.0
 _AGAIN_S = 3.0
@@ -148,7 +150,9 @@ def start(fleet: Fleet, store: Store, request: Request, targets: list[Member], w
     )  # fmt: skip
     for member in targets:
         if member.uid not in where.at:
-            store.update(run.id, member.uid, state=states.HELD, error="not plugged in", exit_code=LinkError.exit_code)
+            store.update(
+                run.id, member.uid, state=states.HELD, error=_ABSENT, hint=_PLUG, exit_code=LinkError.exit_code
+            )
     return run
 
 
@@ -228,7 +232,7 @@ class Campaign:
         if not left:
             self._stopped = ""  # the last one failed: there was nothing to stop
         for job in left:
-            self._hold(job, self._stopped)
+            self._hold(job, self._stopped, "")
         state = states.STOPPED if self._stopped else states.FINISHED
         self.store.end(self.run.id, state, self._stopped)
         return state
@@ -254,7 +258,7 @@ class Campaign:
         for job in jobs:
             closed = self._closed(job)
             if job.uid not in self.where.at:
-                self._hold(job, "not plugged in")
+                self._hold(job, _ABSENT, _PLUG, LinkError.exit_code)
             elif closed is None:
                 ready.append(job)
             elif self.run.options["wait"]:
@@ -262,7 +266,7 @@ class Campaign:
                 self.watcher.step(job.uid, f"waits for {closed}", 0, 0)
             else:
                 hours = closed.wait(self.clock()).total_seconds() / 3600
-                self._hold(job, f"outside its maintenance window ({closed}), which opens in {hours:.1f} h")
+                self._hold(job, f"outside its maintenance window ({closed}), which opens in {hours:.1f} h", _CLOSED)
         if not ready and opens_s:
             time.sleep(min(_NAP_S, max(min(opens_s), 0.05)))
         return ready
@@ -344,8 +348,8 @@ class Campaign:
             self.store.saw(job.uid, **({key: str(result.get("version", ""))} if key else {}))
         self.watcher.ended(job.uid, state, text)
 
-    def _hold(self, job: Job, why: str) -> None:
-        self.store.update(self.run.id, job.uid, state=states.HELD, error=why)
+    def _hold(self, job: Job, why: str, hint: str, exit_code: int = 0) -> None:
+        self.store.update(self.run.id, job.uid, state=states.HELD, error=why, hint=hint, exit_code=exit_code)
         self.watcher.ended(job.uid, states.HELD, why)
 
 

@@ -10,6 +10,7 @@ Control socket: `control.sock` in the boards' directory, lines of JSON. Request 
 
 import contextlib
 import fcntl
+import inspect
 import json
 import os
 import selectors
@@ -17,6 +18,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,6 +198,15 @@ class Client:
             self._socket.close()
 
 
+def _usage(op: str, method: Callable[..., Any]) -> str:
+    """How an operation is written behind `sentill virtual control BOARD`."""
+    words = [op]
+    for parameter in list(inspect.signature(method).parameters.values())[1:]:
+        word = {"values": "NAME=NUMBER...", "names": "NAME..."}.get(parameter.name, f"{parameter.name}=...")
+        words.append(word if parameter.default is parameter.empty else f"[{word}]")
+    return " ".join(words)
+
+
 class Operations:
     """What the control socket offers. Times are in milliseconds."""
 
@@ -225,6 +236,10 @@ class Operations:
             board = next(iter(boards)) if len(boards) == 1 else None
         if board is not None and board not in boards:
             raise UsageError(f"unknown board {board!r}", "known: " + ", ".join(boards))
+        try:
+            inspect.signature(method).bind(board, **arguments)
+        except TypeError:
+            raise UsageError(f"{op} does not take {' '.join(arguments) or 'nothing'}", _usage(op, method)) from None
         try:
             if op in ("status", "stop", "scenario"):
                 return method(board, **arguments)
