@@ -74,7 +74,8 @@ def pick(root: str = "/", verifier=None) -> tuple:
                 _replace(root + POINTER, slot)
             return root + "slot_" + slot, False
         why = why + "; " + reason
-        _tell(root, reason)
+        if slot == proven:
+            _tell(root, reason)
     raise StorageError("slot", why)
 
 
@@ -141,8 +142,9 @@ def _read(folder, verifier):
             raise StorageError("foreign", "signed for another board or not at all")
         if not verifier.verify(data[:end], unhexlify(data[end + 4 :].strip())):
             raise StorageError("signature", "the signature is not this board's")
-        if int(head["counter"]) < verifier.floor():
-            raise StorageError("old", "older than this board accepts")
+        floor = verifier.floor()
+        if int(head["counter"]) < floor:
+            raise StorageError("old", "older than this board accepts: %d" % floor)
     return head, data, at, end
 
 

@@ -27,7 +27,7 @@ from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.manifest import Item, Manifest, parse_head
 from sentill_host.session import Session
-from sentill_host.signing import NO_KEYS, Signer
+from sentill_host.signing import FLOOR, NO_KEYS, Signer
 from sentill_host.transfer import Transfer
 
 CONFIG = "config.json"
@@ -286,7 +286,7 @@ class _Deployment:
             data[CONFIG] = self.job.config or b"{}"  # every key at its default
         head = self.heads.get(self.proven, {})
         running = about["slots"].get(self.proven, {})
-        same = [_sha256(self.signer.encode(manifest, about["uid"], head, same=True))]
+        same = [_sha256(self.signer.encode(manifest, about["uid"], head, same=True, note=about["note"]))]
         if self.runs:  # what a board had when it was given its keys is not signed, and runs
             same.append(_sha256(manifest.encode()))
         if len(self.pointer) == 1 and running.get("sha") in same:
@@ -299,7 +299,7 @@ class _Deployment:
         slot = "b" if self.proven == "a" else "a"
         self.result.slot = slot
         preflight.require(self.port, preflight.findings(about, made, slot))
-        encoded = self.signer.encode(manifest, about["uid"], head)
+        encoded = self.signer.encode(manifest, about["uid"], head, note=about["note"])
         known = base64.b64decode(running.get("lines", ""))
         Transfer(session, self._step, self._check_stop, self.result).fill(slot, manifest, encoded, data, known)
         self._verified()
@@ -401,7 +401,9 @@ class _Deployment:
         if seen.identity is None:
             raise VerifyError(
                 f"{self.port}: the node {'has ended' if ended else f'does not report within {limit_s:g} s'}{said}",
-                f"`sentill monitor {self.port}` shows what the board prints",
+                "set this computer's clock; run this again: it is signed for what the board accepts then"
+                if FLOOR.search(said)
+                else f"`sentill monitor {self.port}` shows what the board prints",
             )
         if len(seen.slot) == 1 and seen.slot != slot:
             raise VerifyError(

@@ -6,6 +6,7 @@ here, from the fleet's key file, for one board at a time: nothing that is signed
 
 import dataclasses
 import json
+import re
 import time
 from collections.abc import Mapping
 
@@ -22,6 +23,7 @@ from sentill_host.manifest import Manifest
 _EPOCH_S = 1_577_836_800
 _MOST_COUNTER = (1 << 30) - 1
 _SESSION_MIN = 30
+FLOOR = re.compile(r"older than this board accepts: (\d{1,10})\b")  # sentill.update says so
 NO_KEYS = "none"
 _POLICY = vault.ERASE | vault.LOCK | vault.REFUSE
 
@@ -77,17 +79,23 @@ class Signer:
                 "`sentill bundle sign FILE` does, once you know where it comes from",
             )
 
-    def encode(self, manifest: Manifest, uid: str, head: Mapping[str, str], same: bool = False) -> bytes:
+    def encode(
+        self, manifest: Manifest, uid: str, head: Mapping[str, str], same: bool = False, note: str = ""
+    ) -> bytes:
         """The manifest's file for the board `uid`, whose proven version has the manifest's `head`.
 
-        Signed when the board has keys; with a fresh counter, or the `same` as the proven version's.
+        Signed when the board has keys; with a fresh counter, or the `same` as the proven version's. A board whose file
+        system was emptied has none, and this computer's clock may be behind: its `note` of why the version it has does
+        not start tells what it accepts.
         """
         generation = self._signs_with(uid)
         if self.keys is None or not generation:
             return manifest.encode()
-        told = head.get("counter", "")
-        running = int(told) if told.isdecimal() and len(told) < 10 else 0  # others are not ours
-        counter = running if same else max(int(time.time()) - _EPOCH_S, running + 1)
+        count = head.get("counter", "")
+        running = int(count) if count.isdecimal() and len(count) < 10 else 0  # others are not ours
+        told = FLOOR.search(note)
+        floor = int(told[1]) if told else 0
+        counter = running if same and running >= floor else max(int(time.time()) - _EPOCH_S, running + 1, floor)
         if counter > _MOST_COUNTER:
             raise UsageError(f"{self.port}: no counter is left for its signature", "set this computer's clock")
         key = self.keys.derive(uid, b"sign", generation)

@@ -82,6 +82,7 @@ def test_the_pointer_decides_and_a_whole_slot_takes_the_place_of_a_damaged_one()
     assert "node.mpy" in read(root + update.NOTE)
     os.remove(root + "slot_a/empty")
     raises(StorageError, update.pick, root)
+    assert read(root + update.NOTE).endswith("slot_a: empty is not what the manifest says"), "why not the proven one"
 
 
 def test_a_garbled_pointer_still_leads_to_a_whole_slot():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sentill_host import access, boards, bundle
+from sentill_host import access, boards, bundle, signing
 from sentill_host import deploy as deployer
 from sentill_host.client import NodeClient, await_identity
 from sentill_host.deploy import Result, deploy, roll_back
@@ -182,6 +182,42 @@ def test_what_is_not_signed_for_this_board_or_is_too_old_does_not_start(board: B
     for reason, data in plants.items():
         why, pointer = plant(board, keys, other, proven, data)
         assert reason in why and pointer == proven, (reason, why, pointer)
+
+
+EMPTY = """
+import os
+def empty(folder):
+    for name, kind, *_ in os.ilistdir(folder):
+        if kind & 0x4000:
+            empty(folder + "/" + name)
+            os.rmdir(folder + "/" + name)
+        else:
+            os.remove(folder + "/" + name)
+empty("")
+"""
+
+
+def test_a_clock_that_is_behind_does_not_keep_an_emptied_board_from_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its keys, on flash of their own, know which counter they accept; the version refused has that noted."""
+    keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
+    with VirtualBoards(1) as boards:
+        board = boards[0]
+        good(deploy([board.usb], keys=keys, profile="open"))
+        for rate_hz in (2, 3, 4):
+            bring(board, keys, rate_hz)
+        with Link(board.usb) as link:
+            access.enter(NodeClient(link), keys, 5)
+            link.enter_repl()
+            link.soft_reset()
+            link.exec(EMPTY, 10)
+        monkeypatch.setattr(signing, "_EPOCH_S", signing._EPOCH_S + 50_000_000)
+        refused = deploy([board.usb], config=config(5), keys=keys)[0]
+        assert "older than this board accepts" in refused.error and "run this again" in refused.hint, refused
+        bring(board, keys, 5)
+        with Link(board.usb) as link:
+            assert NodeClient(link).command("status")["hz"] == 5
 
 
 READ = """

@@ -130,13 +130,16 @@ def test_the_counter_of_a_signature_rises_above_what_runs_and_fits_the_chip(
     signer.generation = 1
     made = manifest.Manifest("1", "SIM", "1.24.0", (), "0" * 16)
 
-    def counter(head: str, same: bool = False) -> int:
-        return manifest.decode(signer.encode(made, UID, {"counter": head}, same))[0].counter
+    def counter(head: str, same: bool = False, note: str = "") -> int:
+        return manifest.decode(signer.encode(made, UID, {"counter": head}, same, note))[0].counter
 
     now = counter("0")
     assert 0 < now < 1 << 30
     assert counter(str(now + 1000)) == now + 1001
     assert counter("7", same=True) == 7
+    note = f"slot_a: older than this board accepts: {now + 500}; slot_b: manifest is missing or damaged"
+    assert counter("7", same=True, note=note) == counter("0", note=note) == now + 500
+    assert counter(str(now + 600), note=note) == now + 601
     assert counter("99999999999999") < now + 100 > counter("x"), "what is no counter of ours does not count"
     monkeypatch.setattr("time.time", lambda: float(1 << 32))
     with pytest.raises(UsageError, match="no counter"):
