@@ -15,6 +15,27 @@ DEADLINE_S = 60.0
 Mpremote = Callable[..., str]
 
 
+# A program that swallows `n` Ctrl-C, those too that come while it is dealing with one before.
+STUBBORN = """
+import time
+caught = 0
+def nap():
+    global caught
+    while caught < {n}:
+        try:
+            time.sleep(0.01)
+        except KeyboardInterrupt:
+            caught += 1
+            print("caught")
+while caught < {n}:
+    try:
+        nap()
+    except KeyboardInterrupt:
+        caught += 1
+        print("caught")
+"""
+
+
 def run_mpremote(port: str, *arguments: str, fails: bool = False, stdin: str = "") -> str:
     """Run `mpremote connect PORT ...`; its stdout. With `fails` it has to fail, and stderr is returned as well."""
     done = subprocess.run(

@@ -29,6 +29,7 @@ from sentill_host.errors import SentillHostError
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.virtual import Board, VirtualBoards
+from tests.e2e.conftest import STUBBORN
 
 STEPS = (
     "connecting", "reading what is there", "compiling", "comparing", "copying", "verifying", "switching over",
@@ -42,15 +43,6 @@ GRACE_S = workers._GRACE_S
 # A step of a deploy on a computer as busy as this one.
 LONGEST_S = 150.0
 
-STUBBORN = """
-import time
-caught = 0
-while caught < {n}:
-    try:
-        time.sleep(0.01)
-    except KeyboardInterrupt:
-        caught += 1
-"""
 CHATTY = "while True:\n    print('x' * 200)\n"
 HUNG = "import micropython, time\nmicropython.kbd_intr(-1)\ntime.sleep({s})\nmicropython.kbd_intr(3)\n"
 

@@ -21,7 +21,7 @@ from sentill_host.bundle import Bundle, Entry
 from sentill_host.link import Link
 from sentill_host.session import Session
 from sentill_host.virtual import Board, VirtualBoards
-from tests.e2e.conftest import mpremote_reset, until
+from tests.e2e.conftest import STUBBORN, mpremote_reset, until
 
 SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
 MPREMOTE = [sys.executable, "-m", "mpremote"]
@@ -193,19 +193,8 @@ def test_several_boards_are_served_at_once_and_reported_one_by_one():
         assert len(re.findall("nothing copied", again.stdout)) == 3
 
 
-STUBBORN = """
-import time
-caught = 0
-while caught < 40:
-    try:
-        time.sleep(0.01)
-    except KeyboardInterrupt:
-        caught += 1
-"""
-
-
 def test_a_program_that_catches_ctrl_c_is_insisted_on(board):
-    mpremote_reset(board, "exec", f"f = open('/main.py', 'w')\nf.write({STUBBORN!r})\nf.close()")
+    mpremote_reset(board, "exec", f"f = open('/main.py', 'w')\nf.write({STUBBORN.format(n=40)!r})\nf.close()")
     until(lambda: board.status()["busy"])
     result = deploy_to(board.usb)
     assert (result.error, result.rung) == ("", "insist")

@@ -12,7 +12,7 @@ from sentill_host.doctor import FAIL, NOTE, OK, WARN
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
-from tests.e2e.conftest import run_mpremote, until
+from tests.e2e.conftest import STUBBORN, run_mpremote, until
 from tests.host.fakes import FakeNode
 
 SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
@@ -43,8 +43,7 @@ def test_a_board_without_a_node(board):
 
 
 def test_a_program_that_catches_ctrl_c(board):
-    install(board, "import time\ncaught = 0\nwhile caught < 40:\n try:\n  time.sleep(0.01)\n"
-            " except KeyboardInterrupt:\n  caught += 1\n")  # fmt: skip
+    install(board, STUBBORN.format(n=40))
     findings = doctor.examine_port(board.usb)
     assert any("it took many to stop it" in text for text in texts(findings, NOTE)), findings
     assert any("a main.py is there, but no node answers" in text for text in texts(findings, WARN))
