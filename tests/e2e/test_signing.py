@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,56 @@ def test_a_clock_that_is_behind_does_not_keep_an_emptied_board_from_its_version(
         bring(board, keys, 5)
         with Link(board.usb) as link:
             assert NodeClient(link).command("status")["hz"] == 5
+
+
+OTHER_FORMAT = """
+import os
+def patch(folder):
+    for name, kind, *_ in os.ilistdir(folder):
+        if kind & 0x4000:
+            patch(folder + "/" + name)
+        elif name.endswith(".mpy"):
+            with open(folder + "/" + name, "r+b") as file:
+                file.seek(1)
+                file.write(bytes([5]))
+patch("/slot_a")
+"""
+
+
+def test_a_locked_board_that_cannot_load_its_version_stays_shut_until_it_can(tmp_path: Path) -> None:
+    """As under firmware of another .mpy format; what its flash held under the former one goes on."""
+    keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
+    with VirtualBoards(1, tmp_path / "boards") as boards:
+        board = boards[0]
+        good(deploy([board.usb], keys=keys, profile="service"))
+        board.control("power_off")
+        board.wait("off")
+        image = tmp_path / "boards" / board.name / "flash.img"
+        former = image.read_bytes()
+        board.control("power_on")
+        with Link(board.usb) as link:
+            client = NodeClient(link)
+            assert await_identity(client, 30)[0] is not None
+            access.enter(client, keys, 5)
+            link.enter_repl()
+            link.soft_reset()
+            link.exec(OTHER_FORMAT, 30)
+            boots = board.status()["boots"]
+            link.reset()
+            seen = b""
+            end = time.monotonic() + 60
+            while b"incompatible .mpy file" not in seen or board.status()["boots"] < boots + 4:
+                link.write(b"\x03\x03\x01")
+                seen += link.read(0.2)
+                assert time.monotonic() < end, seen[-500:]
+            assert b">>>" not in seen and b"raw REPL" not in seen, seen[-500:]
+        board.control("power_off")
+        board.wait("off")
+        image.write_bytes(former)
+        board.control("power_on")
+        with Link(board.usb) as link:
+            fields, _ = await_identity(NodeClient(link), 30)
+        assert fields is not None and (fields["gen"], fields["prof"]) == (1, "service"), fields
 
 
 READ = """
