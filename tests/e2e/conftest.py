@@ -15,24 +15,19 @@ DEADLINE_S = 60.0
 Mpremote = Callable[..., str]
 
 
-# A program that swallows `n` Ctrl-C, those too that come while it is dealing with one before.
+# A program that swallows `n` Ctrl-C, those too that come while it is dealing with one: it is ready for five in a row.
 STUBBORN = """
 import time
 caught = 0
-def nap():
+def nap(depth):
     global caught
     while caught < {n}:
         try:
-            time.sleep(0.01)
+            nap(depth - 1) if depth else time.sleep(0.01)
         except KeyboardInterrupt:
             caught += 1
             print("caught")
-while caught < {n}:
-    try:
-        nap()
-    except KeyboardInterrupt:
-        caught += 1
-        print("caught")
+nap(5)
 """
 
 
