@@ -23,6 +23,9 @@ _REPLY_S = 0.5
 # A port that is not back by then has lost its cable.
 _BACK_S = 20.0
 
+NO_NODE = "MicroPython's prompt is there, no node runs"
+START_IT = "Ctrl-D in a serial console starts a node that was stopped; `sentill deploy` installs one"
+
 Pairs = Iterable[tuple[str, int | str | bool]]
 
 
@@ -86,8 +89,11 @@ class NodeClient:
                 break
             time.sleep(wait_s)
         if fields is None:
-            hint = f"does it run? look with `sentill monitor {self.link.port}`"
-            raise LinkError(f"{self.link.port}: the node does not answer {name!r}", hint)
+            port = self.link.port
+            if self.decoder.at_prompt:
+                raise LinkError(f"{port}: {NO_NODE}", START_IT)
+            hint = f"does it run? look with `sentill monitor {port}`"
+            raise LinkError(f"{port}: the node does not answer {name!r}", hint)
         if not fields.get("ok"):
             why = str(fields.get("err", ""))
             raise RefusedError(f"{self.link.port}: the node refuses {name!r}: {fields.get('msg') or why}", why)

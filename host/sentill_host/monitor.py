@@ -104,7 +104,7 @@ def summary(fields: dict[str, Any]) -> str:
     parts = [attributes.uptime(int(fields.get("up", 0)))]
     parts.append(", ".join(f"{counts.pop(name):,} {name}" for name in ("approve", "review", "decline")))
     parts.append(f"{fields.get('jk', 0):,} records kept")
-    parts += [f"{count:,} {name}" for name, count in counts.items() if count]
+    parts += [f"{name}: {count:,}" for name, count in counts.items() if count]
     return "; ".join([*parts, f"{int(fields.get('heap', 0)) / 1024:.0f} KB of heap free"])
 
 

@@ -67,6 +67,11 @@ class Decoder:
         line, self._pending = self._pending, b""
         return self._line(line)
 
+    @property
+    def at_prompt(self) -> bool:
+        """Whether MicroPython's prompt is the last that came: then no node runs, and frames sent are comments."""
+        return self._pending.endswith(b">>> ")
+
     def forget(self) -> None:
         """Start anew after the port was reopened: half a line and the expected count are void."""
         self._pending = b""

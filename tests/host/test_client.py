@@ -118,3 +118,11 @@ def test_nobody_is_waited_for_without_end():
             stop.set()
             while thread.is_alive():
                 link.read(0.1)
+
+
+def test_a_prompt_is_told_from_a_silent_node():
+    for said, words in ((b"\r\n>>> ", "no node runs"), (b"", "does not answer 'status'")):
+        with FakeNode(lambda kind, fields, said=said: said) as node, Link(node.port) as link:
+            with pytest.raises(LinkError, match=words) as caught:
+                NodeClient(link).command("status", timeout_s=0.5)
+            assert ("Ctrl-D" in caught.value.hint) == bool(said)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from sentill_host.cli.monitor import _screen
 from sentill_host.monitor import NodeView, clock, words
-from sentill_host.telemetry import Frame, LinkHealth, Text
+from sentill_host.telemetry import Decoder, Frame, Text
 
 IDENTITY = {"q": 1, "t": 5, "sw": "0.1.0", "board": "SIM", "uid": "aa01", "fw": "1.29.0", "rst": "watchdog",
             "prof": "service", "gen": 3, "mp": "8c5f6220"}  # fmt: skip
@@ -29,7 +29,7 @@ def test_frames_in_words():
     assert "TAMPERED WITH: case" in words(Frame("I", {**IDENTITY, "tamper": "case"}))
     said = words(Frame("H", SUMMARY))
     assert "23:05:13  node" in said and "fail; up 23 h 5 min; 1,200 approve, 3 review, 1 decline" in said
-    assert "2 lines not understood" in said and "crashed" not in said
+    assert "lines not understood: 2" in said and "crashed" not in said
     said = words(Frame("H", row(2, "fail")))
     assert "62.96 °C, health 44, rising, fails in 31 h (25..38), limit: Check the ventilation" in said
     assert "channel_2 warn" in words(Frame("E", {"q": 1, "t": 1, "ev": "channel", **row(2, "warn")}))
@@ -59,7 +59,7 @@ def test_any_terminal_shows_the_state_the_ill_channels_and_the_keys(size):
         view.take(Text(f"line {n} " + "x" * 300))
     width, height = size
     console = Console(width=width, height=height, file=io.StringIO(), record=True)
-    console.print(_screen("/dev/ttyACM0", view, LinkHealth(), width, height))
+    console.print(_screen("/dev/ttyACM0", view, Decoder(), width, height))
     lines = console.export_text().splitlines()
     assert len(lines) <= height, lines
     text = "\n".join(lines)
@@ -73,3 +73,14 @@ def test_any_terminal_shows_the_state_the_ill_channels_and_the_keys(size):
     ):
         assert word in text, text
     assert ("more; a taller window" in text) == (height == 24)
+
+
+def test_a_bare_prompt_is_called_so():
+    decoder = Decoder()
+    decoder.feed(b'>>> #C {"q":1,"cmd":"identify"}*00000000\r\n>>> ')
+    console = Console(width=80, height=24, file=io.StringIO(), record=True)
+    console.print(_screen("/dev/ttyACM0", NodeView(), decoder, 80, 24))
+    text = console.export_text()
+    assert "prompt is there, no node runs" in text and "Ctrl-D" in text
+    decoder.feed(b"\r\nMPY: soft reboot\r\n")
+    assert not decoder.at_prompt

@@ -90,7 +90,7 @@ def show(
     for uid, generation in sorted(opened.devices.items()):
         table.add_row(uid, str(generation))
     print_table(table)
-    err.print(f"{opened.path}: {len(opened.devices)} devices")
+    err.print(f"{opened.path}: {len(opened.devices)} device{'s' * (len(opened.devices) != 1)}")
 
 
 @app.command()

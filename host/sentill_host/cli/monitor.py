@@ -17,11 +17,11 @@ from rich.text import Text as Words
 from sentill_host.attributes import STATES
 from sentill_host.cli.health import STATE_STYLES, notes, table
 from sentill_host.cli.output import err, out, print_json
-from sentill_host.client import NodeClient
+from sentill_host.client import NO_NODE, START_IT, NodeClient
 from sentill_host.errors import PortGone
 from sentill_host.link import Link
 from sentill_host.monitor import NodeView, as_json, clock, event, identity, summary, words
-from sentill_host.telemetry import Frame, LinkHealth, Text
+from sentill_host.telemetry import Decoder, Frame, Text
 
 _REOPEN_S = 30.0
 
@@ -42,7 +42,11 @@ def monitor(
     with Link(port, baudrate) as link:
         client = NodeClient(link)
         if json or not out.is_terminal:
+            told = False
             for item in _items(client, end, lambda: None):
+                if client.decoder.at_prompt and not told:
+                    err.print(f"{port}: {NO_NODE}: {START_IT}", style="yellow", markup=False)
+                told = client.decoder.at_prompt
                 if item is not None:
                     print_json(as_json(item)) if json else _print_line(item)
             if json:
@@ -67,7 +71,7 @@ def monitor(
                         view.take(item)
                     if time.monotonic() - drawn > 0.2:
                         drawn = time.monotonic()
-                        live.update(_screen(port, view, client.decoder.health, *out.size), refresh=True)
+                        live.update(_screen(port, view, client.decoder, *out.size), refresh=True)
             except _Quit:
                 return
 
@@ -99,10 +103,12 @@ def _print_line(item: Frame | Text) -> None:
     sys.stdout.flush()
 
 
-def _screen(port: str, view: NodeView, link: LinkHealth, width: int, height: int) -> Group:
+def _screen(port: str, view: NodeView, decoder: Decoder, width: int, height: int) -> Group:
     """What a terminal of this size shows: who it is, the channels, the worst first where not all fit, what happened."""
-    state = view.worst()
+    state, link = view.worst(), decoder.health
     top = [Words.assemble((f"{port}  ", "bold"), (state or "nothing heard yet", STATE_STYLES.get(state, "")))]
+    if decoder.at_prompt:
+        top.append(Words(f"{NO_NODE}: {START_IT}", style="yellow"))
     if view.identity:
         top.append(Words(identity(view.identity), style="bold red" if view.identity.get("faults") else ""))
     if view.summary:
