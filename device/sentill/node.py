@@ -236,7 +236,7 @@ class Node:
             self.hal.wdt_release()
             self.vitals.planned = 1  # whoever sent the Ctrl-C resets the board
             self._save()
-            _say(self.hal, b"\r\nsentill: stopped by Ctrl-C\r\n")
+            _say(self.hal, b"\r\nsentill: stopped by Ctrl-C; Ctrl-D starts it again\r\n")
         finally:
             self.vault.close()
             if self.audit.journal:

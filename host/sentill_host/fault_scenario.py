@@ -8,9 +8,11 @@ flash are in the node itself: they cannot be played.
 import json
 from typing import Any
 
+import numpy as np
+
 from sentill import protocol
 from sentill_host.errors import UsageError
-from sentill_host.faults import Course, Fault, simulate
+from sentill_host.faults import Course, Fault, healthy, simulate, to_raw
 
 BEFORE_S = 6 * 3600  # of health that the scenario shows before the fault begins
 STEP_S = 300
@@ -24,6 +26,11 @@ def write(specs: list[dict[str, Any]], fault: Fault, seed: int, warp: int) -> tu
     Raises UsageError for a fault that cannot be played.
     """
     course = simulate(specs, fault, seed, step_s=STEP_S, all_channels=False)
+    # What a sensor at rest would raise a false alarm of by itself: a mean that does not move.
+    dice = np.random.default_rng([seed])
+    for spec in specs:
+        if spec.get("stuck") and spec["name"] not in course.raw:
+            course.raw[spec["name"]] = to_raw(spec, healthy(spec["name"], np.array(course.times_s), dice))
     begin, fail = course.begin_s or 0, course.fail_s or 0
     start = begin - BEFORE_S
     lines = [f"# {fault.title}, seed {seed}", f"warp = {warp}"]

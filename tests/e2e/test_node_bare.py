@@ -367,7 +367,7 @@ def test_ctrl_c_leaves_the_repl(tmp_path: Path) -> None:
     with BareNode(with_models(tmp_path)) as node:
         node.uart.verdict(5)
         node.usb.write(b"\x03")
-        text = node.usb.lines("sentill: stopped by Ctrl-C")
+        text = node.usb.lines("sentill: stopped by Ctrl-C; Ctrl-D starts it again")
         assert not [line for line in text if "Traceback" in line], text
         node.usb.write(b"1+1\r\n")
         node.usb.lines("2")

@@ -104,6 +104,8 @@ def test_a_fault_becomes_a_scenario_of_a_virtual_board(name):
     assert 0 < begin_s < fail_s and events[-1].at_s <= fail_s + 1
     moved = {key for event in events for key in event.set} | {event.do for event in events if event.do}
     assert moved, name
+    still = {spec["source"].replace("adc:", "adc.") for spec in SPECS if spec.get("stuck")}
+    assert still and still <= moved, "a sensor at rest would raise a false alarm of its own"
     sent = "".join(event.arguments["text"] for event in events if event.do)
     assert sent.count("*") == sent.count("#C"), sent[:200]
 
