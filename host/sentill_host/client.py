@@ -47,6 +47,11 @@ class NodeClient:
         self._q = 0
         self._arrived: deque[Frame | Text] = deque()
 
+    @property
+    def asked(self) -> bool:
+        """Whether a frame was sent: what comes is no longer left from somebody else's conversation."""
+        return self._q > 0
+
     def send(self, kind: str, pairs: Pairs) -> int:
         """Send one frame; returns its q. Raises FrameError when the fields make no frame, LinkError."""
         self._q = protocol.next_q(self._q)
@@ -237,7 +242,8 @@ def request_maintenance(client: NodeClient, timeout_s: float = 1.5) -> bool:
     At a REPL prompt the frame is an inert comment: the prompt that comes back ends the wait. Raises LinkError when the
     board is locked, or the port does not come back after the restart.
     """
-    client.link.drain(limit_s=0.2)
+    if not client.asked:
+        client.link.drain(limit_s=0.2)
     wanted = client.send("C", [("cmd", "maintenance")])
     tail = b""
     for left in looks(timeout_s):

@@ -146,6 +146,9 @@ def run(jobs: list[Job], progress: Progress | None = None, models: Mapping[str, 
         if progress is not None:
             progress(jobs[number].port, step, done, total)
 
+    # Once, before the workers are forked, rather than in each.
+    boards.all_boards()
+    bundle.agent_code()
     results = []
     for job, outcome in zip(jobs, workers.run(work, jobs, builder(models), tell), strict=True):
         result = outcome.result

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-import psutil
-
 from sentill_host.errors import LinkError
 
 # What a worker may take beyond its own deadlines: to start on a busy computer, to end.
@@ -243,6 +241,8 @@ class _Pool:
 
 def _kill(process: Any) -> None:
     """End a process and the programs it has started (esptool), which would go on without it."""
+    import psutil  # takes as long to load as a fork
+
     with contextlib.suppress(psutil.NoSuchProcess):
         for child in psutil.Process(process.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
