@@ -48,6 +48,8 @@ def order(node, port, fields) -> list:
     """Open a session for a maintenance order: number `n`, `min` minutes, `sig` under the key for signatures."""
     vault = node.vault
     minutes = argument(fields, "min", 1, _MOST_MINUTES)
+    if not vault.profile:  # nothing to open, nor to shut when the time is over
+        return [("left", 0)]
     n = argument(fields, "n", 0, vault.counters[_ORDER] + _MOST_AHEAD)
     if not vault.generation:
         raise SentillError("state", "the device has no keys")

@@ -29,6 +29,7 @@ _TRIES = const(4)
 _ORDER = const(2)
 _STEP = const(64)
 _TAG = const(16)
+_SIGNATURE = const(34)  # bytes of `,"mac":"`, the tag in base64, `"}`
 _MOST = const(0x3FFFFFFF)
 
 
@@ -58,13 +59,14 @@ class Vault:
             if self.profile:
                 raise SentillError("tampered", "the keys were erased")
             return
-        at = data.rfind(b',"mac":"')
-        tag = self.frame.tag(head.encode(), data[: max(at, 0)])[:_TAG]
+        # At its place from the end: what follows a whole base64 text does not show in what it decodes to.
+        at = max(len(data) - _SIGNATURE, 0)
+        tag = self.frame.tag(head.encode(), data[:at])[:_TAG]
         try:
             given = a2b_base64(data[at + 8 : -2])
         except ValueError:
             given = b""
-        if not crypto.equal(given, tag) or at < 0 or not isinstance(c, int):
+        if not crypto.equal(given, tag) or data[at : at + 8] != b',"mac":"' or not isinstance(c, int):
             raise SentillError("mac", "not signed with the key of this device")
         self.use(line, c)
 

@@ -146,6 +146,10 @@ def test_with_other_keys_nothing_is_touched_on_an_open_board_either(tmp_path: Pa
         result = deploy([started[0].usb], config=config(5), keys=stranger)[0]
         assert result.exit_code == 2 and "its keys are not from" in result.error, result
         assert started[0].status()["boots"] == boots
+        with Link(started[0].usb) as link:  # nor is an order used up on it, or Ctrl-C shut when its time is over
+            before = access.challenge(NodeClient(link))
+            after = access.follow(NodeClient(link), access.Order.sign(keys, uid, before.order, 1))
+            assert after.left_s == 0 and access.challenge(NodeClient(link)).order == before.order
         bring(started[0], keys, 5)
 
 
