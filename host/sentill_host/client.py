@@ -101,7 +101,10 @@ class NodeClient:
             raise LinkError(f"{port}: the node does not answer {name!r}", hint)
         if not fields.get("ok"):
             why = str(fields.get("err", ""))
-            raise RefusedError(f"{self.link.port}: the node refuses {name!r}: {fields.get('msg') or why}", why)
+            told = RefusedError(f"{self.link.port}: the node refuses {name!r}: {fields.get('msg') or why}", why)
+            if why == "memory":
+                told.hint = "its heap is full: watch fewer channels (`sentill channels --without`)"
+            raise told
         return fields
 
     def reopen(self, timeout_s: float = 10.0) -> None:

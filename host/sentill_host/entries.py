@@ -8,6 +8,7 @@ from sentill import journal
 from sentill_host.verify import Record
 
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
+CLOCK_IS_SET_S = 2 * 365 * 86_400  # node time before that, earlier than any node, counts from power-on
 VERDICTS = ("approve", "review", "decline")
 _VERDICT_BYTES = struct.calcsize(journal.VERDICT_FORMAT)
 
@@ -23,6 +24,13 @@ class Verdict:
     model: str
     card: str
     reasons: str
+
+
+def when(record: Record) -> str:
+    """When a record was made, for people: UTC, or the time since power-on where the node's clock was not set."""
+    if record.time >= CLOCK_IS_SET_S:
+        return f"{EPOCH + timedelta(seconds=record.time):%Y-%m-%d %H:%M:%S}"
+    return f"power-on +{record.time // 3600:02}:{record.time // 60 % 60:02}:{record.time % 60:02}"
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from datetime import timedelta
 from typing import Any
 
 from sentill_host import attributes
-from sentill_host.entries import EPOCH
+from sentill_host.entries import CLOCK_IS_SET_S, EPOCH
 from sentill_host.telemetry import Frame, Text
 
 # Fields every frame has; the rest is what it tells.
 _FRAME_FIELDS = ("q", "t")
-_CLOCK_IS_SET = 2 * 365 * 86_400  # node time starts in 2024, earlier than any node
 TRENDS = {1: "rising", -1: "falling", 0: ""}
 _COUNTS = {
     "ap": "approve", "rv": "review", "dc": "decline", "fr": "frauds reported", "rej": "requests refused",
@@ -81,7 +80,7 @@ def clock(t: Any) -> str:
     """Node time as date and time (UTC), or as the time since power-on while the node's clock was not set."""
     if not isinstance(t, int):
         return ""
-    if t >= _CLOCK_IS_SET:
+    if t >= CLOCK_IS_SET_S:
         return f"{EPOCH + timedelta(seconds=t):%m-%d %H:%M:%S}"
     days = f"{t // 86400} d " if t >= 86400 else ""
     return f"{days}{t // 3600 % 24:02}:{t // 60 % 60:02}:{t % 60:02}"

@@ -102,7 +102,8 @@ def pull(client: NodeClient, terminal: Terminal, progress: Progress | None = Non
     if offer.next <= seen:
         raise VerifyError(
             f"{port}: the node's journal ends at record {offer.next - 1}, but record {seen} was pulled before",
-            "its tail was cut or its flash replaced; inspect the terminal, keep what was pulled",
+            "its tail was cut or its flash replaced: inspect the terminal; where the board was erased on purpose (or a "
+            f"virtual one made anew), move {terminal.folder} away",
         )
     fresh = last is None or offer.start > last.sequence
     start = offer.start if last is None or fresh else last.sequence + 1

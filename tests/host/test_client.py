@@ -24,8 +24,9 @@ def test_a_node_without_room_is_asked_again_but_not_for_ever(refusals, works):
         if works:
             assert NodeClient(link).command("set-rate", hz=10)["hz"] == 10
         else:
-            with pytest.raises(LinkError, match="no room"):
+            with pytest.raises(LinkError, match="no room") as caught:
                 NodeClient(link).command("set-rate", hz=10)
+            assert "fewer channels" in caught.value.hint
     assert len(node.seen) == refusals + works
 
 

@@ -20,7 +20,7 @@ from sentill_host.audit import Audit, verify_file, verify_terminal
 from sentill_host.cli.keys import KeysOption, PasswordOption, keys_at_hand
 from sentill_host.cli.output import err, fail_worst, out, print_json, print_table
 from sentill_host.client import NodeClient
-from sentill_host.entries import Entry, read
+from sentill_host.entries import Entry, read, when
 from sentill_host.errors import SentillHostError, UsageError, VerifyError
 from sentill_host.journals import Terminal, default_folder, read_file, terminals, whole_records
 from sentill_host.keys import PASSWORD, KeyFile
@@ -166,9 +166,7 @@ def verify(
     else:
         table = Table("journal", "records", "from", "to", "result", box=None)
         for audit in audits:
-            times = (
-                [read(audit.records[i]).at.strftime("%Y-%m-%d %H:%M") for i in (0, -1)] if audit.records else ["", ""]
-            )
+            times = [when(audit.records[i]) for i in (0, -1)] if audit.records else ["", ""]
             result = f"[bold red]{audit.finding.fault}[/]" if audit.finding else "[green]proven[/]"
             table.add_row(escape(audit.name), _span(audit), *times, result)
         print_table(table)
@@ -350,7 +348,7 @@ def _print_entry(entry: Entry, json: bool) -> None:
         more = {"fields": entry.fields} if entry.fields else {}
         print_json(row | more | (asdict(entry.verdict) if entry.verdict else {}) | {"proof": entry.proof})
     else:
-        out.print(f"{record.sequence:>8} {entry.at:%Y-%m-%d %H:%M:%S} {record.name:<10} {entry.text}", markup=False)
+        out.print(f"{record.sequence:>8} {when(record):<19} {record.name:<10} {entry.text}", markup=False)
 
 
 def _time(text: str) -> datetime:

@@ -129,7 +129,7 @@ def inspect(
         if not isinstance(value, dict | list):
             table.add_row(key, str(value))
     print_table(table)
-    listed = Table("reason", "text")
+    listed = Table("reason", "text", box=None)
     conditions = summary["notes"].get("conditions", {})
     if conditions:
         listed.add_column("applies when")
@@ -229,7 +229,7 @@ def explain(
     out.print(f"score {result['score']}, review from {result['review']}, decline from {result['decline']}")
     if result["rule"]:
         out.print(f"hard rule {result['rule']}: {result['rule_text']}")
-    table = Table("reason", "weight", "text")
+    table = Table("reason", "weight", "text", box=None)
     for reason in result["reasons"]:
         table.add_row(reason["code"], f"{reason['weight']:+}", reason["text"])
     print_table(table) if result["reasons"] else out.print("nothing raised the score")
