@@ -48,12 +48,13 @@ def audit(node, port, fields):
 
 def maintenance(node, port, fields):
     """Restart without the node, for people at the REPL."""
-    if not node.may_stop():
+    left_s = node.session.left_s()
+    if node.vault.profile and not left_s:
         raise SentillError("locked", "unlock it first")
     # Written first: without the flag the reset would lead back into the watchdog. With the seconds left of the session,
     # which goes on after the reset.
     try:
-        node.store.save(MAINTENANCE, lambda write: write(node.session.left_s().to_bytes(4, "little")))
+        node.store.save(MAINTENANCE, lambda write: write(left_s.to_bytes(4, "little")))
     except OSError:
         raise SentillError("storage", "the flag file cannot be written")
     node.after = "maintenance"

@@ -241,7 +241,10 @@ class Node:
             self.vault.close()
             if self.audit.journal:
                 self.audit.journal.erase_keys()
-            _leave_repl(self.hal, self.session.left_s())
+            left_s = self.session.left_s()
+            if self.vault.profile and not left_s:  # it ended meanwhile, and 0 is without limit
+                self.hal.reset()
+            _leave_repl(self.hal, left_s)
 
     async def _main(self):
         if self.config["watchdog"]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from sentill import protocol
-from sentill_host.telemetry import Frame
+from sentill_host.telemetry import Frame, Text
 from tests.e2e.bare import BareNode
 from tests.interpreters import DEVICE
 
@@ -374,6 +374,39 @@ def test_ctrl_c_leaves_the_repl(tmp_path: Path) -> None:
     with BareNode(tmp_path) as node:
         answer = node.uart.ask("P", ref=5, fraud=1)
         assert answer["ok"] is True, f"the history did not survive: {answer}, {node.usb.items}"
+
+
+LOCKED = """
+from sentill import node, session, vault_keys
+load = vault_keys.load
+def locked(vault, keys):
+    load(vault, keys)
+    vault.profile = 1
+vault_keys.load = locked
+left_s = [0, 7, 0]  # at the start; when it is asked; from then on
+session.Session.left_s = lambda self: left_s.pop() if len(left_s) > 1 else left_s[0]
+"""
+
+
+def test_a_session_that_ends_in_that_moment_leaves_no_prompt_without_limit(tmp_path: Path) -> None:
+    with BareNode(with_models(tmp_path), first=LOCKED, heap="384K") as node:
+        node.usb.wait(lambda f: f.kind == "I")
+        node.usb.write(b"\x03")  # the session is there; when the node has stopped it is not
+        node.process.wait(30)
+        node.usb.poll()
+        assert not any(isinstance(item, Text) and ">>>" in item.line for item in node.usb.items), node.usb.items
+
+
+def test_maintenance_lasts_as_long_as_the_session_it_was_let_in_by(tmp_path: Path) -> None:
+    with BareNode(with_models(tmp_path), first=LOCKED, heap="384K") as node:
+        node.usb.wait(lambda f: f.kind == "I")
+        assert node.usb.ask("C", cmd="maintenance")["ok"] is True
+        node.process.wait(30)
+    assert (tmp_path / "maintenance").read_bytes()[:4] == bytes((7, 0, 0, 0)), "0 would be without limit"
+    (tmp_path / "maintenance").unlink()
+    with BareNode(tmp_path, first=LOCKED.replace("7", "0"), heap="384K") as node:
+        node.usb.wait(lambda f: f.kind == "I")
+        assert node.usb.ask("C", cmd="maintenance")["err"] == "locked"
 
 
 def test_maintenance_and_reboot(tmp_path: Path) -> None:
