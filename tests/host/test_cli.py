@@ -47,6 +47,13 @@ def test_every_verb_explains_itself(verb):
     assert len(done.stdout) > 200
 
 
+def test_helps_flow_to_the_width_of_the_terminal_and_keep_brackets():
+    narrow = {**os.environ, "COLUMNS": "80"}
+    said = run("deploy", "--help", env=narrow).stdout
+    assert "prove itself; if it does not, the board returns to the old one by itself. A" in said, said
+    assert "[torn=half]" in run("virtual", "control", "--help", env=narrow).stdout
+
+
 def test_wrong_requests_end_with_2_and_a_way_out():
     done = run("deploy", "/dev/null", "--board", "toaster")
     assert done.returncode == 2

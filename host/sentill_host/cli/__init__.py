@@ -68,7 +68,7 @@ def build(verb: str = "") -> typer.Typer:
     app = typer.Typer(
         name="sentill",
         no_args_is_help=True,
-        rich_markup_mode="rich",
+        rich_markup_mode="markdown",
         pretty_exceptions_show_locals=False,
         help="Deploy, watch and audit the sensor node inside a payment terminal.",
     )

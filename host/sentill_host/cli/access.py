@@ -14,7 +14,7 @@ from sentill_host.errors import UsageError
 from sentill_host.keys import device_id
 from sentill_host.link import Link
 
-PortArgument = Annotated[str, typer.Argument(help="Serial port of the board (USB).")]
+PortArgument = Annotated[str, typer.Argument(metavar="PORT", help="Serial port of the board (USB).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 MinutesOption = Annotated[int, typer.Option(min=1, max=480, help="Length of the session.")]
 _BOOT_S = 30.0
@@ -103,7 +103,7 @@ def lock(
 
 
 def order(
-    uid: Annotated[str, typer.Argument(help="Unique id of the device, 16 hex digits.")],
+    uid: Annotated[str, typer.Argument(metavar="UID", help="Unique id of the device, 16 hex digits.")],
     out_file: Annotated[Path, typer.Option("--out", "-o", help="Where to write the order.")],
     number: Annotated[int, typer.Option(help="Opens once; the device takes the next it tells, or up to 1000 ahead.")],
     minutes: MinutesOption = access.MINUTES,

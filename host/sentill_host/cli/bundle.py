@@ -44,7 +44,7 @@ def build(
 
 @app.command()
 def sign(
-    path: Annotated[Path, typer.Argument(help="Bundle file; it is written anew.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Bundle file; it is written anew.")],
     keys: KeysOption = None,
     password_file: PasswordOption = None,
 ) -> None:
@@ -60,7 +60,7 @@ def sign(
 
 @app.command()
 def show(
-    path: Annotated[Path, typer.Argument(help="Bundle file.")],
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Bundle file.")],
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Say what is in a bundle file, and check that it is whole."""

@@ -16,7 +16,7 @@ from sentill_host.errors import UsageError
 
 
 def channels(
-    board: Annotated[str, typer.Argument(help="Board id, such as RPI_PICO.")] = "SIM",
+    board: Annotated[str, typer.Argument(metavar="BOARD", help="Board id, such as RPI_PICO.")] = "SIM",
     adding: Annotated[list[str] | None, typer.Option("--with", help="Also watch this optional channel.")] = None,
     leaving: Annotated[list[str] | None, typer.Option("--without", help="Do not watch this one.")] = None,
     config: Annotated[

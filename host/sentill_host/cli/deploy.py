@@ -14,7 +14,7 @@ from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, key
 from sentill_host.cli.output import err, fail_worst, out, print_json
 from sentill_host.errors import UsageError
 
-Ports = Annotated[list[str], typer.Argument(metavar="PORT...", help="Serial ports of the boards (USB).")]
+Ports = Annotated[list[str], typer.Argument(metavar="PORT", help="Serial ports of the boards (USB).")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object per port on stdout.")]
 
 

@@ -16,7 +16,9 @@ _MARKS = {OK: "[green]ok[/]  ", NOTE: "[cyan]note[/]", WARN: "[yellow]warn[/]", 
 
 
 def doctor(
-    port: Annotated[list[str] | None, typer.Argument(help="Ports to examine; all USB ports without.")] = None,
+    port: Annotated[
+        list[str] | None, typer.Argument(metavar="PORT", help="Ports to examine; all USB ports without.")
+    ] = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Stop a running node for a moment to look at its flash as well.")
     ] = False,

@@ -19,7 +19,10 @@ from sentill_host.flash.procedure import Options, Result
 
 def flash(
     port: Annotated[
-        str, typer.Argument(help="Serial port; leave it out for an RP2 board in its boot loader.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="PORT", help="Serial port; leave it out for an RP2 board in its boot loader.", show_default=False
+        ),
     ] = "",
     board: Annotated[str, typer.Option(help="Board id, when the chip alone does not tell.")] = "",
     version: Annotated[str, typer.Option(help="MicroPython version to download, such as 1.26.1; the newest.")] = "",

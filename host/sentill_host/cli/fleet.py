@@ -31,9 +31,7 @@ app = typer.Typer(
 
 Who = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[BOARD]...", help="Labels, unique ids, group:NAME, site:NAME; all without.", show_default=False
-    ),
+    typer.Argument(metavar="BOARD", help="Labels, unique ids, group:NAME, site:NAME; all without.", show_default=False),
 ]
 Where = Annotated[Path, typer.Option("--fleet", help="The fleet's fleet.toml, or its folder.", show_default=False)]
 Ports = Annotated[
@@ -66,8 +64,8 @@ def init(where: Where = _HERE, name: Annotated[str, typer.Option(help="The fleet
 
 @app.command()
 def add(
-    uid: Annotated[str, typer.Argument(help="Unique id, as `sentill fleet status` shows it.")],
-    label: Annotated[str, typer.Argument(help="What people call it.")],
+    uid: Annotated[str, typer.Argument(metavar="UID", help="Unique id, as `sentill fleet status` shows it.")],
+    label: Annotated[str, typer.Argument(metavar="LABEL", help="What people call it.")],
     site: Annotated[str, typer.Option(help="Where it is.")] = "",
     group: Annotated[str, typer.Option(help="Group of fleet.toml.")] = "",
     where: Where = _HERE,
@@ -238,7 +236,7 @@ def collect(
 
 @app.command()
 def blink(
-    who: Annotated[str, typer.Argument(help="Label or unique id of one board.")],
+    who: Annotated[str, typer.Argument(metavar="BOARD", help="Label or unique id of one board.")],
     where: Where = _HERE,
     ports: Ports = None,
     times: Annotated[int, typer.Option(min=1, max=60, help="How often.")] = 10,
@@ -288,7 +286,7 @@ def retry(
 
 @app.command(name="report")
 def show_report(
-    number: Annotated[int, typer.Argument(help="Run; the last one without.", show_default=False)] = 0,
+    number: Annotated[int, typer.Argument(metavar="RUN", help="Run; the last one without.", show_default=False)] = 0,
     where: Where = _HERE,
     html: Annotated[Path | None, typer.Option(help="Write the one-page report here.", show_default=False)] = None,
     csv: Annotated[Path | None, typer.Option(help="Write a table here.", show_default=False)] = None,

@@ -20,7 +20,7 @@ _JUSTIFY: dict[str, Literal["right"]] = dict.fromkeys(("reading", "health", "wor
 
 
 def health(
-    port: Annotated[str, typer.Argument(help="Serial port of the board (USB or UART).")],
+    port: Annotated[str, typer.Argument(metavar="PORT", help="Serial port of the board (USB or UART).")],
     baudrate: Annotated[int, typer.Option(help="Speed, where the port is a UART.")] = 115_200,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the whole table.")] = 10.0,
     keys: KeysOption = None,

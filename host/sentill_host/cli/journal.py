@@ -39,13 +39,15 @@ Json = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 Gaps = Annotated[bool, typer.Option("--gaps", help="Records that gave way before they were pulled are no fault.")]
 Which = Annotated[
     list[str] | None,
-    typer.Argument(help="Device ids or journal files; without any, all that was pulled.", show_default=False),
+    typer.Argument(
+        metavar="JOURNAL", help="Device ids or journal files; without any, all that was pulled.", show_default=False
+    ),
 ]
 
 
 @app.command()
 def pull(
-    port: Annotated[list[str], typer.Argument(help="Serial ports of boards (USB).")],
+    port: Annotated[list[str], typer.Argument(metavar="PORT", help="Serial ports of boards (USB).")],
     device: Annotated[str, typer.Option(help="Device id the board must have.")] = "",
     directory: Folder = None,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="Verify what is held afterwards.")] = True,
@@ -203,7 +205,8 @@ def show_list(directory: Folder = None, json: Json = False) -> None:
 @app.command()
 def show(
     which: Annotated[
-        str, typer.Argument(help="Device id or journal file; the only one pulled.", show_default=False)
+        str,
+        typer.Argument(metavar="JOURNAL", help="Device id or journal file; the only one pulled.", show_default=False),
     ] = "",
     directory: Folder = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only records of these kinds.", show_default=False)] = None,

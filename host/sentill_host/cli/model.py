@@ -19,7 +19,7 @@ from sentill_host.modelfile import PERFECT, ModelContents, Tree
 
 app = typer.Typer(no_args_is_help=True, help="Look into model files, ask them for reasons, compile rules.")
 
-File = Annotated[Path, typer.Argument(help="Model file (.stm).")]
+File = Annotated[Path, typer.Argument(metavar="FILE", help="Model file (.stm).")]
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON on stdout.")]
 _ACTIONS = {1: "approve", 2: "review", 3: "decline"}
 
@@ -243,8 +243,10 @@ def explain(
 
 @app.command("rules")
 def compile_rules(
-    source: Annotated[Path, typer.Argument(help="Rules (.toml), like the device's models/rules.toml.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Model file to write.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="RULES", help="Rules (.toml), like the device's models/rules.toml.")
+    ],
+    output: Annotated[Path, typer.Option("--out", "-o", help="Model file to write.")],
     onto: Annotated[Path | None, typer.Option(help="Put the hard rules before this trained model.")] = None,
 ) -> None:
     """Compile hand-written rules into a model file, or put their hard rules before a trained model."""

@@ -27,7 +27,7 @@ _REOPEN_S = 30.0
 
 
 def monitor(
-    port: Annotated[str, typer.Argument(help="Serial port of the board (USB or UART).")],
+    port: Annotated[str, typer.Argument(metavar="PORT", help="Serial port of the board (USB or UART).")],
     seconds: Annotated[float, typer.Option(min=0, help="Stop after so long; 0 is never.")] = 0.0,
     baudrate: Annotated[int, typer.Option(help="Speed, where the port is a UART.")] = 115_200,
     json: Annotated[bool, typer.Option("--json", help="One JSON object per frame on stdout.")] = False,

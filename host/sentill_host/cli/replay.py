@@ -19,7 +19,7 @@ _COLUMNS = transactions.Columns()
 
 
 def replay(
-    file: Annotated[Path, typer.Argument(help="Transactions: .csv or .parquet.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Transactions: .csv or .parquet.")],
     uart: Annotated[str, typer.Option(help="Serial port wired to the node's UART.")],
     terminal: Annotated[str, typer.Option(help="Terminal id to play; the busiest when not given.")] = "",
     speed: Annotated[float, typer.Option(min=0, help="Simulated seconds per second; 0 is as fast as it goes.")] = 0.0,

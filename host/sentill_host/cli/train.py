@@ -25,7 +25,7 @@ _columns = Columns()
 
 
 def command(
-    data: Annotated[Path, typer.Argument(help="Labelled transactions: .csv or .parquet.")],
+    data: Annotated[Path, typer.Argument(metavar="FILE", help="Labelled transactions: .csv or .parquet.")],
     folder: Annotated[Path, typer.Option("--out", help="Folder for the models and their cards.")] = Path("models"),
     model: Annotated[
         str,

@@ -92,14 +92,25 @@ def show(directory: Directory = None, json: Json = False) -> None:
 
 @app.command()
 def control(
-    board: Annotated[str, typer.Argument(help="Board, such as sim0.")],
-    op: Annotated[str, typer.Argument(help="Operation: set, pull_cable, power_cycle, cut_flash, reset, status ...")],
+    board: Annotated[str, typer.Argument(metavar="BOARD", help="Board, such as sim0.")],
+    op: Annotated[str, typer.Argument(metavar="OPERATION", help="What happens, such as set; see above.")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="NAME=NUMBER or NAME=TEXT; values as in adc.26=1200.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="ARGUMENT", help="NAME=NUMBER, NAME=TEXT or NAME, as the operation takes them.", show_default=False
+        ),
     ] = None,
     directory: Directory = None,
 ) -> None:
-    """Change a board's world while it runs: `sentill virtual control sim0 set adc.1=40000 pin.5=1`."""
+    """Change a board's world while it runs: `sentill virtual control sim0 set adc.1=40000 pin.5=1`.
+
+    - sensors, called adc.N, pin.N or i2c.BUS.ADDRESS.REGISTER: set NAME=NUMBER, get NAME, ramp NAME=NUMBER over_ms=N,
+      noise NAME=NUMBER; several names at once
+    - power: power_cycle, power_off, power_on, reset, cut_flash writes=N [torn=half] [reboot_ms=N]
+    - lines: pull_cable [ms=N], plug_cable, garble [every=N] [count=N], flood text=T, uart_in text=T, hold_uart [ms=N],
+      pace [on=false]
+    - status
+    """
     where = (directory or api.default_directory()).absolute()
     if api.running(where) is None:
         raise UsageError(f"no virtual boards run in {where}", "`sentill virtual up` starts one")

@@ -21,7 +21,9 @@ DAY_S = 86400
 def train(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="A file per run to failure, or folders: CSV of readings, or the monitor's JSON lines."),
+        typer.Argument(
+            metavar="RUN", help="A file per run to failure, or folders: CSV of readings, or the monitor's JSON lines."
+        ),
     ],
     inputs: Annotated[str, typer.Option(help="The channels that show the wear, with commas between.")],
     target: Annotated[Path, typer.Option("--out", help="File to write.")] = Path("wear.stw"),
@@ -67,7 +69,7 @@ def train(
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A wear index.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A wear index.")],
     json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
 ) -> None:
     """Check a wear index as the node does, and show its inputs and the lives it tells."""
