@@ -44,9 +44,15 @@ class Manifest:
         )
 
     def encode(self, sign: Sign | None = None) -> bytes:
-        """The file for the board; `sign` makes the 32-byte tag over all before its line."""
+        """The file for the board; `sign` makes the 32-byte tag over all before its line.
+
+        Raises VerifyError unless it reads back as this: what a board says of itself and of its configuration is in it,
+        and must not bring lines of its own under a signature.
+        """
         lines = [self.head, *(f"{item.sha256} {item.size} {item.path}" for item in self.items)]
         body = "".join(line + "\n" for line in lines).encode()
+        if decode(body + f"mac {NONE}\n".encode())[0] != self:
+            raise VerifyError("not a manifest: it does not read back as it was written")
         return body + f"mac {sign(body).hex() if sign else NONE}\n".encode()
 
 

@@ -61,6 +61,30 @@ def test_a_manifest_goes_through_its_text_and_back():
     assert manifest.parse_head("something else") == {}
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"items": (Item("config.json", 5, f"{'a' * 64} 7 evil.mpy\n{'b' * 64}"),)},
+        {"items": (Item("config.json", 5, "b" * 64), Item("x 1\ny", 1, "c" * 64))},
+        {"items": (Item("config.json", "5 x\n", "b" * 64),)},
+        {"items": (Item("config.json", 5, "B" * 64),)},
+        {"items": (Item("config.jsön", 5, "b" * 64),)},
+        {"uid": "00 11"},
+        {"uid": "0011\n"},
+        {"uid": "0011 counter=9"},
+        {"version": "1\x0b"},
+    ],
+)
+def test_what_a_board_tells_brings_no_line_of_its_own_into_a_manifest(told):
+    fields = {"version": "1", "board": "SIM", "min_firmware": "1.24.0", "items": ITEMS, "bundle": "0" * 16, **told}
+
+    def sign(body: bytes) -> bytes:
+        raise AssertionError(f"signed {body!r}")
+
+    with pytest.raises(VerifyError, match="not a manifest"):
+        Manifest(**fields).encode(sign)
+
+
 def test_a_damaged_manifest_is_refused():
     data = Manifest("0.1.0", "SIM", "1.24.0", ITEMS, "00ff" * 4).encode()
     for damaged in (data[:-1], data.replace(b"cd", b"xx"), b"", data[1:]):
