@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sentill import __version__, protocol
+from sentill_host.cli import EXIT_CODES, VERBS
 from tests.host.fakes import FakeNode, reply, verdict
 
 ROOT = Path(__file__).parents[2]
@@ -33,14 +34,16 @@ def health(q: int, name: str, state: str) -> bytes:
 def test_version_and_help():
     assert run("--version").stdout == f"sentill {__version__}\n"
     text = run("--help").stdout
-    for verb in ("deploy", "monitor", "replay", "simulate", "demo", "ports"):
-        assert verb in text
+    places = [text.find(f"│ {verb} ") for verb in VERBS]
+    assert -1 not in places and places == sorted(places), "verbs in their order, group by group"
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert EXIT_CODES in readme
 
 
-VERBS = "deploy,flash,doctor,fleet deploy,fleet status,monitor,replay,demo,ports,simulate traffic".split(",")
+EXPLAINED = "deploy,flash,doctor,fleet deploy,fleet status,monitor,replay,demo,ports,simulate traffic".split(",")
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", EXPLAINED)
 def test_every_verb_explains_itself(verb):
     done = run(*verb.split(), "--help")
     assert done.returncode == 0

@@ -1,8 +1,4 @@
-"""The `sentill` command: every verb lives in a module of this package; nothing else in the package prints or exits.
-
-Exit codes: 0 done, 1 failed, 2 wrong request, 3 board not reachable, 4 verification failed, 5 platform lacks something,
-130 interrupted.
-"""
+"""The `sentill` command: every verb lives in a module of this package; nothing else in the package prints or exits."""
 
 import os
 import signal
@@ -14,6 +10,7 @@ from types import FrameType
 from typing import NoReturn
 
 import typer
+import typer.core
 from rich.markup import escape
 
 from sentill import __version__
@@ -34,52 +31,75 @@ def _root(
 
 
 INTERRUPTED = 130
+EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 wrong request, 3 board not reachable, 4 verification failed, 5 this computer lacks "
+    f"something (a program, space on the disk), {INTERRUPTED} interrupted."
+)
 
-# One line per verb: its module in this package, and the function or group of commands there.
-VERBS = {
-    "demo": ("demo", "demo"),
-    "deploy": ("deploy", "deploy"),
-    "rollback": ("deploy", "rollback"),
-    "bundle": ("bundle", "app"),
-    "flash": ("flash", "flash"),
-    "fleet": ("fleet", "app"),
-    "keys": ("keys", "app"),
-    "provision": ("access", "provision"),
-    "unlock": ("access", "unlock"),
-    "lock": ("access", "lock"),
-    "order": ("access", "order"),
-    "monitor": ("monitor", "monitor"),
-    "replay": ("replay", "replay"),
-    "ports": ("ports", "ports"),
-    "doctor": ("doctor", "doctor"),
-    "simulate": ("simulate", "app"),
-    "model": ("model", "app"),
-    "health": ("health", "health"),
-    "journal": ("journal", "app"),
-    "channels": ("channels", "channels"),
-    "train": ("train", "command"),
-    "virtual": ("virtual", "app"),
-    "wear": ("wear", "app"),
+# Who needs which verbs, and for each verb its module in this package and the function or group of commands there.
+PANELS = {
+    "Operators: nodes onto terminals": {
+        "ports": ("ports", "ports"),
+        "flash": ("flash", "flash"),
+        "deploy": ("deploy", "deploy"),
+        "rollback": ("deploy", "rollback"),
+        "bundle": ("bundle", "app"),
+        "fleet": ("fleet", "app"),
+        "doctor": ("doctor", "doctor"),
+    },
+    "Keys and access": {
+        "keys": ("keys", "app"),
+        "provision": ("access", "provision"),
+        "unlock": ("access", "unlock"),
+        "lock": ("access", "lock"),
+        "order": ("access", "order"),
+    },
+    "Technicians and auditors: what a node tells": {
+        "monitor": ("monitor", "monitor"),
+        "health": ("health", "health"),
+        "channels": ("channels", "channels"),
+        "journal": ("journal", "app"),
+    },
+    "Developers: no hardware needed": {
+        "demo": ("demo", "demo"),
+        "virtual": ("virtual", "app"),
+        "simulate": ("simulate", "app"),
+        "replay": ("replay", "replay"),
+        "model": ("model", "app"),
+        "train": ("train", "command"),
+        "wear": ("wear", "app"),
+    },
 }
+VERBS = {name: place for verbs in PANELS.values() for name, place in verbs.items()}
+
+
+class _InOrder(typer.core.TyperGroup):
+    """Shows its verbs in the order of PANELS, groups among commands."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return [name for name in VERBS if name in self.commands]
 
 
 def build(verb: str = "") -> typer.Typer:
     """The command. With a known `verb` only that one is in it: the modules of all take a second to load."""
     app = typer.Typer(
         name="sentill",
+        cls=_InOrder,
         no_args_is_help=True,
         rich_markup_mode="markdown",
         pretty_exceptions_show_locals=False,
         help="Deploy, watch and audit the sensor node inside a payment terminal.",
+        epilog=EXIT_CODES,
     )
     app.callback()(_root)
-    for name, (module, attribute) in VERBS.items():
-        if verb not in VERBS or verb == name:
-            value = getattr(import_module(f"sentill_host.cli.{module}"), attribute)
-            if isinstance(value, typer.Typer):
-                app.add_typer(value, name=name)
-            else:
-                app.command(name)(value)
+    for panel, verbs in PANELS.items():
+        for name, (module, attribute) in verbs.items():
+            if verb not in VERBS or verb == name:
+                value = getattr(import_module(f"sentill_host.cli.{module}"), attribute)
+                if isinstance(value, typer.Typer):
+                    app.add_typer(value, name=name, rich_help_panel=panel)
+                else:
+                    app.command(name, rich_help_panel=panel)(value)
     return app
 
 
