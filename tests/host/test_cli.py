@@ -250,10 +250,9 @@ def test_a_full_disk_and_a_terminal_without_the_letters_are_no_crash(tmp_path):
 def test_a_fault_of_our_own_is_one_line_and_a_file_to_report(tmp_path):
     code = (
         "import sentill_host.cli as cli\n"
-        "cli.VERBS['ports'] = ('ports', 'nothing')\n"
         "import sentill_host.cli.ports as ports\n"
         "def nothing() -> None: raise KeyError('odd')\n"
-        "ports.nothing = nothing\n"
+        "ports.ports = nothing\n"
         "import sys; sys.argv = ['sentill', 'ports']\n"
         "cli.main()"
     )

@@ -32,8 +32,8 @@ def _root(
 
 INTERRUPTED = 130
 EXIT_CODES = (
-    "Exit codes: 0 done, 1 failed, 2 wrong request, 3 board not reachable, 4 verification failed, 5 this computer lacks "
-    f"something (a program, space on the disk), {INTERRUPTED} interrupted."
+    "Exit codes: 0 done, 1 failed, 2 wrong request, 3 board not reachable, 4 verification failed, 5 this computer "
+    f"lacks something (a program, space on the disk), {INTERRUPTED} interrupted."
 )
 
 # Who needs which verbs, and for each verb its module in this package and the function or group of commands there.
