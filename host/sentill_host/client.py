@@ -13,7 +13,7 @@ from sentill_host.link import Link, looks
 from sentill_host.telemetry import Decoder, Frame, Text
 
 # From the reply to "maintenance" to the end of the boot that follows.
-_RESTART_S = 5.0
+_RESTART_S = 10.0
 # Pauses before a command is sent again that the node had no room for.
 _NO_ROOM_S = (0.2, 0.5, 1.0, 0.0)
 # Who runs is asked so soon after the port was opened or the board reset, then every second.
@@ -83,7 +83,7 @@ class NodeClient:
                 self.unclaimed.append(item)
         return None
 
-    def command(self, name: str, timeout_s: float = 2.0, **arguments: int | str | bool) -> dict[str, Any]:
+    def command(self, name: str, timeout_s: float = 5.0, **arguments: int | str | bool) -> dict[str, Any]:
         """Have the node carry out a command; its reply's fields. Raises RefusedError, LinkError when it is silent.
 
         A node that has no room in its heap just now, as while it starts, is asked again.
@@ -239,7 +239,7 @@ def _note(seen: Boot, item: Frame | Text) -> None:
         seen.faults.append(f"{item.fields.get('part') or item.fields.get('task')}: {item.fields.get('err')}")
 
 
-def request_maintenance(client: NodeClient, timeout_s: float = 1.5) -> bool:
+def request_maintenance(client: NodeClient, timeout_s: float = 5.0) -> bool:
     """Ask a running node to restart without itself and its watchdog; False when no node answers.
 
     At a REPL prompt the frame is an inert comment: the prompt that comes back ends the wait. Raises LinkError when the

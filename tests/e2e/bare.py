@@ -19,6 +19,7 @@ from sentill import protocol
 from sentill_host import boards
 from sentill_host.bundle import Firmware, build
 from sentill_host.telemetry import Decoder, Frame, Text
+from tests.e2e.conftest import DEADLINE_S
 from tests.interpreters import unix_command
 
 ASK = "import sys; print(sys.implementation.version[:3], sys.implementation._mpy)"
@@ -37,7 +38,8 @@ CHANNELS = (
 @cache
 def shipped() -> Path:
     """A folder with the package as it is deployed to this interpreter."""
-    answer = subprocess.run([*unix_command(), "-c", ASK], capture_output=True, text=True, check=True, timeout=30).stdout
+    command = [*unix_command(), "-c", ASK]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE_S).stdout
     version, mpy = answer.strip().rsplit(" ", 1)
     folder = Path(tempfile.mkdtemp(prefix="sentill-bare-"))
     atexit.register(shutil.rmtree, folder)
@@ -67,8 +69,8 @@ class Line:
     def write(self, data: bytes) -> None:
         """Send bytes as they are, reading meanwhile: the node stops listening when its replies pile up."""
         while data:
-            ready = select.select([self._read_fd], [self._write_fd], [], 30)
-            assert ready[0] or ready[1], "the node neither reads nor writes for 30 s"
+            ready = select.select([self._read_fd], [self._write_fd], [], DEADLINE_S)
+            assert ready[0] or ready[1], f"the node neither reads nor writes for {DEADLINE_S:g} s"
             if ready[0]:
                 self._read()
             if ready[1]:
@@ -84,7 +86,7 @@ class Line:
         while select.select([self._read_fd], [], [], seconds)[0] and self._read():
             seconds = 0.0
 
-    def wait(self, wanted: Callable[[Frame], Any], seconds: float = 30.0, start: int = 0) -> Frame:
+    def wait(self, wanted: Callable[[Frame], Any], seconds: float = DEADLINE_S, start: int = 0) -> Frame:
         """The first frame from `items[start]` on for which `wanted` holds. AssertionError when it does not come."""
         end = time.monotonic() + seconds
         while True:
@@ -97,7 +99,7 @@ class Line:
             assert left > 0, f"no such frame in {seconds} s; the last: {self.items[-5:]}"
             self.poll(min(left, 0.2))
 
-    def lines(self, wanted: str, seconds: float = 30.0) -> list[str]:
+    def lines(self, wanted: str, seconds: float = DEADLINE_S) -> list[str]:
         """All text so far, once a line of it is `wanted`. AssertionError when that does not come."""
         end = time.monotonic() + seconds
         while True:

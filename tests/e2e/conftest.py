@@ -10,7 +10,7 @@ import pytest
 
 from sentill_host.virtual import Board, VirtualBoards
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 Mpremote = Callable[..., str]
 

@@ -83,6 +83,6 @@ def test_an_interrupted_demo_leaves_nothing(clean, after, signum):
         os.killpg(child.pid, signum)  # the terminal sends Ctrl-C to the whole group
     else:
         child.send_signal(signum)
-    output, errors = child.communicate(timeout=60)
+    output, errors = child.communicate(timeout=120)
     assert child.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[signum], output + errors
     assert "Traceback" not in errors

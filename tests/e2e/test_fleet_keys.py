@@ -33,7 +33,7 @@ class Fleet:
         """What the command said."""
         ours = {"SENTILL_KEYS": str(self.keys.path), "SENTILL_KEYS_PASSWORD": PASSWORD, "HOME": str(self.folder)}
         env = {**os.environ, **(ours if keys else {"HOME": str(self.folder)})}
-        done = subprocess.run([*SENTILL, *arguments], capture_output=True, text=True, timeout=240, env=env)
+        done = subprocess.run([*SENTILL, *arguments], capture_output=True, text=True, timeout=300, env=env)
         assert done.returncode == exits, (arguments, done.returncode, done.stdout, done.stderr)
         assert PASSWORD not in done.stdout + done.stderr
         return done.stdout + done.stderr

@@ -52,7 +52,7 @@ def rows(board: Board) -> dict[str, dict[str, Any]]:
 
 def told(board: Board) -> dict[str, dict[str, Any]]:
     """The same as `sentill health` tells it."""
-    done = subprocess.run([*SENTILL, "health", board.usb, "--json"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*SENTILL, "health", board.usb, "--json"], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return {row["name"]: row for row in json.loads(done.stdout)["channels"]}
 
@@ -90,7 +90,7 @@ def test_a_trained_index_tells_when_to_replace_a_part(board: Board, tmp_path: Pa
     assert row["raw"] == 9 and row["left_h"] == 9 * 24 and row["lo_h"] < row["left_h"] < row["hi_h"], row
     assert row["adv"] == "Replace the printer head within 9 days", row
     assert eventually(board, "lost", lambda row: row["st"] == "warn")["why"] == "silent"
-    shown = subprocess.run([*SENTILL, "health", board.usb], capture_output=True, text=True, timeout=60)
+    shown = subprocess.run([*SENTILL, "health", board.usb], capture_output=True, text=True, timeout=120)
     assert "printer head" in shown.stdout and "9 d" in shown.stdout, shown.stdout
     with Link(board.usb) as link:
         assert identity(NodeClient(link))["faults"] == "wear"

@@ -32,7 +32,7 @@ ENOUGH = 120
 def sentill(*arguments: object, code: int = 0) -> str:
     """Run `sentill journal ...`, which has to end with `code`; its stdout, and stderr as well unless it is 0."""
     command = [*SENTILL, *(str(argument) for argument in arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stdout + (done.stderr if code else "")
 

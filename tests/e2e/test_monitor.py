@@ -28,7 +28,7 @@ def board():
 
 def watch(port: str, seconds: float) -> list[dict]:
     done = subprocess.run(
-        [*SENTILL, "monitor", port, "--json", "--seconds", str(seconds)], capture_output=True, text=True, timeout=60
+        [*SENTILL, "monitor", port, "--json", "--seconds", str(seconds)], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -80,7 +80,7 @@ def test_it_goes_on_after_a_reset_of_the_board(board):
 
 def test_the_plain_view_is_one_line_per_frame(board):
     done = subprocess.run(
-        [*SENTILL, "monitor", board.usb, "--seconds", "5"], capture_output=True, text=True, timeout=60
+        [*SENTILL, "monitor", board.usb, "--seconds", "5"], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0
     assert any("  node  " in line and "records kept" in line for line in done.stdout.splitlines()), done.stdout

@@ -25,7 +25,7 @@ from tests.e2e.test_node_bare import mutate
 MPREMOTE = [sys.executable, "-m", "mpremote"]
 
 
-def mpremote(port: str, *arguments: str, timeout: float = 60) -> str:
+def mpremote(port: str, *arguments: str, timeout: float = 120) -> str:
     """Output of stock mpremote, which must succeed."""
     command = [*MPREMOTE, "connect", os.path.realpath(port), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)

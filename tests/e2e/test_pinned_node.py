@@ -67,7 +67,7 @@ def test_keys_are_given_used_and_erased(boards: list[Board], keys: KeyFile, home
     password = tmp_path / "password"
     password.write_text(PASSWORD)
     given = [*SENTILL, "provision", board.usb, "--keys", str(keys.path), "--password-file", str(password), "--json"]
-    done = subprocess.run(given, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(given, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["generation"], told["profile"]) == (1, "service")

@@ -46,7 +46,7 @@ def test_the_command_replays_a_file(board, tmp_path):
     simulate.write(simulate.traffic(TRAFFIC), path)
     done = subprocess.run(
         [*SENTILL, "replay", str(path), "--uart", board.uart, "--limit", "120", "--json"],
-        capture_output=True, text=True, timeout=120,
+        capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -64,11 +64,11 @@ def test_a_board_with_keys_takes_signed_feedback(board, tmp_path):
         provision(NodeClient(link), keys, "service")
     command = [*SENTILL, "replay", str(path), "--uart", board.uart, "--limit", "900", "--json"]
     environment = {**os.environ, "SENTILL_KEYS": "", "XDG_CONFIG_HOME": str(tmp_path / "absent")}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 1 and not done.stdout, done.stderr
     assert "takes feedback only when it is signed" in done.stderr and "--keys" in done.stderr, done.stderr
     command += ["--keys", str(keys.path), "--password-file", str(tmp_path / "password")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert (summary["answered"], summary["refused"], summary["feedback_late"]) == (900, {}, 0), summary
