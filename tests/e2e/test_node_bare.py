@@ -335,6 +335,18 @@ def test_host_that_does_not_read_delays_no_verdict(tmp_path: Path) -> None:
         assert node.usb.decoder.health.crc_errors == 0
 
 
+def test_a_reply_is_out_before_the_reset_though_the_host_reads_late(tmp_path: Path) -> None:
+    with BareNode(tmp_path) as node:
+        assert node.usb.ask("C", cmd="status")["ok"] is True
+        assert node.process.stdout
+        fcntl.fcntl(node.process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+        node.usb.send("C", cmd="identify")  # what it says to that fills the pipe
+        asked = node.usb.send("C", cmd="reboot")
+        time.sleep(1.5)
+        assert node.usb.answer(asked)["ok"] is True
+        assert node.process.wait(60) == -signal.SIGKILL
+
+
 def test_hard_rules_come_before_the_score(tmp_path: Path) -> None:
     """A blocked card and an amount above the limit are declined whatever the model says."""
     (with_models(tmp_path) / "config.json").write_text('{"blocked": "tok_a tok_b"}')
