@@ -206,12 +206,26 @@ def _codes(model, kind: int, count: int) -> tuple:
         for c in code:
             if not (48 <= c <= 57 or 65 <= c <= 90 or c == 95 or 97 <= c <= 122):
                 raise ModelError("reasons", "a code with character %d" % c)
-        try:
-            str(text, "utf-8")
-        except UnicodeError:
+        if not _is_utf8(text):
             raise ModelError("reasons", "a text that is not UTF-8")
         codes.append(str(code, "utf-8"))
     return tuple(codes)
+
+
+def _is_utf8(text: bytes) -> bool:
+    """As the standard says. MicroPython also takes halves of pairs, what is longer than it need be or past the last."""
+    try:
+        str(text, "utf-8")
+    except UnicodeError:
+        return False
+    first = 0
+    for c in text:
+        if c > 0xF4 or c | 1 == 0xC1 or (first == 0xE0 and c < 0xA0) or (first == 0xED and c > 0x9F):
+            return False
+        if (first == 0xF0 and c < 0x90) or (first == 0xF4 and c > 0x8F):
+            return False
+        first = c
+    return True
 
 
 def _table(model, kind: int, count: int):

@@ -7,7 +7,7 @@ from sentill import tree_plain
 from sentill.compat import native
 from sentill.errors import ModelError
 from sentill.tree import Model
-from sentill.tree_file import read_words
+from sentill.tree_file import _is_utf8, read_words
 from support import MICROPYTHON, SkipTest, device_path, no_alloc, raises, scratch_path, vector_path
 
 NAMES = ("wide", "short", "perfect", "votes", "outputs", "split")
@@ -290,6 +290,16 @@ def test_files_that_are_not_there_or_no_models():
             file.write(content)
         got = raises(ModelError, Model.load, scratch_path("bad.stm")).code
         assert got == code, (content, got, code)
+
+
+def test_texts_are_utf8_as_the_standard_has_it():
+    for text in (b"", b"abc", b"\xc2\x80", b"\xe0\xa0\x80", b"\xed\x9f\xbf", b"\xf0\x90\x80\x80", b"\xf4\x8f\xbf\xbf"):
+        assert _is_utf8(text), text
+    for text in (b"\x80", b"\xc0\x80", b"\xc1\xbf", b"\xe2\x82", b"a\xc3(", b"\xff"):
+        assert not _is_utf8(text), text
+    # Longer than it need be, half of a pair, past the last.
+    for text in (b"\xe0\x9f\xbf", b"\xf0\x8f\xbf\xbf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80"):
+        assert not _is_utf8(text), text
 
 
 def test_the_schema_is_compared_when_asked():
