@@ -14,6 +14,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import providers
 
 from tests import board
 from tests.interpreters import NAMES, TESTS, ChildDied, Interpreters
@@ -21,6 +22,8 @@ from tests.interpreters import NAMES, TESTS, ChildDied, Interpreters
 # No deadline: examples travel to other processes on a machine that may be busy. The same examples in every run.
 hypothesis.settings.register_profile("sentill", deadline=None, derandomize=True, max_examples=300)
 hypothesis.settings.load_profile("sentill")
+# Nor may the examples depend on which of our modules a process has loaded by then, whose constants it would draw from.
+providers._get_local_constants = providers.Constants
 
 _INTERPRETERS = pytest.StashKey[Interpreters]()
 _SECONDS = pytest.StashKey[dict[str, float]]()
