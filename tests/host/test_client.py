@@ -10,6 +10,7 @@ from sentill_host.client import Boot, NodeClient, await_identity, watch_boot
 from sentill_host.errors import LinkError
 from sentill_host.link import Link
 from tests.host.fakes import FakeNode, reply
+from tests.host.test_link import await_arrival
 
 
 @pytest.mark.parametrize(("refusals", "works"), [(0, True), (2, True), (3, True), (4, False)])
@@ -81,6 +82,7 @@ def spoken():
     node = FakeNode(lambda kind, fields: b"")
     with node, Link(node.port) as link:
         node.send(b"".join(said))
+        await_arrival(link, len(b"".join(said)))
         yield NodeClient(link)
 
 

@@ -119,11 +119,20 @@ def test_a_board_that_falls_silent_while_it_takes_code(new_cable, monkeypatch, a
             assert caught.value.hint
 
 
+def await_arrival(link: Link, count: int) -> None:
+    """What was written to a pseudo-terminal arrives at its other end a moment later."""
+    end = time.monotonic() + 60
+    while link._transport.serial.in_waiting < count:
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 @pytest.mark.parametrize("limits", [{"timeout": 0.0}, {"timeout": 5.0, "timeout_overall": 0.0}])
 def test_what_came_in_time_is_read_however_late_one_looks(new_cable, limits):
     cable = new_cable()
     with Link(cable.port) as link:
         os.write(cable.master, b"raw REPL\r\n>")
+        await_arrival(link, 11)
         assert link._transport.read_until(1, b"REPL\r\n", **limits) == b"raw REPL\r\n"
         assert link._transport.read_until(1, b"more", **limits) == b">"
 
