@@ -224,7 +224,7 @@ def _access(name: str, device: str) -> Finding | None:
         rule = f"\n  or this udev rule:\n  {_rule(port.vid, group)}" if port and group else ""
         return Finding(
             FAIL, name, f"{getpass.getuser()} may not open it; the group {group or '(none)'} may",
-            f"sudo usermod -aG {group} {getpass.getuser()}, then log in again{rule}" if group else "ask its owner",
+            portuse.admission(device, getpass.getuser()) + rule,
         )  # fmt: skip
     return None
 

@@ -131,18 +131,20 @@ def diagnose(port: str, error: Exception, platform: str = sys.platform) -> LinkE
         if port.startswith("/") and not os.path.exists(port):
             return absent
         if not os.access(port, os.R_OK | os.W_OK) and os.path.exists(port):
-            group = group_of(port)
-            return LinkError(
-                f"{port}: no permission",
-                f"sudo usermod -aG {group} $USER, then log in again; `sentill doctor` prints a udev rule"
-                if group
-                else "ask the owner of the port",
-            )
+            return LinkError(f"{port}: no permission", admission(port, "$USER"))
         if os.path.exists(port) and not _is_terminal(port):
             return LinkError(f"{port}: no serial port", "`sentill ports` lists the ports this computer sees")
         if _code(error) == errno.EBUSY or "busy" in str(error).lower() or holders(port, platform):
             return _busy(port)
     return LinkError(f"{port}: cannot be opened ({error})", "`sentill ports` lists the ports this computer sees")
+
+
+def admission(port: str, user: str) -> str:
+    """What lets `user` open a port: its group, unless that is root's, which gives far more than a port."""
+    group = group_of(port)
+    if group and group != "root":
+        return f"sudo usermod -aG {group} {user}, then log in again; or `sentill doctor --udev` prints rules that do it"
+    return "`sentill doctor --udev` prints rules that give it to the people who sit here; else ask its owner"
 
 
 def _is_terminal(port: str) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentill import journal, protocol
+from sentill_host import userfiles
 from sentill_host.client import NodeClient
 from sentill_host.errors import LinkError, VerifyError
 from sentill_host.journals import Appender, Last, Terminal
@@ -87,7 +88,8 @@ def pull(client: NodeClient, terminal: Terminal, progress: Progress | None = Non
     """Append the records of the node at `client` that `terminal` does not hold yet.
 
     Raises VerifyError when the node is another one, or its journal does not go on from what was pulled before (what
-    was pulled stays as it is); LinkError, PortGone when the line fails, with all that came kept for the next pull.
+    was pulled stays as it is); LinkError, PortGone when the line fails, with all that came kept for the next pull;
+    UsageError, PlatformError when it cannot be written.
     """
     port = client.link.port
     last = terminal.last()
@@ -108,14 +110,17 @@ def pull(client: NodeClient, terminal: Terminal, progress: Progress | None = Non
     fresh = last is None or offer.start > last.sequence
     start = offer.start if last is None or fresh else last.sequence + 1
     gone = start - last.sequence - 1 if last else 0
-    with terminal.append(offer.head if fresh else None) as target:
-        reader = _Reader(client, target, None if fresh else last, offer, progress)
-        try:
-            reader.run()
-        finally:
-            target.sync()
-            if reader.last and (not noted or noted[-1]["sequence"] != reader.last.sequence):
-                terminal.note(reader.last, gone=gone, missing=reader.missing)
+    try:
+        with terminal.append(offer.head if fresh else None) as target:
+            reader = _Reader(client, target, None if fresh else last, offer, progress)
+            try:
+                reader.run()
+            finally:
+                target.sync()
+                if reader.last and (not noted or noted[-1]["sequence"] != reader.last.sequence):
+                    terminal.note(reader.last, gone=gone, missing=reader.missing)
+    except OSError as error:
+        raise userfiles.failure(f"cannot write {terminal.folder}", error) from None
     return Pulled(terminal.uid, start, max(start, reader.expected), gone, reader.missing)
 
 

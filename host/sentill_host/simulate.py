@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as papq
 
+from sentill_host import userfiles
 from sentill_host.errors import UsageError
 
 SCENARIOS = ("genuine", "outlier", "compromised terminal", "leaked card", "card testing")
@@ -109,17 +110,16 @@ def traffic(options: TrafficOptions) -> pa.Table:
 
 
 def write(table: pa.Table, path: Path) -> None:
-    """Write a table as CSV or Parquet, by the file's suffix. Raises UsageError for another suffix."""
+    """Write a table as CSV or Parquet, by the file's suffix. Raises UsageError, also for another suffix."""
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise UsageError(f"{path}: the suffix must be .csv or .parquet")
-    try:
-        if suffix == ".csv":
-            pacsv.write_csv(table, path)
-        else:
-            papq.write_table(table, path)
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written ({error.strerror or error})") from None
+    content = pa.BufferOutputStream()
+    if suffix == ".csv":
+        pacsv.write_csv(table, content)
+    else:
+        papq.write_table(table, content)
+    userfiles.save(path, content.getvalue().to_pybytes())
 
 
 def _habits(options: TrafficOptions, rng: np.random.Generator) -> _Rows:

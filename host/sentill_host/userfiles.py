@@ -1,10 +1,21 @@
 """Files the user names: read and written so that a failure says which file it is and what is wrong with it."""
 
 import contextlib
+import errno
 import os
 from pathlib import Path
 
-from sentill_host.errors import UsageError
+from sentill_host.errors import PlatformError, SentillHostError, UsageError
+
+
+def failure(what: str, error: OSError) -> SentillHostError:
+    """The error for a file that could not be written: a full or broken disk is this computer's, the rest the user's."""
+    reason = f"{what}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return PlatformError(reason, "make room on the disk, then run it again")
+    if error.errno in (errno.EROFS, errno.EIO):
+        return PlatformError(reason, "name a place on another disk")
+    return UsageError(reason, "name a place that you may write to")
 
 
 def read_bytes(path: Path) -> bytes:
@@ -24,15 +35,15 @@ def read_text(path: Path) -> str:
 
 
 def make_folder(path: Path) -> None:
-    """Make the folder at `path` where there is none. Raises UsageError."""
+    """Make the folder at `path` where there is none. Raises UsageError, PlatformError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"cannot make the folder {path}: {error.strerror}") from None
+        raise failure(f"cannot make the folder {path}", error) from None
 
 
 def save(path: Path, content: str | bytes) -> None:
-    """Write the file at `path` whole or not at all; folders above it are made. Raises UsageError.
+    """Write the file at `path` whole or not at all; folders above it are made. Raises UsageError, PlatformError.
 
     A symbolic link stays one, and what is no plain file (a device, a pipe) is written to, never replaced.
     """
@@ -52,4 +63,4 @@ def save(path: Path, content: str | bytes) -> None:
                 beside.unlink()
             raise
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+        raise failure(f"cannot write {path}", error) from None

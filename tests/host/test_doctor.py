@@ -122,6 +122,9 @@ def test_a_port_without_permission_names_group_and_rule(monkeypatch):
     assert "the group dialout may" in finding.text
     assert f"sudo usermod -aG dialout {getpass.getuser()}" in finding.fix
     assert 'SUBSYSTEM=="tty", ATTRS{idVendor}=="2e8a"' in finding.fix
+    monkeypatch.setattr(portuse, "group_of", lambda _: "root")
+    assert "usermod" not in portuse.admission(name, "till"), "root's group gives far more than a port"
+    assert "doctor --udev" in portuse.admission(name, "till")
 
 
 def test_an_absent_port_and_an_absent_board():

@@ -1,6 +1,7 @@
 """Pulling a journal: what is new comes, what got lost comes again, another past is refused, cuts lose nothing."""
 
 import base64
+import errno
 import json
 import struct
 from collections.abc import Callable, Iterator
@@ -12,8 +13,8 @@ from sentill import journal, journal_open, protocol
 from sentill_host import pull as puller
 from sentill_host.audit import verify_terminal
 from sentill_host.client import NodeClient
-from sentill_host.errors import LinkError, PortGone, UsageError, VerifyError
-from sentill_host.journals import Terminal, terminals, whole_records
+from sentill_host.errors import LinkError, PlatformError, PortGone, UsageError, VerifyError
+from sentill_host.journals import Appender, Terminal, terminals, whole_records
 from sentill_host.link import Link
 from sentill_host.verify import Fault, tag
 from tests.host.fakes import FakeNode, reply
@@ -262,6 +263,15 @@ def test_a_node_without_a_journal_says_so(terminal: Terminal) -> None:
 
     with FakeNode(refuse) as fake, Link(fake.port) as link, pytest.raises(LinkError, match="keeps no journal"):
         puller.pull(NodeClient(link), terminal)
+
+
+def test_a_full_disk_is_named(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: Appender, sequence: int, record: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Appender, "add", full)
+    with pytest.raises(PlatformError, match=f"cannot write .*{terminal.uid}: No space left"):
+        pulled(Node(chain(3)), terminal)
 
 
 def test_a_damaged_checkpoint_file_is_named(terminal: Terminal) -> None:

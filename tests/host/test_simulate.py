@@ -75,5 +75,6 @@ def test_bad_requests_are_named(table, tmp_path):
         simulate.TrafficOptions(cards=0).check()
     with pytest.raises(UsageError, match="million"):
         simulate.TrafficOptions(cards=2_000_000, days=3_650).check()
-    with pytest.raises(UsageError, match="written"):
-        simulate.write(table, tmp_path / "absent" / "traffic.csv")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot write"):
+        simulate.write(table, tmp_path / "file" / "traffic.csv")

@@ -1,12 +1,14 @@
 """Files the user names: whole or not at all, and errors that say which."""
 
+import errno
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
 from sentill_host import userfiles
-from sentill_host.errors import UsageError
+from sentill_host.errors import PlatformError, UsageError
 
 
 def test_what_was_saved_is_read_back_and_replaces_what_was_there(tmp_path):
@@ -35,6 +37,16 @@ def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path):
     reader.join(30)
     assert read == [b"through"]
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_full_disk_is_the_computers_fault_and_a_wrong_place_the_users():
+    full = userfiles.failure("cannot write x", OSError(errno.ENOSPC, "No space left on device"))
+    assert (full.exit_code, str(full)) == (5, "cannot write x: No space left on device")
+    assert "make room" in full.hint
+    assert userfiles.failure("cannot write x", OSError(errno.EACCES, "Permission denied")).exit_code == 2
+    with pytest.raises(PlatformError, match="/dev/full: No space left"):
+        userfiles.save(Path("/dev/full"), b"x" * 10_000)
+    assert Path("/dev/full").is_char_device()
 
 
 def test_failures_name_the_file_and_leave_nothing_behind(tmp_path):

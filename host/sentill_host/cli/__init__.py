@@ -14,8 +14,9 @@ import typer.core
 from rich.markup import escape
 
 from sentill import __version__
+from sentill_host import userfiles
 from sentill_host.cli.output import err
-from sentill_host.errors import SentillHostError
+from sentill_host.errors import PlatformError, SentillHostError
 
 
 def _show_version(wanted: bool) -> None:
@@ -137,8 +138,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", "look at its permissions and at the space on the disk", 5)
+        told = userfiles.failure(str(error.filename or "a file or the output"), error)
+        _fail(str(told), told.hint, PlatformError.exit_code)
     except Exception as error:
         hint = f"this is Sentill's own fault: report it with {_kept()}"
         _fail(f"unexpected {type(error).__name__}: {error}", hint, 1)

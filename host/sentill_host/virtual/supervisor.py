@@ -366,6 +366,16 @@ def main() -> None:
     except SentillHostError as error:
         say({"error": type(error).__name__, "message": str(error), "hint": error.hint})
         return
+    except OSError as error:
+        hint = "look at its permissions and at the space on the disk"
+        say(
+            {
+                "error": "PlatformError",
+                "message": f"{error.filename or config.directory}: {error.strerror}",
+                "hint": hint,
+            }
+        )
+        return
     supervisor.loop.watch(wake, selectors.EVENT_READ, supervisor.loop.stop)
     if not config.detached:
         supervisor.loop.watch(0, selectors.EVENT_READ, supervisor.loop.stop)
