@@ -26,6 +26,7 @@ from sentill_host.errors import BoardError, LinkError, PortGone, SentillHostErro
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.manifest import Item, Manifest, parse_head
+from sentill_host.result import JobResult
 from sentill_host.session import Session
 from sentill_host.signing import FLOOR, NO_KEYS, Signer
 from sentill_host.transfer import Transfer
@@ -45,19 +46,14 @@ Progress = Callable[[str, str, int, int], None]
 
 
 @dataclass
-class Result:
-    """What a deploy or rollback did on one port. `error` is empty on success; `exit_code` is that of its error class.
+class Result(JobResult):
+    """What a deploy or rollback did on one port.
 
     `copied` came over the wire, `reused` counts files the board had already; `verified_s` runs from the start until
     every file was verified on the board, `restart_s` from the reset until the version had proven itself. `keys` is the
     generation of the board's keys when it is known, 0 without; `keys_given` when they are its first, just given.
     """
 
-    port: str
-    board: str = ""
-    uid: str = ""
-    before: str = ""
-    version: str = ""
     slot: str = ""
     rung: str = ""
     copied: list[str] = field(default_factory=list)
@@ -67,11 +63,7 @@ class Result:
     resent: int = 0
     verified_s: float = 0.0
     restart_s: float = 0.0
-    seconds: float = 0.0
     step: str = ""
-    error: str = ""
-    hint: str = ""
-    exit_code: int = 0
     unchanged: bool = False
     keys: int = 0
     keys_given: bool = False
@@ -151,12 +143,9 @@ def run(jobs: list[Job], progress: Progress | None = None, models: Mapping[str, 
     bundle.agent_code()
     results = []
     for job, outcome in zip(jobs, workers.run(work, jobs, builder(models), tell), strict=True):
-        result = outcome.result
-        if result is None:
-            result = Result(job.port, step=outcome.step, exit_code=LinkError.exit_code)
-            result.error = f"{job.port}: {outcome.step}: {outcome.reason}"
-            result.hint = "check cable and power; run this again, it goes on where it stopped"
-        results.append(result)
+        results.append(outcome.result or Result(job.port, step=outcome.step))
+        if outcome.result is None:
+            results[-1].fail(outcome.failure())
     for keys in [job.keys for job in jobs if job.keys is not None][:1]:
         with contextlib.suppress(UsageError):  # the results count, even where its medium was pulled meanwhile
             keys.refresh()  # the workers noted whom they gave keys
@@ -177,16 +166,10 @@ def builder(models: Mapping[str, bytes] | None = None) -> Callable[[tuple[str, F
 
 def work(reporter: workers.Reporter, job: Job) -> Result:
     """One port, in a process of its own; failures are reported in the Result."""
-    result = Result(job.port)
-    start = time.monotonic()
-    try:
-        _Deployment(job, result, reporter, start).run()
-    except SentillHostError as error:
-        result.error, result.hint, result.exit_code = str(error), error.hint, error.exit_code
-        if not result.error.startswith(job.port):
-            result.error = f"{job.port}: {result.error}"
-    result.seconds = round(time.monotonic() - start, 3)
-    return result
+    made = Result(job.port)
+    with made.recording():
+        _Deployment(job, made, reporter, time.monotonic()).run()
+    return made
 
 
 class _Deployment:

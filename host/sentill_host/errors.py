@@ -1,5 +1,7 @@
 """Errors of the host package: one root; the command line turns them into a message, a hint and an exit code."""
 
+from typing import Any
+
 
 class SentillHostError(Exception):
     """Root of all expected failures. `hint` says what to do next; `exit_code` is what the command returns."""
@@ -9,6 +11,10 @@ class SentillHostError(Exception):
     def __init__(self, message: str, hint: str = ""):
         super().__init__(message)
         self.hint = hint
+
+    def told(self) -> dict[str, Any]:
+        """As a report tells it: `error`, `hint` and `exit_code`."""
+        return {"error": str(self), "hint": self.hint, "exit_code": self.exit_code}
 
 
 class UsageError(SentillHostError):

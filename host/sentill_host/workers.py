@@ -81,6 +81,11 @@ class Outcome:
     step: str = "starting"
     reason: str = ""
 
+    def failure(self) -> LinkError:
+        """Of a worker without a result."""
+        hint = "check cable and power; run this again, it goes on where it stopped"
+        return LinkError(f"{self.step}: {self.reason}", hint)
+
 
 @dataclass
 class _Worker:

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sentill_host import deploy as deployer
 from sentill_host import userfiles
 from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, require_profile
-from sentill_host.cli.output import err, fail_worst, out, print_json
+from sentill_host.cli.output import err, fail_worst, out, print_failure, print_json
 from sentill_host.errors import UsageError
 
 Ports = Annotated[list[str], typer.Argument(metavar="PORT", help="Serial ports of the boards (USB).")]
@@ -103,10 +103,7 @@ def _carry_out(ports: list[str], json: bool, work: Callable[[deployer.Progress],
 
 def _print(result: deployer.Result) -> None:
     if result.error:
-        out.print("[red]failed[/]  ", end="")
-        out.print(result.error, markup=False)
-        for hint in filter(None, result.hint.splitlines()):
-            out.print(f"        try: {hint}", markup=False)
+        print_failure(result)
         return
     name = f"{result.port} {result.board} {result.uid}".strip()
     given = f"; has its first keys (generation {result.keys})" if result.keys_given else ""

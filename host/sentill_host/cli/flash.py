@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from sentill_host import deploy as deployer
 from sentill_host.boards import Board
 from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, require_profile
-from sentill_host.cli.output import ask, err, fail_worst, out, print_json
+from sentill_host.cli.output import ask, err, fail_worst, out, print_failure, print_json
 from sentill_host.errors import UsageError
 from sentill_host.flash import procedure
 from sentill_host.flash.backend import PATIENCE_S, Voice
@@ -88,12 +88,10 @@ def flash(
     if deploy and not result.error:
         deployed = deployer.deploy([result.port], result.board, keys=opened, profile=profile)[0]
         codes.append(deployed.exit_code)
-        if not json:
-            out.print(
-                f"[red]failed[/]    deploy: {deployed.error}"
-                if deployed.error
-                else f"[green]deployed[/]  {deployed.port}: version {deployed.version}, node running"
-            )
+        if not json and deployed.error:
+            print_failure(deployed)
+        elif not json:
+            out.print(f"[green]deployed[/]  {deployed.port}: version {deployed.version}, node running")
     if json:
         extra = {"deploy": dataclasses.asdict(deployed)} if deployed is not None else {}
         print_json({**dataclasses.asdict(result), **extra})
@@ -112,10 +110,7 @@ def _choose(boards: list[Board], why: str) -> Board | None:
 
 def _print(result: Result) -> None:
     if result.error:
-        out.print("[red]failed[/]  ", end="")
-        out.print(result.error, markup=False)
-        for hint in filter(None, result.hint.splitlines()):
-            out.print(f"        try: {hint}", markup=False)
+        print_failure(result)
         return
     was = f" (was {result.before})" if result.before and result.before != result.version else ""
     ulab = f" with ulab {result.ulab}" if result.ulab else ""

@@ -98,7 +98,7 @@ def _reported(function: Any, name: str) -> dict[str, Any]:
     try:
         return {"port": name, **function(name), "exit_code": 0}
     except SentillHostError as error:
-        return {"port": name, "error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        return {"port": name, **error.told()}
 
 
 def _pull(name: str, baudrate: int, device: str, folder: Path, progress: puller.Progress) -> dict[str, Any]:

@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sentill_host.result import JobResult
+
 # soft_wrap keeps long paths and ports whole when the output is piped.
 out = Console(soft_wrap=True, highlight=False)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -40,6 +42,14 @@ def ask(question: str, **options: Any) -> Any:
         return typer.prompt(question, err=True, **options)
     except typer.Abort:
         raise KeyboardInterrupt from None
+
+
+def print_failure(result: JobResult) -> None:
+    """Tell on stdout what a job failed with, and what to do about it."""
+    out.print("[red]failed[/]  ", end="")
+    out.print(result.error, markup=False)
+    for hint in filter(None, result.hint.splitlines()):
+        out.print(f"        try: {hint}", markup=False)
 
 
 def fail_worst(exit_codes: list[int]) -> None:

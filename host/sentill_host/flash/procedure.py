@@ -17,6 +17,7 @@ from sentill_host.flash.firmware import Image
 from sentill_host.flash.memory import Remembered
 from sentill_host.keys import KeyFile
 from sentill_host.link import PORT_FAULTS, Link
+from sentill_host.result import JobResult
 
 PLAIN = "PLAIN"
 _BACK_S = 60.0
@@ -63,35 +64,22 @@ class Options:
 
 
 @dataclass
-class Result:
-    """What flashing did. `error` is empty on success; `exit_code` is that of its error class."""
+class Result(JobResult):
+    """What flashing did. `before` and `version` are of MicroPython."""
 
-    port: str
-    board: str = ""
-    uid: str = ""
-    before: str = ""
-    version: str = ""
     ulab: str = ""
     file: str = ""
     sha256: str = ""
     pinned: bool = False
     tool: str = ""
-    seconds: float = 0.0
-    error: str = ""
-    hint: str = ""
-    exit_code: int = 0
 
 
 def flash(port: str, options: Options, voice: Voice | None = None, remembered: Remembered | None = None) -> Result:
     """Flash the board at `port` ("" for a bare RP2 in its boot loader); failures are reported in the Result."""
-    result = Result(port)
-    start = time.monotonic()
-    try:
-        _Flashing(port, options, voice or Voice(), remembered or Remembered(), result).run()
-    except SentillHostError as error:
-        result.error, result.hint, result.exit_code = str(error), error.hint, error.exit_code
-    result.seconds = round(time.monotonic() - start, 3)
-    return result
+    made = Result(port)
+    with made.recording():
+        _Flashing(port, options, voice or Voice(), remembered or Remembered(), made).run()
+    return made
 
 
 def ask(link: Link) -> dict[str, Any]:

@@ -323,12 +323,7 @@ class Campaign:
     def _ended(self, job: Job, outcome: workers.Outcome) -> None:
         result = outcome.result
         if result is None:
-            result = {
-                "error": f"{outcome.step}: {outcome.reason}",
-                "hint": "check cable and power; run this again, it goes on where it stopped",
-                "exit_code": LinkError.exit_code,
-                "seconds": 0.0,
-            }
+            result = {**outcome.failure().told(), "seconds": 0.0}
         state = states.FAILED if result["error"] else states.DONE
         self.store.update(
             self.run.id,

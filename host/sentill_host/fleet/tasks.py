@@ -78,7 +78,7 @@ def work(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
     try:
         outcome = _VERBS[task.verb](reporter, task)
     except SentillHostError as error:
-        outcome = {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        outcome = error.told()
     outcome["seconds"] = round(time.monotonic() - start, 3)
     return {"error": "", "hint": "", "exit_code": 0, **outcome}
 
