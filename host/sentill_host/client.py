@@ -44,20 +44,16 @@ class NodeClient:
         self.decoder = Decoder()
         self.unclaimed: deque[Frame | Text] = deque(maxlen=1_000)
         self.signer: Signer | None = None  # of devices with keys, see access.attach
-        self._q = 0
+        self.asked = False  # whether a frame was sent: what comes is not left from somebody else's conversation
         self._arrived: deque[Frame | Text] = deque()
-
-    @property
-    def asked(self) -> bool:
-        """Whether a frame was sent: what comes is no longer left from somebody else's conversation."""
-        return self._q > 0
 
     def send(self, kind: str, pairs: Pairs) -> int:
         """Send one frame; returns its q. Raises FrameError when the fields make no frame, LinkError."""
-        self._q = protocol.next_q(self._q)
+        self.link.q = q = protocol.next_q(self.link.q)
+        self.asked = True
         encode = self.signer.encode if self.signer is not None and kind in "CP" else protocol.encode
-        self.link.write(encode(kind, [("q", self._q), *pairs]))
-        return self._q
+        self.link.write(encode(kind, [("q", q), *pairs]))
+        return q
 
     def receive(self, timeout_s: float) -> Frame | Text | None:
         """The next frame or line of text, None when none is complete within `timeout_s`. Raises PortGone."""
@@ -73,6 +69,10 @@ class NodeClient:
             yield item
         while self._arrived:
             yield self._arrived.popleft()
+
+    def put_back(self, items: Iterable[Frame | Text]) -> None:
+        """Have these received next."""
+        self._arrived.extendleft(reversed(list(items)))
 
     def answer(self, wanted: int, timeout_s: float) -> dict[str, Any] | None:
         """The fields of the R frame that answers frame `wanted`; None when late. The rest goes to `unclaimed`."""
@@ -254,9 +254,12 @@ def request_maintenance(client: NodeClient, timeout_s: float = 5.0) -> bool:
         tail = (tail + data)[-400:]
         if not data and tail.endswith(b">>> "):
             return False
-        for item in client.decoder.feed(data):
+        items = deque(client.decoder.feed(data))
+        while items:
+            item = items.popleft()
             if isinstance(item, Frame) and item.kind == "R" and item.fields.get("re") == wanted:
                 if item.fields.get("ok"):
+                    client.put_back(items)  # it may stand aside already
                     _await_restart(client)
                 if item.fields.get("err") in ("locked", "tampered"):
                     port = client.link.port

@@ -118,6 +118,7 @@ class Link:
     def __init__(self, port: str, baudrate: int = 115_200):
         self.port = port
         self.baudrate = baudrate
+        self.q = 0  # of the last frame sent: clients of one link count on, or a late reply to one would suit the next
         self._asked = 0  # how often for the raw REPL
         self._address = ports.Address(port)
         device = self._address.device()

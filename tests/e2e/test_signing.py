@@ -73,14 +73,14 @@ def test_the_first_deploy_gives_keys_and_the_next_ones_open_and_sign(
 
 
 class Recorder(NodeClient):
-    """Keeps the names of the commands it sends, in `asked`."""
+    """Keeps the names of the commands it sends, in `commands`."""
 
     def __init__(self, link: Link):
         super().__init__(link)
-        self.asked: list[str] = []
+        self.commands: list[str] = []
 
-    def command(self, name: str, timeout_s: float = 2.0, **arguments: int | str | bool) -> dict[str, Any]:
-        self.asked.append(name)
+    def command(self, name: str, timeout_s: float = 5.0, **arguments: int | str | bool) -> dict[str, Any]:
+        self.commands.append(name)
         return super().command(name, timeout_s, **arguments)
 
 
@@ -92,22 +92,22 @@ def test_one_challenge_opens_a_board_and_one_gives_keys(tmp_path: Path) -> None:
             node = Recorder(link)
             signer = Signer(boards[0].usb, keys)
             signer.enter(node, uid)
-            assert node.asked == ["challenge"] and not signer.generation, "it has no keys"
-            node.asked.clear()
+            assert node.commands == ["challenge"] and not signer.generation, "it has no keys"
+            node.commands.clear()
             assert signer.give_keys(node, "service", 60.0) and signer.generation == 1
-            assert node.asked == ["challenge", "identify", "provision"]
+            assert node.commands == ["challenge", "identify", "provision"]
             node = Recorder(link)
             signer.enter(node, uid)
-            assert node.asked == ["challenge", "unlock"]
+            assert node.commands == ["challenge", "unlock"]
             assert access.challenge(node, uid).left_s > 0
-            node.asked.clear()
-            assert not signer.give_keys(node, "service", 60.0) and not node.asked, "it is known to have them"
+            node.commands.clear()
+            assert not signer.give_keys(node, "service", 60.0) and not node.commands, "it is known to have them"
             later = Signer(boards[0].usb, keys)
             assert not later.give_keys(node, "service", 60.0) and later.generation == 1
             access.await_generation(node, access.provision(node, keys, "sealed", 7).fresh, 60.0)
             node = Recorder(link)
             signer.enter(node, uid)
-            assert node.asked == ["challenge", "order"]
+            assert node.commands == ["challenge", "order"]
             assert access.challenge(node, uid).left_s > 0
 
 

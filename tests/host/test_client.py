@@ -1,12 +1,13 @@
 """What a client of a node makes of its refusals."""
 
 import threading
+import time
 
 import pytest
 
 from sentill import protocol
 from sentill_host import access
-from sentill_host.client import Boot, NodeClient, await_identity, watch_boot
+from sentill_host.client import Boot, NodeClient, await_identity, request_maintenance, watch_boot
 from sentill_host.errors import LinkError
 from sentill_host.link import Link
 from tests.host.fakes import FakeNode, reply
@@ -129,3 +130,35 @@ def test_a_prompt_is_told_from_a_silent_node():
             with pytest.raises(LinkError, match=words) as caught:
                 NodeClient(link).command("status", timeout_s=0.5)
             assert ("Ctrl-D" in caught.value.hint) == bool(said)
+
+
+def test_a_late_reply_to_one_client_is_none_to_the_next():
+    """As after a boot that was watched: questions were asked while the node was silent, and it answers them all."""
+    late = []
+
+    def answer(kind, fields):
+        late.append(reply(fields, len(late), slot=fields["cmd"]))
+        if fields["cmd"] != "status":
+            return b""
+        return b"".join(late)
+
+    node = FakeNode(answer)
+    with node, Link(node.port) as link:
+        first = NodeClient(link)
+        for _ in range(3):
+            first.send("C", [("cmd", "identify")])
+        assert NodeClient(link).command("status")["slot"] == "status"
+
+
+def test_a_node_that_stands_aside_at_once_is_not_waited_for(monkeypatch):
+    """Reply and restart arrive together at a computer that is busy."""
+    monkeypatch.setattr("sentill_host.client._RESTART_S", 60.0)
+
+    def answer(kind, fields):
+        return reply(fields, 1) + b"booting\r\nsentill: maintenance, the node runs again after the next reset\r\n"
+
+    node = FakeNode(answer)
+    with node, Link(node.port) as link:
+        start = time.monotonic()
+        assert request_maintenance(NodeClient(link))
+        assert time.monotonic() - start < 30
