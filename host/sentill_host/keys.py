@@ -174,7 +174,7 @@ class KeyFile:
         However its id is spelled: who asks for the keys of another device under a longer id gets none.
         """
         wanted = device_id(uid)
-        return max((given for known, given in self.devices.items() if device_id(known) == wanted), default=0)
+        return max((given for known, given in self.devices.items() if known and device_id(known) == wanted), default=0)
 
     def check(self, uid: str, generation: int) -> None:
         """Raise UsageError when a device shows a generation older than the one it was given."""
