@@ -51,8 +51,8 @@ def save(path: Path, content: str | bytes) -> None:
     target = Path(os.path.realpath(path))
     beside = target.with_name(f"{target.name}.new")
     try:
-        if target.exists() and not target.is_file():
-            target.write_bytes(data)
+        if path.exists() and not path.is_file():  # before links are followed: a pipe at /dev/stdout has no real path
+            path.write_bytes(data)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         try:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -37,6 +39,14 @@ def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path):
     reader.join(30)
     assert read == [b"through"]
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_what_is_written_to_the_output_arrives_there():
+    code = (
+        "from pathlib import Path; from sentill_host import userfiles; userfiles.save(Path('/dev/stdout'), b'through')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert (done.stdout, done.stderr) == (b"through", b"")
 
 
 def test_a_full_disk_is_the_computers_fault_and_a_wrong_place_the_users():
