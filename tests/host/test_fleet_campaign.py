@@ -348,6 +348,28 @@ def test_the_report_tells_everything_and_is_safe_to_open(tmp_path, play):
     assert report.document(made)["boards"][0]["error"] == "/dev/aa01: no answer"
 
 
+def test_a_silent_port_holds_up_changes_for_a_while_and_reading_not_at_all(tmp_path, monkeypatch):
+    looked, said = [], []
+
+    class Watcher:
+        def step(self, job, step, done, total):
+            said.append((job, step))
+
+    def look(names, at_once, watcher):
+        looked.append(names)
+        return [campaign.Sighting(name, error="silent") for name in names]
+
+    monkeypatch.setattr(campaign, "_look", look)
+    monkeypatch.setattr(campaign, "_AGAIN_S", 0.05)
+    monkeypatch.setattr(campaign, "_DEAF_S", 0.3)
+    with Store(tmp_path) as store:
+        campaign.find(store, ["/dev/x"], 4, Watcher(), campaign.worth_waiting("collect", ["aa00"]))
+        assert (len(looked), said) == (1, [])
+        campaign.find(store, ["/dev/x"], 4, Watcher(), campaign.worth_waiting("deploy", ["aa00"]))
+    assert len(looked) > 3
+    assert said[0][0] == "/dev/x" and "asked again" in said[0][1]
+
+
 def test_ports_are_looked_at_once_whatever_they_are_called(tmp_path, monkeypatch):
     monkeypatch.setattr(campaign.ports, "found", list)
     (tmp_path / "a").symlink_to("/dev/null")

@@ -354,14 +354,14 @@ def _begin(
                     "`sentill fleet resume` goes on with it; --new gives it up",
                 )
             store.end(last.id, states.STOPPED)
-        where = _find(fleet, store, ports, frozenset(member.uid for member in targets))
+        where = _find(fleet, store, ports, campaign.worth_waiting(request.verb, (m.uid for m in targets)))
         run = campaign.start(fleet, store, request, targets, where)
         _finish(fleet, store, run, where, json, keys)
 
 
 def _carry_on(fleet: Fleet, store: Store, run: Run, ports: list[str] | None, json: bool, keys: KeyFile | None) -> None:
     waiting = frozenset(job.uid for job in store.jobs(run.id) if job.state == states.WAITING)
-    where = _find(fleet, store, ports, waiting)
+    where = _find(fleet, store, ports, campaign.worth_waiting(run.verb, waiting))
     campaign.refuse_ambiguous([member for member in fleet.members if member.uid in waiting], where)
     _finish(fleet, store, run, where, json, keys)
 

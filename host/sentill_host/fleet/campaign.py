@@ -7,7 +7,7 @@ import datetime as dt
 import glob
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -82,6 +82,9 @@ def find(
         silent = [name for name, sighting in sightings.items() if not sighting.uid]
         if not silent or wanted <= {sighting.uid for sighting in sightings.values()}:
             break
+        for name in silent:
+            if watcher is not None:
+                watcher.step(name, "silent: asked again for a minute, as after a deploy that was cut off", 0, 0)
         time.sleep(_AGAIN_S)
         sightings.update(zip(silent, _look(silent, at_once, watcher), strict=True))
     where = Whereabouts(sightings=list(sightings.values()))
@@ -97,6 +100,11 @@ def find(
         else:
             where.ambiguous[uid] = found
     return where
+
+
+def worth_waiting(verb: str, uids: Iterable[str]) -> frozenset[str]:
+    """The boards that `find` waits for: those a run changes. To read the others does not hang on one that is silent."""
+    return frozenset(uids) if verb in CHANGING else frozenset()
 
 
 def _look(names: list[str], at_once: int, watcher: Watcher | None) -> list[Sighting]:
