@@ -133,11 +133,14 @@ def prove(client: NodeClient, keys: KeyFile, state: State) -> None:
     device that has them can tell, and no other can say so. Nothing of it counts as a wrong answer to a challenge, of
     which the tenth erases the keys.
 
-    Raises UsageError for the keys of another file. Proves nothing without keys, or after tampering.
+    Raises UsageError for the keys of another file, and on the terminal's line, where no device shows any. Proves
+    nothing without keys, or after tampering.
     """
     sign(client, keys, state)
     if not state.generation or state.tampered:
         return
+    if state.line != "usb":
+        raise UsageError(f"{client.link.port}: this is the terminal's line", "name the board's USB port")
     key = keys.derive(state.uid, b"frame", state.generation)
     if not crypto.equal(crypto.MAC(key).tag(b"challenge ", state.asked)[:_PROOF], state.proof):
         client.signer = None

@@ -96,6 +96,15 @@ def test_what_a_device_says_of_newer_keys_is_noted_only_when_it_shows_them(keys:
     assert keys.newest(UID) == KeyFile.open(keys.path, "a password of tests").newest(UID) == GIVEN
 
 
+def test_the_line_of_the_terminal_is_told_from_wrong_keys(keys: KeyFile) -> None:
+    with Liar(UID, line="uart") as liar, Link(liar.port) as link:
+        client = NodeClient(link)
+        state = access.attach(client, keys)
+        assert state.line == "uart" and client.signer is not None, "feedback is signed there"
+        with pytest.raises(UsageError, match="the terminal's line"):
+            access.prove(client, keys, state)
+
+
 def test_the_proof_is_of_the_number_asked_with(keys: KeyFile) -> None:
     with Liar(UID, sig=base64.b64encode(bytes(12)).decode()) as liar, Link(liar.port) as link:
         states = [access.challenge(NodeClient(link)) for _ in range(2)]
