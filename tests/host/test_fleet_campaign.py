@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import html.parser
+import io
 import os
 import signal
 import threading
@@ -11,8 +12,10 @@ import time
 
 import psutil
 import pytest
+from rich.console import Console
 
 from sentill_host import ports, workers
+from sentill_host.cli.fleet import _status_table
 from sentill_host.errors import LinkError, UsageError
 from sentill_host.fleet import campaign, plan, report, tasks
 from sentill_host.fleet import store as states
@@ -437,3 +440,17 @@ def test_a_run_goes_on_only_with_the_files_it_began_with(tmp_path, play):
     (folder / "local.stm").write_bytes((DEVICE / "models" / "local.stm").read_bytes())
     bench.go(run)
     assert set(bench.states(run).values()) == {"done"}
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_status_fits_its_terminal_and_names_every_board(width):
+    row = {"label": "till 1 by the window", "site": "Lyon", "group": "", "port": "/dev/ttyACM10", "ambiguous": [],
+           "board": "SIM", "firmware": "1.29.0", "software": "0.1.0", "faults": "", "model": "8c5f6220 567683d5",
+           "last_seen": "", "last_result": "deploy: ok"}  # fmt: skip
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(_status_table([row], width))
+    text = console.export_text()
+    for word in ("till 1 by the window", "/dev/ttyACM10", "0.1.0", "deploy: ok"):
+        assert word in text, text
+    assert ("8c5f6220" in text) == (width == 120)
+    assert len(text.splitlines()) == 2, text

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from sentill_host import bundle as bundler
 from sentill_host import deploy as deployer
@@ -44,7 +45,7 @@ New = Annotated[bool, typer.Option("--new", help="Give up an interrupted run.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 _HERE = Path(plan.FILE)
-_WIDE = 110  # columns a terminal needs to show the models as well
+_ENDLESS = 10_000
 
 
 @app.command()
@@ -119,20 +120,29 @@ def status(
 
 
 def _status_table(rows: list[dict[str, Any]], width: int) -> Table:
-    table = Table(box=None)
-    names = ["board", "place", "port", "firmware", "node", "seen", "last result"]
-    for name in names if width < _WIDE else [*names[:5], "model", *names[5:]]:
-        table.add_column(name, no_wrap=True)
+    """The boards for people: as many details as fit into `width` columns."""
+    most = ["board", "place", "port", "firmware", "node", "model", "seen", "last result"]
+    for left_out in ([], ["model"], ["model", "place", "firmware"]):
+        table = _columns(rows, [name for name in most if name not in left_out])
+        if Console(width=_ENDLESS).measure(table).maximum <= width:
+            return table
+    return _columns(rows, ["board", "port", "node", "last result"])
+
+
+def _columns(rows: list[dict[str, Any]], names: list[str]) -> Table:
+    table = Table(*(Column(name, no_wrap=True) for name in names), box=None)
     for row in rows:
         port = f"[green]{escape(row['port'])}[/]" if row["port"] else "[dim]away[/]"
         if row["ambiguous"]:
             port = f"[red]several: {escape(', '.join(row['ambiguous']))}[/]"
-        seen = "now" if row["port"] else row["last_seen"].replace("T", " ")[:16] or "never"
-        place = ", ".join(filter(None, (row["site"], row["group"])))
-        node = f"{row['software']} [red]{escape(row['faults'])}[/]" if row["faults"] else row["software"]
-        cells = [escape(place), port, escape(f"{row['board']} {row['firmware']}".strip()), node]
-        cells += [escape(row["model"])] if width >= _WIDE else []
-        table.add_row(escape(row["label"]), *cells, seen, escape(row["last_result"]))
+        cells = {
+            "board": escape(row["label"]), "place": escape(", ".join(filter(None, (row["site"], row["group"])))),
+            "port": port, "firmware": escape(f"{row['board']} {row['firmware']}".strip()),
+            "node": f"{row['software']} [red]{escape(row['faults'])}[/]" if row["faults"] else row["software"],
+            "model": escape(row["model"]), "last result": escape(row["last_result"]),
+            "seen": "now" if row["port"] else row["last_seen"].replace("T", " ")[:16] or "never",
+        }  # fmt: skip
+        table.add_row(*(cells[name] for name in names))
     return table
 
 

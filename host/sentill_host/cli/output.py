@@ -23,8 +23,10 @@ def table_width() -> int:
 
 
 def print_table(table: Table) -> None:
-    """Write a table to stdout, whole where there is no terminal."""
+    """Write a table to stdout: whole where there is no terminal, with words folded, not cut, on a narrow one."""
     if out.is_terminal:
+        for column in table.columns:
+            column.overflow = "fold"
         out.print(table)
     else:
         Console(width=_PIPED, highlight=False).print(table)
