@@ -218,8 +218,12 @@ class Order:
     def read(cls, text: str) -> "Order":
         """An order from its file. Raises UsageError."""
         try:
-            return cls(**json.loads(text))
-        except (ValueError, TypeError):
+            made = cls(**json.loads(text))
+            device_id(made.uid)
+            struct.pack("<IH", made.number, made.minutes)
+            base64.b64decode(made.sig)
+            return made
+        except (ValueError, TypeError, struct.error, UsageError):
             raise UsageError("this is no maintenance order", "`sentill order` makes one") from None
 
     def text(self) -> str:
@@ -230,7 +234,7 @@ class Order:
 def follow(client: NodeClient, order: Order, state: State | None = None) -> State:
     """Open a session with an order; the state then. Raises AccessError when the device refuses it."""
     state = state or challenge(client)
-    if order.uid != state.uid:
+    if device_id(order.uid) != device_id(state.uid):
         raise AccessError(f"{client.link.port}: the order is for device {order.uid}, not {state.uid}")
     return _opened(state, _ask(client, "order", n=order.number, min=order.minutes, sig=order.sig))
 

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,36 @@ def test_the_proof_is_of_the_number_asked_with(keys: KeyFile) -> None:
                 with pytest.raises(UsageError, match="not from"):
                     access.prove(client, keys, shown)
                 assert client.signer is None
+
+
+def test_an_order_is_for_a_device_however_its_id_is_spelled(keys: KeyFile) -> None:
+    order = access.Order.sign(keys, UID, 0, 5)
+    assert access.Order.read(order.text()) == order
+    with Liar(UID) as liar, Link(liar.port) as link:
+        for uid in (UID, UID.upper() + "0000"):
+            assert access.follow(NodeClient(link), dataclasses.replace(order, uid=uid)).left_s == 60
+        with pytest.raises(access.AccessError, match="the order is for device"):
+            access.follow(NodeClient(link), dataclasses.replace(order, uid="00" * 8))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"uid": 5},
+        {"uid": ""},
+        {"uid": "xy"},
+        {"number": "1"},
+        {"number": -1},
+        {"minutes": 70_000},
+        {"sig": 1},
+        {"x": 1},
+    ],
+)
+def test_what_is_no_order_is_told(keys: KeyFile, change: dict[str, object]) -> None:
+    text = json.dumps({**json.loads(access.Order.sign(keys, UID, 0, 5).text()), **change})
+    for wrong in (text, "[]", "{}", "", "7"):
+        with pytest.raises(UsageError, match="no maintenance order"):
+            access.Order.read(wrong)
 
 
 @pytest.mark.parametrize(
