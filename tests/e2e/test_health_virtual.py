@@ -212,8 +212,8 @@ def test_a_fault_that_takes_its_course_is_warned_of_in_time(board: Board, tmp_pa
     with Link(board.usb) as link:
         client = NodeClient(link)
         identity(client)
+        start = client.command("status")["t"]
         board.control("scenario", text=text)
-        start = time.monotonic()
         try:
             while True:
                 seen = event(client, "channel", fail_s + 10)
@@ -221,6 +221,6 @@ def test_a_fault_that_takes_its_course_is_warned_of_in_time(board: Board, tmp_pa
                     break
         finally:
             board.control("scenario", text="")
-    passed = time.monotonic() - start
+    passed = (seen["t"] - start) / 3600  # by the node's clock, however late we hear of it
     print(f"{name}: begins at {begin_s:.0f} s, {seen['why']} warned at {passed:.0f} s, fails at {fail_s:.0f} s: {seen}")
     assert begin_s < passed < fail_s - fault.lead_h, "an hour of lead is a second"
