@@ -69,6 +69,7 @@ def test_a_node_with_keys_is_read_at_its_own_pace():
     assert len(client.commands) == 1
     with pytest.raises(LinkError, match="reports nothing by itself"):
         attributes.collect(FakeClient(16, hz=0, refuses="mac"), 5.0)
+    assert len(attributes.collect(FakeClient(16, refuses="tampered"), 5.0)) == 16, "a tampered board is read, too"
     with pytest.raises(RefusedError):
         attributes.collect(FakeClient(16, refuses="range"), 5.0)
 
