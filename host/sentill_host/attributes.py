@@ -98,7 +98,11 @@ def worst(rows: list[dict[str, Any]]) -> str:
 def uptime(up_s: int) -> str:
     """How long a node has been up, for people."""
     hours, days = up_s // 3600 % 24, up_s // 86400
-    return f"up {days} d {hours} h" if days else f"up {hours} h {up_s // 60 % 60} min" if up_s >= 60 else f"up {up_s} s"
+    if days:
+        return f"up {days} d {hours} h"
+    if hours:
+        return f"up {hours} h {up_s // 60 % 60} min"
+    return f"up {up_s // 60} min" if up_s >= 60 else f"up {up_s} s"
 
 
 def life(fields: dict[str, Any]) -> str:

@@ -199,7 +199,7 @@ def examine_port(
     try:
         device = ports.resolve(name)
     except SentillHostError as error:
-        return [Finding(FAIL, name, str(error), error.hint)]
+        return [Finding(FAIL, name, _said(name, error), error.hint)]
     if trouble := _access(name, device):
         return [trouble]
     say("opening")
@@ -208,8 +208,13 @@ def examine_port(
             found.append(_shared(name, device))
             found += _talk(name, link, deep, say, keys)
     except SentillHostError as error:
-        found.append(Finding(FAIL, name, str(error), error.hint))
+        found.append(Finding(FAIL, name, _said(name, error), error.hint))
     return found
+
+
+def _said(name: str, error: SentillHostError) -> str:
+    """The error without the port's name, which the finding tells anyway."""
+    return str(error).removeprefix(f"{name}: ")
 
 
 def _access(name: str, device: str) -> Finding | None:
@@ -298,7 +303,7 @@ def _node(name: str, node: client.NodeClient, identity: dict[str, Any]) -> list[
         status = node.command("status")
         rows = attributes.collect(node, _HEALTH_S)
     except LinkError as error:
-        return [*found, Finding(WARN, name, str(error), error.hint)]
+        return [*found, Finding(WARN, name, _said(name, error), error.hint)]
     if status.get("crash"):
         found.append(
             Finding(WARN, name, f"{status['crash']} of its tasks crashed since the start", "look at `sentill monitor`")

@@ -113,6 +113,7 @@ def test_the_nodes_own_life_in_words():
     )
     assert attributes.life({"up": 59, "erases": 1, "planned": 1}).startswith("up 59 s; started once (1 planned)")
     assert attributes.life({"up": 3660, "erases": 1, "hard": 2}).startswith("up 1 h 1 min; started 2 times")
+    assert attributes.uptime(164) == "up 2 min"
     assert attributes.STARTS == starts.CAUSES
 
 

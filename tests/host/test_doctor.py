@@ -11,6 +11,7 @@ import pytest
 
 from sentill_host import doctor, ports, portuse
 from sentill_host.doctor import FAIL, NOTE, OK, WARN, Computer
+from sentill_host.errors import LinkError
 from sentill_host.flash.rp2 import Drive
 
 PICO = ports.PortInfo("/dev/ttyACM0", "Board in FS mode", "E6605838834C2A34", "1-1.4:1.0", ("RPI_PICO",), 0x2E8A, 5)
@@ -106,6 +107,20 @@ def test_the_udev_rules_cover_every_known_board():
     for vendor in ("2e8a", "10c4", "1a86", "0403", "303a"):
         assert f'ATTRS{{idVendor}}=="{vendor}", MODE="0660", GROUP="uucp"' in rules
     assert 'ENV{ID_MM_DEVICE_IGNORE}="1"' in rules
+
+
+def test_a_port_in_use_is_named_once(monkeypatch):
+    master, slave = pty.openpty()
+    name = os.ttyname(slave)
+
+    def busy(port):
+        raise LinkError(f"{port}: in use by picocom (pid 7)", "close it")
+
+    monkeypatch.setattr(doctor, "Link", busy)
+    (finding,) = doctor.examine_port(name)
+    os.close(master)
+    os.close(slave)
+    assert (finding.level, finding.about, finding.text) == (FAIL, name, "in use by picocom (pid 7)")
 
 
 def test_a_port_without_permission_names_group_and_rule(monkeypatch):

@@ -49,16 +49,18 @@ def up(
     except BaseException:
         api.end(process)
         raise
-    _show(info, json)
     if foreground:
-        err.print("Ctrl-C ends the boards")
         try:
+            _show(info, json)
+            err.print("Ctrl-C ends the boards")
             process.wait()
         except KeyboardInterrupt:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         finally:
             api.end(process)
-    elif not json:
+        return
+    _show(info, json)
+    if not json:
         err.print(f"`sentill virtual down{f' --dir {directory}' if directory else ''}` ends them")
 
 
