@@ -210,7 +210,7 @@ def test_a_clock_that_is_behind_does_not_keep_an_emptied_board_from_its_version(
     with VirtualBoards(1) as boards:
         board = boards[0]
         good(deploy([board.usb], keys=keys, profile="open"))
-        for rate_hz in (2, 3, 4):
+        for rate_hz in (2, 3):  # the second begins with a signed one beside it, and the floor rises to that
             bring(board, keys, rate_hz)
         with Link(board.usb) as link:
             access.enter(NodeClient(link), keys, 5)
