@@ -65,6 +65,7 @@ class Result(JobResult):
     restart_s: float = 0.0
     step: str = ""
     unchanged: bool = False
+    warning: str = ""  # what is wrong with a node that runs the version wanted
     keys: int = 0
     keys_given: bool = False
 
@@ -242,6 +243,10 @@ class _Deployment:
         self.result.board, self.result.slot = board.id, seen.slot
         self.result.version = self.result.before = made.version
         self.result.unchanged = True
+        if about.get("tamper"):
+            self.result.warning = f"it was tampered with ({about['tamper']}) and refuses its work"
+        elif about.get("faults"):
+            self.result.warning = f"it reports faults: {about['faults']}"
         self._verified()
         return True
 

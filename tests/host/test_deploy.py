@@ -1,6 +1,7 @@
 """What a deploy decides before and beside its conversation with a board."""
 
 import ast
+import dataclasses
 import io
 import json
 import zlib
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentill import update
+from sentill import protocol, update
 from sentill_host import agent, boards, bundle, deploy, manifest, preflight
 from sentill_host.errors import UsageError, VerifyError
+from sentill_host.fleet import campaign
 from sentill_host.manifest import Item, Manifest
+from tests.host.fakes import FakeNode, reply
 
 UNIX64 = bundle.Firmware((1, 29, 0), 6 | 3 << 8 | 2 << 10)
 ABOUT = {
@@ -157,3 +160,21 @@ def test_ports_that_do_not_open_are_results_not_exceptions():
     assert "no such port" in first.error
     assert first.exit_code == second.exit_code == 3
     assert second.port == "/dev/sentill-absent-2"
+
+
+def test_a_tampered_board_with_the_wanted_version_is_no_plain_success():
+    made = bundle.build(boards.load("SIM"), bundle.Firmware((1, 29, 0), 2822))
+    identity = [("q", 1), ("t", 1), ("sw", made.version), ("board", "SIM"), ("uid", "aa" * 8), ("fw", "1.29.0"),
+                ("mpy", 2822), ("prof", "sealed"), ("gen", 0), ("tamper", "case")]  # fmt: skip
+
+    def answer(kind, fields):
+        if fields.get("cmd") != "identify":
+            return reply(fields, 2, ok=False, err="tampered", msg="the keys were erased")
+        return protocol.encode("I", identity) + reply(fields, 2, slot="a", bundle=made.id)
+
+    with FakeNode(answer) as fake:
+        (result,) = deploy.deploy([fake.port])
+    assert (result.error, result.unchanged) == ("", True)
+    assert result.warning == "it was tampered with (case) and refuses its work"
+    told = campaign.describe("deploy", dataclasses.asdict(result))
+    assert told == f"version {made.version} was there, but it was tampered with (case) and refuses its work"

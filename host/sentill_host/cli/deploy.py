@@ -110,6 +110,9 @@ def _print(result: deployer.Result) -> None:
     if result.unchanged:
         was_there = f"version {result.version} was there, nothing copied, node running{given}"
         out.print(f"[green]unchanged[/] {name}: {was_there}")
+        if result.warning:
+            out.print("[yellow]but[/]       ", end="")
+            out.print(f"{result.warning}; `sentill doctor {result.port}` says what to do", markup=False)
         return
     was = f" (was {result.before})" if result.before and result.before != result.version else ""
     reused = f", {result.reused} there already" if result.reused else ""

@@ -40,7 +40,7 @@ def flash(
     ] = None,
     erase: Annotated[bool, typer.Option("--erase", help="Erase the whole flash first, files included.")] = False,
     tool: Annotated[str, typer.Option(help="For RP2 boards: drive or picotool; picotool where present.")] = "",
-    patience: Annotated[float, typer.Option(help="Seconds you have to press keys on the board.")] = PATIENCE_S,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds you have to press keys on the board.")] = PATIENCE_S,
     deploy: Annotated[bool, typer.Option("--deploy", help="Deploy the node right after.")] = False,
     keys: KeysOption = None,
     password_file: PasswordOption = None,

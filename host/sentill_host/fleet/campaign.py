@@ -362,7 +362,8 @@ def describe(verb: str, result: dict[str, Any]) -> str:
     if verb == "deploy":
         copied = len(result.get("copied", []))
         sent = f"{copied} file{'s' if copied != 1 else ''} sent"
-        return f"version {version} {'was there' if result.get('unchanged') else 'installed, ' + sent}"
+        but = f", but {result['warning']}" if result.get("warning") else ""
+        return f"version {version} {'was there' if result.get('unchanged') else 'installed, ' + sent}{but}"
     if verb == "rollback":
         return f"back to version {version}"
     if verb == "flash":
