@@ -239,12 +239,20 @@ def test_a_wrong_file_is_named_and_ends_with_2(request_, tmp_path, monkeypatch):
     assert not list((tmp_path / "folder").iterdir())
 
 
-def test_a_full_disk_and_a_terminal_without_the_letters_are_no_crash(tmp_path):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_is_no_crash(unbuffered):
     model = str(ROOT / "device" / "models" / "profile.stm")
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
-        done = subprocess.run([*SENTILL, "model", "inspect", model], stdout=full, stderr=subprocess.PIPE, timeout=60)
-    assert done.returncode == 5
+        done = subprocess.run(
+            [*SENTILL, "model", "inspect", model], stdout=full, stderr=subprocess.PIPE, timeout=60, env=env
+        )
+    assert done.returncode == 5, done.stderr
     assert b"No space left" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_a_terminal_without_the_letters_is_no_crash():
+    model = str(ROOT / "device" / "models" / "profile.stm")
     plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
     done = run("model", "inspect", model, env=plain)
     assert done.returncode == 0, done.stderr

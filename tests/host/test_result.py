@@ -13,7 +13,7 @@ from sentill_host.workers import Outcome
 COMMON = {"port", "board", "uid", "before", "version", "seconds", "error", "hint", "exit_code"}
 DEPLOY = {
     *("slot", "rung", "copied", "copied_bytes", "reused", "removed", "resent", "verified_s", "restart_s", "step"),
-    *("unchanged", "keys", "keys_given"),
+    *("unchanged", "keys", "keys_given", "warning"),
 }
 FLASH = {"ulab", "file", "sha256", "pinned", "tool"}
 

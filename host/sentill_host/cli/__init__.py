@@ -135,9 +135,10 @@ def main() -> None:
             err.print("interrupted")
         raise
     except BrokenPipeError:  # whoever reads has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(1)
     except OSError as error:
+        _drop_output()
         told = userfiles.failure(str(error.filename or "a file or the output"), error)
         _fail(str(told), told.hint, PlatformError.exit_code)
     except Exception as error:
@@ -151,6 +152,11 @@ def _ready_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (open until the end)
         getattr(sys, name).reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """What stdout still holds cannot go where it should: at the end Python would fail on it with a code of its own."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, hint: str, exit_code: int) -> NoReturn:
