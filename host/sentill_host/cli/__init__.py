@@ -59,6 +59,7 @@ PANELS = {
         "monitor": ("monitor", "monitor"),
         "health": ("health", "health"),
         "channels": ("channels", "channels"),
+        "clock": ("clock", "clock"),
         "journal": ("journal", "app"),
     },
     "Developers: no hardware needed": {
