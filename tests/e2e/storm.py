@@ -270,6 +270,8 @@ def run_case(board: Board, versions: dict[str, Path], seed: int, keys: KeyFile |
             outcome.problem = outcome.problem or f"a step took {outcome.longest_s:.0f} s"
     except (SentillHostError, AssertionError, OSError) as error:
         outcome.problem = f"{type(error).__name__}: {error}"
+        board.control("power_cycle", ms=1)  # the next case shall not suffer from it
+        board.wait(boots=board.status()["boots"])
     return outcome
 
 
@@ -304,8 +306,10 @@ def running(board: Board, patience_s: float = 40.0, refused: bool = False, keyed
             if not seen.identity and any(">>>" in line for line in seen.console):
                 link.enter_repl()
                 names = link.exec_json("import os, json\nprint(json.dumps(os.listdir('/')))")
-                assert refused or "main.py" not in names, f"at the prompt with {names}: {seen.console[-5:]}"
                 link.leave_repl()
+                assert refused or "main.py" not in names, (
+                    f"at the prompt with {names}: {seen.console}; {board.status()}"
+                )
                 return ""
             if not seen.identity and board.status()["state"] == "running" and not board.status()["busy"]:
                 link.write(b"\r")
@@ -453,7 +457,8 @@ def main() -> int:
         if options.verbose:
             print(outcome, flush=True)
         elif outcome.problem:
-            print(f"seed {outcome.seed} ({outcome.fault}, {outcome.step}): {outcome.problem}", flush=True)
+            where = f"seed {outcome.seed} ({outcome.fault}, {outcome.step}; deploy: {outcome.ended or 'none'})"
+            print(f"{where}: {outcome.problem}", flush=True)
 
     start = time.monotonic()
     outcomes = storm(options.cases, options.boards, options.first, show)
