@@ -2,11 +2,10 @@
 
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 
 from sentill_host import access
 from sentill_host.client import NodeClient
-from sentill_host.entries import CLOCK_IS_SET_S, EPOCH
+from sentill_host.entries import CLOCK_IS_SET_S, EPOCH, date_and_time
 from sentill_host.errors import UsageError
 from sentill_host.keys import KeyFile
 
@@ -75,4 +74,4 @@ def host_time_s() -> int:
 
 def spell(node_s: int) -> str:
     """Node time in words: UTC."""
-    return f"{EPOCH + timedelta(seconds=node_s):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{date_and_time(node_s)} UTC"

@@ -26,10 +26,15 @@ class Verdict:
     reasons: str
 
 
+def date_and_time(node_s: int) -> str:
+    """Node time, in seconds since 2024-01-01, as a date and the time of day in UTC."""
+    return f"{EPOCH + timedelta(seconds=node_s):%Y-%m-%d %H:%M:%S}"
+
+
 def when(record: Record) -> str:
     """When a record was made, for people: UTC, or the time since power-on where the node's clock was not set."""
     if record.time >= CLOCK_IS_SET_S:
-        return f"{EPOCH + timedelta(seconds=record.time):%Y-%m-%d %H:%M:%S}"
+        return date_and_time(record.time)
     return f"power-on +{record.time // 3600:02}:{record.time // 60 % 60:02}:{record.time % 60:02}"
 
 
