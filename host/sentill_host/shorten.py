@@ -1,9 +1,10 @@
 """Fewer names for boards: MicroPython keeps every name it has seen for good, in pools that double as they fill.
 
 A node has room for 1,260; one more takes a pool of 14 KB in one piece, which a board in use does not have. So the names
-that only one module knows, those with a leading underscore that occur in no other file, are replaced by a few that all
-modules share: `_a`, `_b`, ... Modules whose classes inherit from each other get different ones. So are the names that
-are parameters and nothing else, which bytecode keeps, too.
+that only one module knows, those with a leading underscore that it defines and no other file has, are replaced by a few
+that all modules share: `_a`, `_b`, ... Modules whose classes inherit from each other get different ones. So are the
+names that are parameters and nothing else, which bytecode keeps, too. What a module only asks for, such as
+`sys.implementation._machine`, is somebody else's and stays.
 """
 
 import ast
@@ -38,11 +39,13 @@ _CONSTANT = re.compile(r"^(\w+) *= *const\(", re.MULTILINE)
 @dataclass(frozen=True)
 class _Names:
     """The names in one source, as far as shortening wants to know them. All of them, and of those: the private ones,
-    with one leading underscore and no constants; those in f-strings, where nothing is replaced; those of parameters;
-    and those that stand for something else than parameters and variables of functions, or that a string holds."""
+    with one leading underscore and no constants; of these the ones it defines; those in f-strings, where nothing is
+    replaced; those of parameters; and those that stand for something else than parameters and variables of functions,
+    or that a string holds."""
 
     every: frozenset[str]
     private: frozenset[str]
+    defined: frozenset[str]
     formatted: frozenset[str]
     parameters: frozenset[str]
     others: frozenset[str]
@@ -60,7 +63,7 @@ def shorten(sources: Mapping[str, str]) -> dict[str, str]:
         names = seen[path]
         # The package a module is in stands for those that may inherit: all base classes are of the same one.
         family = taken.setdefault(path.rpartition("/")[0] if path.count("/") > 1 else path, set())
-        own = {name for name in names.private if files[name] == 1} if path not in AS_WRITTEN else set()
+        own = {name for name in names.defined if files[name] == 1} if path not in AS_WRITTEN else set()
         own -= names.formatted
         own |= {name for name in parameters & names.every if len(name) > 2}
         fresh = (name for name in _short() if name not in family and name not in files)
@@ -92,8 +95,10 @@ def _names_in(source: str) -> bytes:
         elif match[0].split('"')[0].split("'")[0].lower() in ("f", "rf", "fr"):
             formatted.update(_NAME.findall(match[0]))
     private = {name for name in every - constants(source) if len(name) > 1 and name[0] == "_" and name[1] != "_"}
-    parameters, others = _roles(source)
-    return json.dumps([sorted(names) for names in (every, private, formatted, parameters, others | formatted)]).encode()
+    parameters, others, defined = _roles(source)
+    return json.dumps(
+        [sorted(names) for names in (every, private, private & defined, formatted, parameters, others | formatted)]
+    ).encode()
 
 
 def _short() -> Iterator[str]:
@@ -107,18 +112,24 @@ def constants(source: str) -> set[str]:
     return set(_CONSTANT.findall(source))
 
 
-def _roles(source: str) -> tuple[set[str], set[str]]:
-    """Names of parameters, and those that are (also) something else than parameters and variables of functions."""
+def _roles(source: str) -> tuple[set[str], set[str], set[str]]:
+    """Names of parameters, those that are (also) something else than parameters and variables of functions, and those
+    that the source defines: parameters, functions, classes, what values are given to."""
     parameters: set[str] = set()
     others: set[str] = set()
+    defined: set[str] = set()
     waiting: list[tuple[ast.AST, bool]] = [(ast.parse(source), False)]
     while waiting:
         node, local = waiting.pop()
         if isinstance(node, ast.Name):
+            if isinstance(node.ctx, ast.Store):
+                defined.add(node.id)
             if not local:
                 others.add(node.id)
             continue
         if isinstance(node, ast.Attribute):
+            if isinstance(node.ctx, ast.Store):
+                defined.add(node.attr)
             others.add(node.attr)
         elif isinstance(node, ast.Constant):
             if isinstance(node.value, str) and node.value.isidentifier():
@@ -129,15 +140,17 @@ def _roles(source: str) -> tuple[set[str], set[str]]:
             others.add(node.arg or "")
         elif isinstance(node, ast.alias):
             others.update((node.asname or node.name).split("."), node.name.split("."))
+            defined.add(node.asname or "")
         elif isinstance(node, ast.ImportFrom):
             others.update((node.module or "").split("."))
         elif isinstance(node, ast.Global):
             others.update(node.names)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             others.add(node.name)
+            defined.add(node.name)
         local = local or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         waiting.extend((inner, local) for inner in ast.iter_child_nodes(node))
-    return parameters, others
+    return parameters, others, defined | parameters
 
 
 def _replace(source: str, names: Mapping[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Mapping
+from importlib.resources import files
 
 from sentill_host.shorten import constants, shorten
 from tools.device_modules import DEVICE
@@ -36,6 +37,44 @@ def test_what_only_one_module_knows_is_shortened() -> None:
     assert short["sentill/a.py"] == "_N = const(3)\n\ndef _a(_b): return _b + _N  # _long_name\nS = '_long_name'\n"
     assert short["sentill/b.py"] == "class B:\n    def _a(self): return self._shared, self.__dict__, self._a\n"
     assert short["sentill/c.py"] == "def f(b): return b._shared\n"
+
+
+def test_what_a_module_only_asks_for_keeps_its_name() -> None:
+    """It is an attribute of somebody else's object, such as `sys.implementation._machine`."""
+    source = "import sys, _thread\nclass C:\n  _x = 1\n  def _f(self):\n    self._y, _z = sys._machine, _thread\n"
+    short = shorten({"sentill/a.py": source})["sentill/a.py"]
+    assert "sys._machine, _thread" in short
+    assert not any(name in short for name in ("_x ", "_f(", "_y,", "_z "))
+
+
+def test_no_foreign_object_is_asked_for_a_shortened_name() -> None:
+    """Every private attribute that our sources ask for and none of them defines is in what goes on a board."""
+    found = set()
+    for sources in (device(), {"agent/session.py": (files("sentill_host.agent") / "session.py").read_text()}):
+        parsed = {path: ast.parse(source) for path, source in sources.items()}
+        defined = {name for tree in parsed.values() for name in definitions(tree)}
+        for path, source in shorten(sources).items():
+            asked = {node.attr for node in ast.walk(parsed[path]) if isinstance(node, ast.Attribute)}
+            foreign = {name for name in asked - defined if name.startswith("_") and not name.startswith("__")}
+            kept = {node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
+            assert foreign <= kept, (path, foreign - kept)
+            found |= {(path, name) for name in foreign}
+    assert {("sentill/hal/port_rp2.py", "_machine"), ("agent/session.py", "_machine")} <= found
+
+
+def definitions(tree: ast.AST) -> set[str]:
+    """The names of functions, classes, parameters, and of variables and attributes that are given a value."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+    return found
 
 
 def test_a_short_name_in_use_is_not_given_away() -> None:
