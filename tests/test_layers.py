@@ -28,7 +28,7 @@ HARDWARE = {"machine", "esp", "esp32", "rp2", "network", "neopixel", "onewire", 
 # Not on every interpreter the code runs on.
 ABSENT = {"typing", "dataclasses", "functools", "contextlib", "unittest", "hmac", "logging", "enum", "pathlib"}
 # Pure logic gets its clock, storage and entropy as arguments.
-PURE_STDLIB = {"array", "binascii", "gc", "hashlib", "io", "json", "micropython", "struct", "ulab"}
+PURE_STDLIB = {"array", "binascii", "collections", "gc", "hashlib", "io", "json", "micropython", "struct", "ulab"}
 # Calls a module-level assignment may make: they build constants and touch nothing.
 BUILDERS = {
     *("const", "array", "bytes", "bytearray", "tuple", "frozenset", "dict", "set", "range", "len", "sorted", "zip"),

@@ -51,6 +51,8 @@ Codes in R frames: json, field, range, amount, card, pan, type, command, unknown
 boards with keys: mac, stale, locked, sealed, wait, tampered.
 """  # noqa: E501
 
+from collections import OrderedDict
+
 from .compat import const, crc32
 from .errors import FrameError
 
@@ -147,9 +149,12 @@ def _is_start(buf, at) -> bool:
 
 
 def parse_fields(data: bytes) -> dict:
-    """The fields of a flat JSON object as specified above. Raises FrameError "json" with the column of the fault."""
+    """The fields of a flat JSON object as specified above, in order of arrival.
+
+    Raises FrameError "json" with the column of the fault.
+    """
     _check_printable(data)
-    fields: dict = {}
+    fields: dict = OrderedDict()  # a card number may be split over fields
     if data == b"{}":
         return fields
     at = 0

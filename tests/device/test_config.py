@@ -91,6 +91,9 @@ def test_damaged_files_are_refused():
         (b'{"name": "4111111111111111"}', "pan"),
         (b'{"blocked": "tok-1 4111-1111-1111-1111 tok-2"}', "pan"),
         (b'{"4111111111111111": 1}', "pan"),
+        (b'{"name": "4111\\u0031111\\u002f11111111"}', "pan"),
+        (b'{"name": "4111..1111//1111__1111"}', "pan"),
+        (b'{"model_local": ["4111111", {"x": "111111111"}]}', "pan"),
         (b'{"channels": [{"name": "a", "source": "adc:1", "advice": "call 5555555555554444"}]}', "pan"),
     ):
         error = raises(ConfigError, config.parse, data)

@@ -194,20 +194,6 @@ def test_slow_path_accepts_what_is_valid():
         assert r.token().decode() == dict(pairs)["card"], r.token()
 
 
-def test_card_numbers_are_seen():
-    for text in (
-        b"4111111111111111",
-        b"x378282246310005x",
-        b"5555-5555-5555-4444",
-        b'{"card":"4222222222222"}',
-        b'{"n":6304000000000000000}',
-        b"4111111111111111=25121011234",
-    ):
-        assert pan.looks_like_pan(text), text
-    for text in (b"", b"4111111111111112", b"411111111111", b"4111  1111  1111  1111", b"41111111a11111111"):
-        assert not pan.looks_like_pan(text), text
-
-
 class Noise:
     """Pseudo-random numbers, the same on every interpreter (a linear congruential generator, Numerical Recipes)."""
 

@@ -24,7 +24,7 @@ def test_golden_lines_decode():
             good += 1
             kind, fields = protocol.decode(line)
             assert kind == vector["kind"], (line, kind)
-            assert fields == vector["fields"], (line, fields, vector["fields"])
+            assert dict(fields) == vector["fields"], (line, fields, vector["fields"])
             for key in fields:
                 assert type(fields[key]) is type(vector["fields"][key]), (line, key)
     assert good >= 15 and bad >= 40, (good, bad)
@@ -42,7 +42,7 @@ def test_encode_keeps_order_and_escapes():
     text = '{"q":1,"z":-5,"a":"say \\"hi\\" \\\\ /","m":true,"b":false,"empty":""}'
     assert line[3:-11].decode() == text, (line, text)
     kind, fields = protocol.decode(line)
-    assert kind == "E" and fields == dict(pairs), fields
+    assert kind == "E" and list(fields.items()) == pairs, fields
 
 
 def test_encode_refuses_what_does_not_travel():
