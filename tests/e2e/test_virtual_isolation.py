@@ -12,7 +12,7 @@ import pytest
 
 from sentill_host.cli import app
 from sentill_host.errors import PlatformError, SentillHostError, UsageError
-from sentill_host.virtual import VirtualBoards, api
+from sentill_host.virtual import Board, VirtualBoards, api
 from sentill_host.virtual.sandbox import Sandbox
 from sentill_host.virtual.supervisor import process_start
 from tests.e2e.conftest import run_mpremote, until
@@ -158,9 +158,22 @@ def test_a_given_directory_keeps_the_flash(tmp_path):
         with pytest.raises(UsageError, match="in use"), VirtualBoards(1, dir=tmp_path):
             pass
     assert [path.name for path in tmp_path.iterdir()] == ["sim0"]
-    assert [path.name for path in (tmp_path / "sim0").iterdir()] == ["flash.img"]
+    assert sorted(path.name for path in (tmp_path / "sim0").iterdir()) == ["chip", "flash.img"]
     with VirtualBoards(1, dir=tmp_path) as (board,):
         assert "kept" in run_mpremote(board.usb, "ls")
+
+
+def test_a_board_made_anew_is_another_board(tmp_path):
+    def uid(board: Board) -> str:
+        return run_mpremote(board.usb, "exec", "import machine; print(machine.unique_id().hex())").strip()
+
+    with VirtualBoards(2, dir=tmp_path) as boards:
+        first = [uid(board) for board in boards]
+        assert len(set(first)) == 2
+    with VirtualBoards(2, dir=tmp_path) as boards:
+        assert [uid(board) for board in boards] == first
+    with VirtualBoards(1) as (board,):
+        assert uid(board) not in first
 
 
 def test_up_list_control_down(tmp_path, capsys):

@@ -67,6 +67,13 @@ class Noise:
         return bytes(out)
 
 
+def _chip_id(path: Path) -> bytes:
+    """The 8 bytes in the file at `path`, made up when it is not there: a board made anew is another board."""
+    if not path.exists():
+        path.write_bytes(os.urandom(8))
+    return path.read_bytes()
+
+
 class VirtualBoard:
     """A board behind two ports, `usb` (its console) and `uart` (the terminal's line).
 
@@ -96,7 +103,9 @@ class VirtualBoard:
                 image.truncate(settings.flash_bytes)
                 image.seek(settings.flash_bytes)
                 image.write(b"\xff" * settings.raw_bytes)
-        self.hardware = Hardware(settings.name, settings.flash_bytes // BLOCK_BYTES, settings.raw_bytes // BLOCK_BYTES)
+        self.chip = directory / "chip"
+        blocks = settings.flash_bytes // BLOCK_BYTES, settings.raw_bytes // BLOCK_BYTES
+        self.hardware = Hardware(_chip_id(self.chip), *blocks)
         self.usb = Port(loop, openings, numbers, directory / "usb", self._from_usb, self._usb_room)
         self.uart = Port(loop, openings, numbers, directory / "uart", self._from_uart, self._uart_room)
         self.state = "off"

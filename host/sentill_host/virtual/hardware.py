@@ -5,7 +5,6 @@ registers, stored high byte first); `tone.N` the amplitude (0..65535) and `tone_
 `adc.N`; numbers in decimal or 0x hexadecimal. An I2C device appears when it is first set.
 """
 
-import hashlib
 import mmap
 import os
 import struct
@@ -21,14 +20,14 @@ TORN = ("none", "half", "random")
 class Hardware:
     """One board's page."""
 
-    def __init__(self, name: str, flash_blocks: int, raw_blocks: int = 0):
+    def __init__(self, uid: bytes, flash_blocks: int, raw_blocks: int = 0):
         self.fd = make_page()
         self._page = mmap.mmap(self.fd, page.SIZE)
         self._put("I", page.MAGIC, page.MAGIC_VALUE)
         self._put("I", page.FLASH_BLOCKS, flash_blocks)
         self._put("I", page.RAW_BLOCKS, raw_blocks)
         self._put("I", page.CUT_LEFT, page.CUT_OFF)
-        self._page[page.UID : page.UID + 8] = hashlib.sha256(name.encode()).digest()[:8]
+        self._page[page.UID : page.UID + 8] = uid
         self.power_up()
         for n in range(page.CHANNELS):
             self.set(f"adc.{n}", 0x8000)

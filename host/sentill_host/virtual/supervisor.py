@@ -125,7 +125,8 @@ class Supervisor:
         for board in self.boards.values():
             board.close()
             if not self.keep:
-                board.image.unlink(missing_ok=True)
+                for path in (board.image, board.chip):
+                    path.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):
                     board.directory.rmdir()
         for name in (RUNTIME, SOCKET, LOG):
