@@ -233,6 +233,8 @@ class Node:
             asyncio.new_event_loop()
         self.hal.hold_ctrl_c(True)
         try:
+            for port in self.ports:
+                port.stream.close()
             self.hal.wdt_release()
             self.vitals.planned = 1  # whoever sent the Ctrl-C resets the board
             self._save()
@@ -292,7 +294,7 @@ class Node:
 
     async def _terminal(self, loop):
         port = self.terminal_port
-        rx = port.stream.rx
+        stream = port.stream
         reader = port.reader
         started = ticks_us()
         while True:
@@ -311,15 +313,18 @@ class Node:
                 else:  # an echo perhaps: no reply, or there would be no end
                     self.refused += 1
                 started = ticks_us()
-            loop.wait()
-            await _arrival(rx)
-            n = rx.readinto(reader.window())
+            ms = stream.rest_ms(reader.waiting(), reader.line)
+            if ms:
+                loop.beat()
+                await asyncio.sleep_ms(ms)
+            else:
+                loop.wait()
+                await _arrival(stream.rx)
+                loop.beat()
+            n = stream.readinto(reader.window())
             started = ticks_us()
-            loop.beat()
             if n:
                 reader.received(n)
-            else:
-                await asyncio.sleep_ms(20)
 
     async def _pause(self, loop):
         # Until a reply finds room again; what comes in meanwhile waits in the hardware.
@@ -518,4 +523,4 @@ def _say(hal, text):
     view = memoryview(text)
     at = 0
     while at < len(text) and ticks_diff(end, ticks_ms()) > 0:
-        at += hal.usb.write(view[at:])
+        at += hal.usb.write(view, at, len(text))

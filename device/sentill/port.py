@@ -54,7 +54,7 @@ class Port:
         at = 0
         if self._direct and self._low == self._high:
             while at < n:
-                done = self._write(view[at:n])
+                done = self._write(view, at, n)
                 if not done:
                     break
                 at += done
@@ -83,15 +83,15 @@ class Port:
 
     def pump(self) -> int:
         """Write one portion of what waits; returns the bytes written."""
-        n = self._write(self._view[self._low : self._high])
+        n = self._write(self._view, self._low, self._high)
         self._low += n
         if self._low == self._high:
             self._low = self._high = 0
         return n
 
-    def _write(self, view):
+    def _write(self, view, at, end):
         try:
-            return self.stream.write(view)
+            return self.stream.write(view, at, end)
         except OSError:
             if self.errors < _MAX_COUNT:
                 self.errors += 1

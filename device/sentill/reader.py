@@ -35,6 +35,7 @@ class FrameReader:
         self._skipping = False  # inside a line that is too long
         self.start = 0
         self.end = 0
+        self.line = 0  # bytes of the latest line
         self.heard = 0  # bytes received
         self.frames = 0
         self.garbage = 0
@@ -79,6 +80,7 @@ class FrameReader:
                 return 0
             low = self._low
             self._low = self._seen = line_end + 1
+            self.line = line_end + 1 - low
             if self._skipping:
                 self._skipping = False
             elif line_end + 1 - low > _MAX:

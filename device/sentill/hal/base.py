@@ -16,7 +16,6 @@ from .stream import Stream
 
 _MAX_TIME = const(0x3FFFFFFF)
 _I2C_HZ = const(100_000)
-_RX_BYTES = const(1024)
 _TX_BYTES = const(1024)
 
 # Names of machine's reset causes, in this order; a port has some of them.
@@ -39,12 +38,14 @@ class HAL:
     inline_bytes = 128  # longest file that littlefs keeps in its folder's block, see journal_files
     usb_chunk = 16  # what a USB or UART write takes at once without waiting, about a millisecond at 115200 baud
     uart_chunk = 240
+    uart_rx_bytes = 1024  # that may come in on the terminal's line while the node does not read
+    uart_greedy = False  # whether a UART's readinto takes only what is there
 
     def __init__(self, board):
         self.board = board
         folder = getattr(board, "__file__", "").rpartition("/")[0]
         self.home = folder + "/" if folder.startswith("/slot_") else self.root
-        self.usb = Stream(sys.stdin.buffer, sys.stdout.buffer, self.usb_chunk, False)
+        self.usb = self.open_usb()
         self._ticks = ticks_ms()
         self._uptime_ms = 0  # within the running second
         self._uptime_s = 0
@@ -57,11 +58,15 @@ class HAL:
 
     # Streams and identity
 
+    def open_usb(self) -> Stream:
+        """The port to people: where the REPL is."""
+        return Stream(sys.stdin.buffer, sys.stdout.buffer, self.usb_chunk, False)
+
     def open_uart(self, baud: int) -> Stream:
         """The serial port of the terminal, at `baud` bits per second, 8N1."""
         uart = self.uart_pins(self.board.UART)
-        port = machine.UART(uart.pop("id"), baudrate=baud, rxbuf=_RX_BYTES, txbuf=_TX_BYTES, timeout=0, **uart)
-        return Stream(port, port, self.uart_chunk, True)
+        port = machine.UART(uart.pop("id"), baudrate=baud, rxbuf=self.uart_rx_bytes, txbuf=_TX_BYTES, timeout=0, **uart)
+        return Stream(port, port, self.uart_chunk, self.uart_greedy, not self.uart_greedy)
 
     def uart_pins(self, wiring: dict) -> dict:
         """The arguments of machine.UART for the board's `wiring` {"id": n, "tx": pin, "rx": pin}."""

@@ -15,6 +15,7 @@ class HAL(base.HAL):
     """An ESP32. On boards with a USB-to-serial chip the REPL is UART 0, so the terminal's port must be another."""
 
     uart_chunk = 64
+    uart_rx_bytes = 4096  # the driver's own interrupts fill it, also while flash is written
 
     def raw_flash(self):
         """The partition labelled `sentill`, where the partition table has one."""

@@ -12,6 +12,7 @@ class HAL(base.HAL):
     """A virtual board: USB and UART are pseudo-terminals that take a whole frame when they take a byte."""
 
     usb_chunk = 240
+    uart_greedy = True
     inline_bytes = 448
 
     def raw_flash(self):

@@ -6,15 +6,17 @@ import select
 class Stream:
     """Reads `rx` and writes `tx`, two pollable stream objects (or one and the same).
 
-    `chunk` is the number of bytes that a write which polls as possible takes without waiting. `greedy` says that `rx`
-    reads only what is there; else it is read byte by byte.
+    `chunk` is the number of bytes that a write which polls as possible takes without waiting. `rx` is read byte by
+    byte, unless `greedy` says that it reads only what is there, or `counted` that its `any()` tells how much that is.
+    `rx` is also what asyncio waits for.
     """
 
-    def __init__(self, rx, tx, chunk: int, greedy: bool):
+    def __init__(self, rx, tx, chunk: int, greedy: bool, counted: bool = False):
         self.rx = rx
         self._tx = tx
         self._chunk = chunk
         self._greedy = greedy
+        self._counted = counted
         self._in = select.poll()
         self._in.register(rx, select.POLLIN)
         self._out = select.poll()
@@ -27,8 +29,18 @@ class Stream:
             return bool(events & select.POLLIN)
         return False
 
+    def rest_ms(self, waiting: int, usual: int) -> int:
+        """Milliseconds after which to look for bytes again, 0 to wait until `rx` has some.
+
+        `waiting` is the number of bytes of a line whose rest is still to come, `usual` the length of the line before.
+        """
+        return 0
+
     def readinto(self, buf) -> int:
         """Read what is there, at most len(buf) bytes; returns the count, 0 when there is nothing."""
+        if self._counted:
+            n = self.rx.any()
+            return (self.rx.readinto(buf, min(n, len(buf))) or 0) if n else 0
         if self._greedy:
             return (self.rx.readinto(buf) or 0) if self.readable() else 0
         n = 0
@@ -40,9 +52,17 @@ class Stream:
             n += 1
         return n
 
-    def write(self, view) -> int:
-        """Write what goes out without waiting; returns the count, 0 when the other side does not take more now."""
+    def writable(self) -> bool:
+        """Whether a byte can be written now."""
         for _, events in self._out.ipoll(0):
-            if events & select.POLLOUT:
-                return self._tx.write(view if len(view) <= self._chunk else view[: self._chunk]) or 0
-        return 0
+            return bool(events & select.POLLOUT)
+        return False
+
+    def write(self, view, at: int, end: int) -> int:
+        """Write of view[at:end] what goes out without waiting; returns the count, 0 when no more is taken now."""
+        if not self.writable():
+            return 0
+        return self._tx.write(view, at, min(end - at, self._chunk)) or 0
+
+    def close(self) -> None:
+        """Receive no more: the line is for somebody else now."""
