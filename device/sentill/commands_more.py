@@ -1,12 +1,14 @@
 """What the commands do that need no keys of their own. Borrowed when one is asked for."""
 
-from . import protocol
+from . import journal, protocol
 from .commands import MAINTENANCE
 from .compat import borrow, const
 from .errors import SentillError
 from .terminal import argument
 
-_CLOCK_SLACK_S = const(600)  # that a clock may be set back
+_BACK_S = const(600)  # that a clock may be set back
+_AHEAD_S = const(3600)  # that a clock which shows the time may be set ahead
+_AWAY_S = const(34_560_000)  # 400 days: so long a board may have been off
 
 
 def identify(node, port, fields):
@@ -25,14 +27,29 @@ def vitals(node, port, fields):
 
 
 def set_time(node, port, fields):
-    """Set the clock to `t`. Far back is a tamper event: it would hide when things happened."""
+    """Set the clock to `t`, which must be near the latest time known here; with `force` it may be any.
+
+    Forced back, a new epoch begins, because nothing can tell the order of what happened before and after: the journal
+    records it and the terminal's history starts anew.
+    """
     t = argument(fields, "t", 1, protocol.MAX_TIME)
+    force = fields.get("force") is True
     was = node.hal.now_s() if node.hal.clock_set else 0
-    if t + _CLOCK_SLACK_S < max(node.latest_s, was):
-        node.tamper.trip("clock")
+    latest = max(node.latest_s, was)
+    back = t + _BACK_S < latest
+    if not force:
+        if back:
+            raise SentillError("clock", "the clock would go back; the latest time known here is %d" % latest)
+        if latest and t > latest + (_AHEAD_S if was else _AWAY_S):
+            raise SentillError("clock", "too far ahead; the latest time known here is %d" % latest)
+    if back:
+        node.latest_s = t
+        node.audit.note(journal.ACCESS, [("ev", "epoch"), ("was", latest), ("t", t)])
+        if node.assessor:
+            node.assessor.history.clear()
     node.hal.set_now_s(t)
     node.event("clock", [("was", was)])
-    return [("t", t)]
+    return [("t", t), ("was", latest), ("epoch", back)]
 
 
 def set_rate(node, port, fields):

@@ -109,9 +109,10 @@ class History:
         self._n = array("H", bytes(2 * _DAYS))
         self._f = array("H", bytes(2 * _DAYS))
         self._u = array("H", bytes(2 * _DAYS))
-        self._clear()
+        self.clear()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Forget everything: as new."""
         self._pending.clear()
         s = self._s
         for i in range(_SCALARS):
@@ -326,7 +327,7 @@ class History:
         count = unpack_from("<H", image, 4)[0]
         if size != _FIXED + _RECORD * count:
             raise StorageError("history", "saved history has the wrong length")
-        self._clear()
+        self.clear()
         s = self._s
         at = _HEADER
         for i in range(_SCALARS):

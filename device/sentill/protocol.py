@@ -39,6 +39,11 @@ Whoever lost frames asks again from the first record missing. The head and the r
 other, are a journal file. Only kept records are sent. Status and H summaries tell jn, the number of the next record,
 and jk: the records below it survive a power cut. A verdict names its record as j, when there is one.
 
+The command `set-time` with `t` sets the clock: at most 600 s back behind the latest time known to the node, at most an
+hour ahead of what it shows, or 400 days where it was off; else the refusal "clock" tells that latest time. With
+`force`=true any `t` is taken; one that lies back begins a new epoch, which the journal records, and the history of the
+terminal starts anew. The answer tells t, was (the latest time known before, 0 for none) and epoch.
+
 The command `vitals` is answered with up and asleep (seconds since the start, of them in light sleep), erases (flash
 blocks erased over the board's life, an estimate) and the starts by cause: power, brownout, watchdog, hard, deepsleep,
 soft, planned, unknown. A node in light sleep loses what wakes it: send CR LF, wait 10 ms, then the frame.
@@ -47,7 +52,7 @@ On a board with keys, P and those C that change something carry `c` (a counter) 
 commands challenge, unlock, order, lock and provision are described in access*.py. The I frame tells prof ("open",
 "service", "sealed"), gen (generation of its keys, 0 for none) and, once it was tampered with, tamper (by what).
 
-Codes in R frames: json, field, range, amount, card, pan, type, command, unknown, state, storage, memory, crash; and of
+Codes in R frames: json, field, range, amount, card, pan, type, command, unknown, state, storage, memory, crash, clock; and of
 boards with keys: mac, stale, locked, sealed, wait, tampered.
 """  # noqa: E501
 

@@ -1,9 +1,8 @@
 """Tamper detection: what is watched, and what happens when somebody opens the case.
 
 Inputs are data of the board: TAMPER in board.py holds (name, source, low, high, readings) each; that many readings in
-a row outside low..high are an event. Others come from the node: `clock` set back, `unlocks` failed too often, `board`
-id changed. The first event latches: it survives resets, and only new keys end it. Without keys of its own a device
-only reports.
+a row outside low..high are an event. Others come from the node: `unlocks` failed too often, `board` id changed. The
+first event latches: it survives resets, and only new keys end it. Without keys of its own a device only reports.
 
 The response follows the policy (vault.py): record and alert always; erase all keys; lock, so that no unlock is
 accepted; refuse, so that every verdict is "decline: tampered".

@@ -6,8 +6,13 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
-from sentill_host import deploy
+import pytest
+
+from sentill_host import access, clock, deploy
+from sentill_host.client import NodeClient
+from sentill_host.errors import UsageError
 from sentill_host.keys import KeyFile
+from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import DEADLINE_S
 
@@ -49,3 +54,32 @@ def test_the_journal_of_a_board_with_keys_dates_from_when_its_clock_was_set(tmp_
         (unlocked,) = (line for line in shown.splitlines() if "ev=unlock" in line)
         at = datetime.fromisoformat(" ".join(unlocked.split()[1:3]) + "+00:00")
         assert began <= at <= datetime.now(UTC) + timedelta(seconds=2), unlocked
+
+
+def test_a_clock_set_wrong_by_15_minutes_is_no_tampering(tmp_path, monkeypatch):
+    keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
+    with VirtualBoards(1, heap="192K") as boards:
+        board = boards[0]
+        deployed = deploy.deploy([board.usb], keys=keys, profile="service")[0]
+        assert not deployed.error, deployed
+        with Link(board.usb) as link:
+            client = NodeClient(link)
+            true = clock.host_time_s
+            monkeypatch.setattr(clock, "host_time_s", lambda: true() + 900)
+            assert not clock.adjust(client, keys).is_set
+            boots = board.status()["boots"]
+            client.command("reboot")
+        board.wait(boots=boots + 1)
+        monkeypatch.setattr(clock, "host_time_s", true)
+        with Link(board.usb) as link:
+            client = NodeClient(link)
+            with pytest.raises(UsageError, match="latest time known to the node"):
+                clock.adjust(client, keys)
+            told = access.identity(client)
+            assert "tamper" not in told and told["gen"] == 1, told
+            assert clock.adjust(client, keys, force=True).new_epoch
+            assert abs(clock.read(client).ahead_s) <= 30
+            monkeypatch.setattr(clock, "host_time_s", lambda: true() + 7200)
+            with pytest.raises(UsageError, match="latest time known to the node"):
+                clock.adjust(client, keys)
+            assert not clock.adjust(client, keys, force=True).new_epoch

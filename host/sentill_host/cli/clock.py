@@ -15,6 +15,9 @@ from sentill_host.link import Link
 def clock(
     port: PortArgument,
     adjust: Annotated[bool, typer.Option("--set", help="Set it by this computer's clock.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --set: also back, or far ahead; the journal records it.")
+    ] = False,
     keys: KeysOption = None,
     password_file: PasswordOption = None,
     json: JsonOption = False,
@@ -22,19 +25,24 @@ def clock(
     """Tell what time a node has, or set it by this computer's clock, in UTC.
 
     Boards without a battery for their clock count from power-on until somebody sets it; so do the dates of their
-    journal. Look at this computer's clock first: a board with keys takes a clock set back by more than ten minutes for
-    tampering.
+    journal. A node does not go back behind the latest time it knows, nor far ahead of it: then one of the two clocks is
+    wrong. Where it is the node's, --force sets it. Forced back, the node begins a new epoch: its journal says so, dates
+    before it are not comparable with those after, and the history that its risk model knows of the terminal starts
+    anew.
     """
     opened = keys_at_hand(keys, password_file) if adjust else None
     with Link(port) as link:
         client = NodeClient(link)
-        was = clocks.adjust(client, opened) if adjust else None
+        was = clocks.adjust(client, opened, force) if adjust else None
         now = clocks.read(client)
     if json:
         told = {"port": port, "uid": now.uid, "set": now.is_set, "time": clocks.spell(now.node_s) if now.is_set else ""}
-        print_json({**told, "ahead_s": now.ahead_s if now.is_set else None, "adjusted": was is not None})
+        told |= {"ahead_s": now.ahead_s if now.is_set else None, "adjusted": was is not None}
+        print_json({**told, "new_epoch": was is not None and was.new_epoch})
     elif was is not None:
         out.print(f"{port}: set to {clocks.spell(now.node_s)}; it was {_difference(was)}")
+        if was.new_epoch:
+            out.print("a new epoch began: earlier dates do not compare with later ones; the history is empty")
     elif now.is_set:
         out.print(f"{port}: {clocks.spell(now.node_s)}, {_difference(now)}")
     else:
