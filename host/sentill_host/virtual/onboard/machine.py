@@ -215,9 +215,9 @@ class UART(io.IOBase):
         """A line, or the part of it that has arrived, or None."""
         return _uart.readline()
 
-    def write(self, data):
-        """Send; the number of bytes taken, or None when there is no room."""
-        return _uart.write(data)
+    def write(self, data, *part):
+        """Send; the number of bytes taken, or None when there is no room. `part`: how many, or from where how many."""
+        return _uart.write(data, *part)
 
     def flush(self) -> None:
         """Does nothing: writing hands the bytes over."""
