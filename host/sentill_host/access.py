@@ -13,7 +13,7 @@ from typing import Any
 
 from sentill import crypto, protocol, vault
 from sentill_host.client import NodeClient, Pairs, await_identity
-from sentill_host.errors import LinkError, SentillHostError, UsageError
+from sentill_host.errors import LinkError, RefusedError, SentillHostError, UsageError
 from sentill_host.keys import KeyFile, device_id
 
 MINUTES = 15
@@ -22,6 +22,7 @@ _PROOF = 12
 _MOST = 1 << 30  # of what a device counts
 _MOST_GENERATION = 0xFFFF
 _TRIES = 3
+_START_S = 60.0
 
 
 class AccessError(SentillHostError):
@@ -192,11 +193,35 @@ def enter(client: NodeClient, keys: KeyFile, minutes: int = MINUTES, state: Stat
 
 
 def lock(client: NodeClient, keys: KeyFile) -> State:
-    """End the session; the state before."""
-    state = attach(client, keys)
+    """End the session, whatever a person did in it; the state before, with the seconds that were left.
+
+    Where no node answers, because it was stopped for the prompt or for a program, the board is reset and must come up
+    locked; how long the session would have lasted is not known then, and told as 1 s. Raises LinkError when the board
+    yields to nothing, AccessError when it comes up open.
+    """
+    try:
+        state = attach(client, keys)
+    except RefusedError:
+        raise
+    except LinkError:
+        return _lock_by_reset(client, keys)
     if state.left_s:
         _ask(client, "lock")
     return state
+
+
+def _lock_by_reset(client: NodeClient, keys: KeyFile) -> State:
+    client.signer = None
+    client.link.enter_repl()
+    client.link.reset()
+    client.reopen()
+    if await_identity(client, _START_S)[0] is None:
+        port = client.link.port
+        raise LinkError(f"{port}: the board was reset, and no node runs on it", f"look with `sentill doctor {port}`")
+    state = attach(client, keys)
+    if state.left_s:
+        raise AccessError(f"{client.link.port}: the board was reset and is still open", "run this again")
+    return dataclasses.replace(state, left_s=1) if state.locked else state
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,37 @@ def test_wrong_answers_make_it_wait_longer_and_longer(board: Board, keys: KeyFil
         assert access.challenge(client).wait_s == 0
 
 
+def test_a_session_is_ended_whatever_was_done_in_it(board: Board, keys: KeyFile) -> None:
+    def with_mpremote() -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "mpremote", "connect", os.path.realpath(board.usb), "fs", "ls"],
+            capture_output=True, text=True, timeout=DEADLINE_S,
+        )  # fmt: skip
+        assert done.returncode == 0 and "main.py" in done.stdout, (done.stdout, done.stderr)
+
+    def at_the_raw_prompt() -> None:
+        with Link(board.usb) as link:
+            link.enter_repl()
+
+    def in_a_program() -> None:
+        with Link(board.usb) as link:
+            link.enter_repl()
+            link.launch("while True: pass")
+
+    for what in (with_mpremote, at_the_raw_prompt, in_a_program):
+        with Link(board.usb) as link:
+            client = NodeClient(link)
+            until(lambda: not access.challenge(client).wait_s)
+            access.unlock(client, keys, 5)
+        what()
+        with Link(board.usb) as link:
+            client = NodeClient(link)
+            assert access.lock(client, keys).left_s > 0, what
+            assert access.challenge(client).locked, what
+            link.write(b"\x03\x03\x01\x03\r\n")
+            assert client.command("status")["ok"] is True, what
+
+
 def test_ctrl_c_and_deploy_work_in_a_session_only(board: Board, keys: KeyFile) -> None:
     with Link(board.usb) as link:
         client = NodeClient(link)

@@ -93,7 +93,7 @@ def unlock(
 def lock(
     port: PortArgument, keys: KeysOption = None, password_file: PasswordOption = None, json: JsonOption = False
 ) -> None:
-    """End a session at once."""
+    """End a session at once: also where the node was stopped for the prompt; the board is reset then."""
     with Link(port) as link:
         state = access.lock(NodeClient(link), open_keys(keys, password_file))
     if json:
