@@ -25,23 +25,41 @@ def up(
     directory: Directory = None,
     board: Annotated[str, typer.Option(help="Board id.")] = "SIM",
     heap: Annotated[str, typer.Option(help="Size of the heap.")] = "192K",
-    flash: Annotated[str, typer.Option(help="Size of the flash file system.")] = api.FLASH,
+    flash: Annotated[
+        str | None, typer.Option(help=f"Size of the flash file system: {api.FLASH}, or that of --like.")
+    ] = None,
     raw: Annotated[
-        str, typer.Option(help="Size of the flash beside it, for keys and journal; 0 as on a stock board.")
-    ] = api.RAW,
+        str | None,
+        typer.Option(help=f"Size of the flash beside it, for keys and journal: {api.RAW}, or with --like 0 as it has."),
+    ] = None,
+    like: Annotated[
+        str,
+        typer.Option(
+            metavar="BOARD",
+            help="Imitate this board: as much flash, as slow, and deaf on its UART while it writes.",
+            show_default=False,
+        ),
+    ] = "",
+    speed: Annotated[float, typer.Option(help="With --like: flash and UART are so many times as fast.")] = 1.0,
+    uart: Annotated[
+        str, typer.Option(help="With --like: fifo loses what comes in while flash is busy, dma does not.")
+    ] = "fifo",
     scenario: Annotated[
         Path | None, typer.Option(help="TOML file of what happens to the hardware, and when.", show_default=False)
     ] = None,
     usb: Annotated[
-        str, typer.Option(help="uart_bridge: the port stays over resets; usb_cdc: it goes for half a second.")
-    ] = "uart_bridge",
+        str | None,
+        typer.Option(
+            help="uart_bridge: the port stays over resets; usb_cdc: it goes for half a second. As --like has it."
+        ),
+    ] = None,
     paced: Annotated[bool, typer.Option("--paced", help="Ports as slow as wires: 115200 baud.")] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and end the boards on Ctrl-C.")] = False,
     json: Json = False,
 ) -> None:
     """Start boards in the background and show their ports. Flash images left in the directory are used again."""
     where = (directory or api.default_directory()).absolute()
-    settings = api.settings(n, board, heap, flash, usb, paced, raw)
+    settings = api.settings(n, board, heap, flash, usb, paced, raw, like, speed, uart)
     text = api.read_scenario(scenario)
     process = api.launch(where, settings, text, detached=not foreground)
     try:

@@ -29,6 +29,7 @@ START_S = 60.0
 STOP_S = 30.0
 RAW = "344K"  # two blocks for keys, 84 for a journal of 5,000 records
 FLASH = "1408K"  # what MicroPython leaves for files on a Raspberry Pi Pico
+MOST_SPEED = 1000
 _LEAST_HEAP, _LEAST_FLASH = 32 << 10, 64 << 10
 _MAIN = "import sys; sys.path[:0] = [{!r}]; from sentill_host.virtual.supervisor import main; main()"
 
@@ -90,6 +91,9 @@ class Board:
 class VirtualBoards:
     """`n` virtual boards as a context: `with VirtualBoards(2) as boards: boards[0].usb`.
 
+    `like` is the id of a board whose flash and UART they imitate, `speed` how many times as fast; `uart` is "fifo" (a
+    UART that loses bytes while flash is busy) or "dma" (one that does not).
+
     A supervisor process runs them; it ends, and removes its files, when the context ends or this process dies, however
     that happens. Without `directory` everything is temporary; with one the flash images are kept in it and used again.
     `heap`, `flash` (of the file system) and `raw` (beside it) are sizes ("192K"); `usb` is "uart_bridge" or "usb_cdc"
@@ -106,12 +110,15 @@ class VirtualBoards:
         heap: str = "192K",
         scenario: str | Path | None = None,
         *,
-        flash: str = FLASH,
-        raw: str = RAW,
-        usb: str = "uart_bridge",
+        flash: str | None = None,
+        raw: str | None = None,
+        usb: str | None = None,
         paced: bool = False,
+        like: str = "",
+        speed: float = 1.0,
+        uart: str = "fifo",
     ):
-        self._settings = settings(n, board, heap, flash, usb, paced, raw)
+        self._settings = settings(n, board, heap, flash, usb, paced, raw, like, speed, uart)
         self._given = Path(dir).absolute() if dir is not None else None
         self._scenario = read_scenario(scenario)
         self._process: subprocess.Popen[bytes] | None = None
@@ -146,21 +153,59 @@ class VirtualBoards:
             shutil.rmtree(self._directory, ignore_errors=True)
 
 
-def settings(n: int, board: str, heap: str, flash: str, usb: str, paced: bool, raw: str = RAW) -> list[Settings]:
-    """Settings of boards sim0, sim1, ... Raises UsageError for what cannot be."""
+def settings(
+    n: int,
+    board: str,
+    heap: str,
+    flash: str | None,
+    usb: str | None,
+    paced: bool,
+    raw: str | None = None,
+    like: str = "",
+    speed: float = 1.0,
+    uart: str = "fifo",
+) -> list[Settings]:
+    """Settings of boards sim0, sim1, ...; None takes what the board has that they imitate, or else the virtual board.
+
+    Raises UsageError for what cannot be.
+    """
     if not 1 <= n <= MOST_BOARDS:
         raise UsageError(f"cannot run {n} boards", f"1 to {MOST_BOARDS}")
     data = board_data.load(board)
     if data.port != "sim":
         raise UsageError(f"{data.name} cannot be a virtual board", "the virtual board is SIM")
+    chip = _imitated(like)
+    usb = usb or chip.get("usb", "uart_bridge")
     if usb not in ("uart_bridge", "usb_cdc"):
         raise UsageError(f"unknown kind of USB port {usb!r}", "uart_bridge or usb_cdc")
-    heap_bytes, flash_bytes = _size(heap, "heap", _LEAST_HEAP), _size(flash, "flash", _LEAST_FLASH)
-    raw_bytes = _size(raw, "raw flash", 0)
+    if uart not in ("fifo", "dma"):
+        raise UsageError(f"unknown kind of UART {uart!r}", "fifo or dma")
+    if not 0 < speed <= MOST_SPEED:
+        raise UsageError(f"cannot be {speed:g} times as fast", f"above 0, up to {MOST_SPEED}")
+    heap_bytes = _size(heap, "heap", _LEAST_HEAP)
+    flash_bytes = _size(flash or chip.get("files", FLASH), "flash", _LEAST_FLASH)
+    raw_bytes = _size(raw or ("0" if like else RAW), "raw flash", 0)
     for size in (flash_bytes, raw_bytes):
         if size % BLOCK_BYTES:
             raise UsageError(f"flash of {size} bytes is not a multiple of {BLOCK_BYTES}")
-    return [Settings(f"sim{i}", heap_bytes, flash_bytes, usb, paced, raw_bytes) for i in range(n)]
+    like = like.upper()
+    times: dict[str, int] = {key: chip[key] for key in ("program_bytes", "erase_us", "program_us") if chip}
+    fifo_bytes = chip["fifo_bytes"] if chip and uart == "fifo" else 0
+    return [
+        Settings(f"sim{i}", heap_bytes, flash_bytes, usb, paced, raw_bytes, like, speed, **times, fifo_bytes=fifo_bytes)
+        for i in range(n)
+    ]
+
+
+def _imitated(board: str) -> dict[str, Any]:
+    """What board.toml tells of a board for `--like`, nothing for none. Raises UsageError."""
+    if not board:
+        return {}
+    data: dict[str, Any] = board_data.load(board).data.get("chip", {})
+    if not data:
+        known = [board.id for board in board_data.all_boards().values() if "chip" in board.data]
+        raise UsageError(f"nothing is known of the flash of {board}", "of these: " + ", ".join(known))
+    return data
 
 
 def read_scenario(path: str | Path | None) -> str:

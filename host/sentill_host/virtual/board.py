@@ -32,12 +32,18 @@ _SHORT_RUN_S = 0.2  # a program that resets itself faster than this is held back
 _CTRL_C_BUSY_TICKS = 10
 _CTRL_C_AGAIN_S = 0.05
 _NUDGE_S = 0.02
+_WIRE_SLICE_S = 0.001  # 11 bytes at 115200 baud: less than a UART holds, so that none is lost for coming in a lump
 
 
 @dataclass(frozen=True)
 class Settings:
     """How a board is built. `usb`: "uart_bridge" keeps the port over resets (a serial chip between the board and the
-    cable), "usb_cdc" loses it for half a second at a hard reset (the chip is its own USB device)."""
+    cable), "usb_cdc" loses it for half a second at a hard reset (the chip is its own USB device).
+
+    `like` names the board it imitates, empty for none: then flash takes no time and the UART is a wire only when paced.
+    `speed` is how many times as fast as that board they are. While the flash is busy a UART that is read by interrupts
+    keeps `fifo_bytes` and loses what else comes in; 0: it loses nothing.
+    """
 
     name: str
     heap_bytes: int
@@ -45,6 +51,12 @@ class Settings:
     usb: str = "uart_bridge"
     paced: bool = False
     raw_bytes: int = 0  # of the flash region beside the file system
+    like: str = ""
+    speed: float = 1.0
+    program_bytes: int = 256  # least program of the file system
+    erase_us: int = 0  # of a block, at speed 1
+    program_us: int = 0  # of 256 bytes, at speed 1
+    fifo_bytes: int = 0
 
 
 class Noise:
@@ -105,7 +117,9 @@ class VirtualBoard:
                 image.write(b"\xff" * settings.raw_bytes)
         self.chip = directory / "chip"
         blocks = settings.flash_bytes // BLOCK_BYTES, settings.raw_bytes // BLOCK_BYTES
-        self.hardware = Hardware(_chip_id(self.chip), *blocks)
+        self.hardware = Hardware(_chip_id(self.chip), *blocks, settings.program_bytes)
+        erase_us, program_us = settings.erase_us / settings.speed, settings.program_us / settings.speed
+        self.hardware.flash_times(round(erase_us), round(program_us))
         self.usb = Port(loop, openings, numbers, directory / "usb", self._from_usb, self._usb_room)
         self.uart = Port(loop, openings, numbers, directory / "uart", self._from_uart, self._uart_room)
         self.state = "off"
@@ -126,7 +140,9 @@ class VirtualBoard:
         self._interrupted: tuple[float, int] | None = None
         self._uart_held = False
         self._uart_baud = 115200
-        self._uart_lost = 0
+        self._uart_in = self._uart_lost = 0
+        self._paced = settings.paced
+        self._deaf_to = (-1, 0)  # flash operation, bytes that came in during it
         self._watchdog = Watchdog(
             loop, lambda: self.hardware.feeds, lambda: self.hard_reset(page.WDT_RESET, "watchdog")
         )
@@ -325,7 +341,7 @@ class VirtualBoard:
             self._watchdog.start(number, self._child.pid if self._child else 0)
         elif word == "baud":
             self._uart_baud = number or 115200
-            self.pace(self.usb.bytes_per_s > 0)
+            self.pace(self._paced)
 
     # Console
 
@@ -466,9 +482,16 @@ class VirtualBoard:
     # The terminal's line
 
     def pace(self, paced: bool) -> None:
-        """Let both ports move bytes as slowly as their wires: 115200 baud, and what the program set for the UART."""
+        """Let both ports move bytes as slowly as their wires: 115200 baud, and what the program set for the UART.
+
+        The UART of a board that imitates another is always as slow as that.
+        """
+        self._paced = paced
         self.usb.pace(11520 if paced else 0)
-        self.uart.pace(self._uart_baud / 10 if paced else 0)
+        if self.settings.like:
+            self.uart.pace(self._uart_baud / 10 * self.settings.speed, _WIRE_SLICE_S)
+        else:
+            self.uart.pace(self._uart_baud / 10 if paced else 0)
 
     def uart_in(self, text: str) -> None:
         """Let these characters, one byte each, come in on the UART as if the terminal had sent them."""
@@ -515,14 +538,27 @@ class VirtualBoard:
             self._watch_child_uart(True)
 
     def _from_uart(self, data: bytes) -> None:
+        self._uart_in += len(data)
         if self._to_uart is None:
             self._uart_lost += len(data)
             return
         if self.uart.bytes_per_s and self._to_uart.waiting:
             self._uart_lost += len(data)  # at a wire's speed nothing waits for a program that does not read
             return
-        self._to_uart.write(data)
+        self._to_uart.write(self._heard(data))
         self.uart.hold(self._uart_held or self._to_uart.waiting > 0)
+
+    def _heard(self, data: bytes) -> bytes:
+        """What of `data` a chip hears: with interrupts off its UART holds no more than a few bytes."""
+        busy_us, operation = self.hardware.flash_busy if self.settings.fifo_bytes else (0, 0)
+        # What is over before the UART is full loses nothing, even when a slice of the line happens to end within it.
+        if busy_us * self.uart.bytes_per_s <= self.settings.fifo_bytes * 1_000_000:
+            return data
+        held = self._deaf_to[1] if self._deaf_to[0] == operation else 0
+        heard = data[: self.settings.fifo_bytes - held]
+        self._deaf_to = operation, held + len(heard)
+        self._uart_lost += len(data) - len(heard)
+        return heard
 
     def _to_uart_room(self) -> None:
         self.uart.hold(self._uart_held)
@@ -573,5 +609,6 @@ class VirtualBoard:
             "usb_clients": self.usb.clients,
             "uart_clients": self.uart.clients,
             "usb_lost_bytes": self.usb.lost,
+            "uart_in_bytes": self._uart_in,
             "uart_lost_bytes": self.uart.lost + self._uart_lost,
         }

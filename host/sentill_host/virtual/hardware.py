@@ -20,12 +20,13 @@ TORN = ("none", "half", "random")
 class Hardware:
     """One board's page."""
 
-    def __init__(self, uid: bytes, flash_blocks: int, raw_blocks: int = 0):
+    def __init__(self, uid: bytes, flash_blocks: int, raw_blocks: int = 0, program_bytes: int = 256):
         self.fd = make_page()
         self._page = mmap.mmap(self.fd, page.SIZE)
         self._put("I", page.MAGIC, page.MAGIC_VALUE)
         self._put("I", page.FLASH_BLOCKS, flash_blocks)
         self._put("I", page.RAW_BLOCKS, raw_blocks)
+        self._put("I", page.PROGRAM_BYTES, program_bytes)
         self._put("I", page.CUT_LEFT, page.CUT_OFF)
         self._page[page.UID : page.UID + 8] = uid
         self.power_up()
@@ -41,6 +42,7 @@ class Hardware:
         """Note for the next start: the reset cause and whether main.py is skipped."""
         self._put("I", page.RESET_CAUSE, cause)
         self._put("I", page.BOOT_FLAGS, page.SKIP_MAIN if skip_main else 0)
+        self._put("I", page.FLASH_BUSY, 0)
 
     def power_up(self) -> None:
         """All pins float, as after any reset of the chip."""
@@ -49,6 +51,16 @@ class Hardware:
     def warp(self, factor: int) -> None:
         """Let node time run `factor` times as fast as the clock."""
         self._put("I", page.WARP, factor)
+
+    def flash_times(self, erase_us: int, program_us: int) -> None:
+        """How long the flash takes for a block and a page, from the next start on; 0: no time."""
+        self._put("I", page.ERASE_US, erase_us)
+        self._put("I", page.PROGRAM_US, program_us)
+
+    @property
+    def flash_busy(self) -> tuple[int, int]:
+        """How long the flash operation under way takes, in us, 0 without one; and a number that is its own."""
+        return self._get("I", page.FLASH_BUSY), self._get("I", page.ERASES) + self._get("I", page.PROGRAMS)
 
     def cut_after(self, writes: int | None, torn: str = "none", seed: int = 0) -> None:
         """Let the power fail at the write after `writes` more flash programs or erases; None takes it back."""
@@ -71,11 +83,13 @@ class Hardware:
         return self._get("I", page.WDT_FEEDS)
 
     def counters(self) -> dict[str, int]:
-        """Wear of the flash so far."""
+        """Wear of the flash so far, in all and of the block most often erased."""
+        wear = struct.unpack_from(f"<{page.WEAR_BLOCKS}H", self._page, page.WEAR)
         return {
             "programs": self._get("I", page.PROGRAMS),
             "programmed_bytes": self._get("I", page.PROGRAMMED),
             "erases": self._get("I", page.ERASES),
+            "most_erased": max(wear),
             "formats": self._get("I", page.FORMATS),
         }
 

@@ -141,6 +141,8 @@ class Port:
         self.clients = 0
         self.lost = 0
         self.bytes_per_s = 0.0
+        self._slice_s = SLICE_S
+        self._passed_s = 0.0  # when the last byte taken had gone over the wire
 
     @property
     def plugged(self) -> bool:
@@ -194,9 +196,10 @@ class Port:
         self.clients = 0
         self.path = ""
 
-    def pace(self, bytes_per_s: float) -> None:
-        """Limit both directions; 0 lifts the limit."""
+    def pace(self, bytes_per_s: float, slice_s: float = SLICE_S) -> None:
+        """Limit both directions; 0 lifts the limit. What comes in is handed on every `slice_s`."""
         self.bytes_per_s = bytes_per_s
+        self._slice_s = slice_s
         if self._outlet:
             self._outlet.bytes_per_s = bytes_per_s
 
@@ -254,14 +257,19 @@ class Port:
         self._loop.watch(self._master, selectors.EVENT_READ, self._read if wanted else None)
 
     def _read(self) -> None:
-        size = max(1, int(self.bytes_per_s * SLICE_S)) if self.bytes_per_s else 4096
+        size, now = 4096, time.monotonic()
+        if self.bytes_per_s:
+            if now - self._passed_s > 5 * self._slice_s:  # nothing went over the wire meanwhile
+                self._passed_s = now - self._slice_s
+            size = max(1, int(self.bytes_per_s * (now - self._passed_s)))
         try:
             data = os.read(self._master, size)
         except (BlockingIOError, OSError):
             return
         if self.bytes_per_s and data:
             self._listen(False)
-            self._resume = self._loop.after(len(data) / self.bytes_per_s, self._read_on)
+            self._passed_s += len(data) / self.bytes_per_s
+            self._resume = self._loop.after(max(0.0, self._passed_s + self._slice_s - now), self._read_on)
         if data:
             self._received(data)
 

@@ -48,7 +48,7 @@ def _sentill_boot():
     flash = nor.Flash(0, size)
     machine.file_flash = nor.Raw(0, size)
     machine.raw_flash = nor.Raw(size, bridge.u32(page.RAW_BLOCKS))
-    sizes = {"readsize": 32, "progsize": nor.PROGRAM, "lookahead": 32}
+    sizes = {"readsize": 32, "progsize": bridge.u32(page.PROGRAM_BYTES), "lookahead": 32}
     try:
         volume = vfs.VfsLfs2(flash, **sizes)
     except OSError:

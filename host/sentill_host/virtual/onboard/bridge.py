@@ -42,6 +42,13 @@ def u16(offset: int) -> int:
     return _half[0] | _half[1] << 8
 
 
+def set_u16(offset: int, value: int) -> None:
+    """Write a 16-bit number of the page."""
+    _half[0] = value & 0xFF
+    _half[1] = value >> 8
+    store(offset, _half)
+
+
 def u32(offset: int) -> int:
     """32-bit number of the page."""
     load(offset, _word)
@@ -50,7 +57,11 @@ def u32(offset: int) -> int:
 
 def add_u32(offset: int, delta: int) -> None:
     """Add `delta` to a 32-bit number of the page, wrapping."""
-    value = u32(offset) + delta
+    set_u32(offset, u32(offset) + delta)
+
+
+def set_u32(offset: int, value: int) -> None:
+    """Write the low 32 bits of `value` to the page."""
     for i in range(4):
         _word[i] = value >> 8 * i & 0xFF
     store(offset, _word)

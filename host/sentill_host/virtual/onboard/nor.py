@@ -1,13 +1,16 @@
 """The virtual board's flash: a block device over the image file that counts its wear and can lose power at any write.
 
-Geometry as on the RP2040: blocks of 4096 bytes, erased to 0xff, programmed in pages of 256 bytes.
+Geometry as on the RP2040: blocks of 4096 bytes, erased to 0xff, programmed in pages of 256 bytes. It takes as long as
+the page says, no time at all where that says nothing.
 """
+
+import time
 
 import bridge
 import page
 
 BLOCK = 4096
-PROGRAM = 256
+PAGE = 256
 _ERASED = b"\xff" * 512
 
 
@@ -18,6 +21,8 @@ class Flash:
         self._file = open(page.FD_FLASH, "r+b")
         self._first = first
         self._blocks = blocks
+        self._erase_us = bridge.u32(page.ERASE_US)
+        self._program_us = bridge.u32(page.PROGRAM_US)
 
     def readblocks(self, block: int, buffer, offset: int = 0) -> None:
         """Fill `buffer` from `offset` bytes into `block`."""
@@ -34,6 +39,7 @@ class Flash:
             self._write(block, offset, buffer, _torn(length))
             bridge.perish("cut")
         self._write(block, offset, buffer, length)
+        _take((offset % PAGE + length + PAGE - 1) // PAGE * self._program_us)
         bridge.add_u32(page.PROGRAMS, 1)
         bridge.add_u32(page.PROGRAMMED, length)
         _spend()
@@ -52,7 +58,9 @@ class Flash:
                 left -= self._file.write(_ERASED if left >= 512 else _ERASED[:left])
             if cut:
                 bridge.perish("cut")
+            _take(self._erase_us)
             bridge.add_u32(page.ERASES, 1)
+            _wear(self._first + argument)
             _spend()
         return 0
 
@@ -70,6 +78,20 @@ class Raw(Flash):
         self.readblocks(block, there, offset)
         both = int.from_bytes(there, "little") & int.from_bytes(buffer, "little")
         super()._write(block, offset, both.to_bytes(len(there), "little"), length)
+
+
+def _take(us: int) -> None:
+    # As long as a chip waits for its flash, with its interrupts off. (time.sleep_ms would let a Ctrl-C in.)
+    if us:
+        bridge.set_u32(page.FLASH_BUSY, us)
+        time.sleep_us(us)
+        bridge.set_u32(page.FLASH_BUSY, 0)
+
+
+def _wear(block: int) -> None:
+    at = page.WEAR + 2 * block
+    if block < page.WEAR_BLOCKS and bridge.u16(at) < 0xFFFF:
+        bridge.set_u16(at, bridge.u16(at) + 1)
 
 
 def _spend() -> None:
