@@ -65,7 +65,6 @@ sizes: .venv/.dev ## bytes of source, of bytecode and of RAM per device module, 
 	$(BIN)/python tools/size_report.py
 
 generate: .venv/.dev ## write the generated files anew
-	$(BIN)/python tools/make_tree_unrolled.py
 	$(BIN)/python tools/make_package_json.py
 
 clean:           ## remove what the other targets made

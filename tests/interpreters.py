@@ -19,7 +19,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from sentill_host.bundle import compile_file
+from sentill_host.bundle import compile_file, is_for, is_native
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = ROOT / "device"
@@ -76,17 +76,11 @@ def compile_device(target: Path, arch: str = "") -> None:
         relative = source.relative_to(DEVICE)
         output = (target / relative).with_suffix(".mpy")
         output.parent.mkdir(parents=True, exist_ok=True)
-        native = is_native(source)
-        if not native or arch:
+        native = is_native(source.read_bytes())
+        if not native or is_for(source.read_bytes(), arch):
             output.write_bytes(compile_file(relative.as_posix(), source.read_bytes(), arch if native else ""))
     if (models := DEVICE / "models").is_dir():
         shutil.copytree(models, target / "models", dirs_exist_ok=True)
-
-
-def is_native(source: Path) -> bool:
-    """Whether a device module holds native code, which mpy-cross compiles per architecture."""
-    text = source.read_text()
-    return "@micropython.viper" in text or "@micropython.native" in text
 
 
 class Interpreter:

@@ -18,8 +18,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sentill_host.bundle import compile_file  # noqa: E402
-from tests.interpreters import ChildError, Interpreter, is_native  # noqa: E402
+from sentill_host.bundle import compile_file, is_for, is_native  # noqa: E402
+from tests.interpreters import ChildError, Interpreter  # noqa: E402
 from tools.device_modules import DEVICE, in_import_order, modules  # noqa: E402
 
 BASELINE = ROOT / "tools" / "size_baseline.json"
@@ -46,8 +46,8 @@ def measure() -> dict[str, Sizes]:
         for name in in_import_order():
             path = known[name]
             row = {"py": path.stat().st_size}
-            if is_native(path):
-                row |= {f"mpy_{arch}": compiled_bytes(path, arch) for arch in ARCHES}
+            if is_native(source := path.read_bytes()):
+                row |= {f"mpy_{arch}": compiled_bytes(path, arch) for arch in ARCHES if is_for(source, arch)}
                 row["mpy"] = row["mpy_armv6m"]
             else:
                 row["mpy"] = compiled_bytes(path)

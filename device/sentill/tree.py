@@ -7,8 +7,8 @@
     i = model.next_reason()                         # -1 when there is none left
     why = model.reasons[i]
 
-The file is described in tree_file.py. Two families of kernels have one meaning: tree_viper.py and tree_unrolled.py in
-native code, tree_plain.py in bytecode.
+The file is described in tree_file.py. Two families of kernels have one meaning: tree_viper.py in native code,
+tree_plain.py in bytecode. On ARM chips tree_thumb.py has the one that is called most.
 """
 
 from array import array
@@ -20,13 +20,14 @@ _found: list = []
 
 
 def _kernels():
-    """The native kernels, or their twin where there is no emitter; looked for once."""
+    """The native kernels, or their twin where there is no emitter, and the fastest to score; looked for once."""
     if not _found:
         module = native("tree_viper")
         if module is None:
             from . import tree_plain as module
         _found.append(module)
-    return _found[0]
+        _found.append((native("tree_thumb") or module).score)
+    return _found
 
 
 def _must_be(x, code: str) -> None:
@@ -70,14 +71,12 @@ class Model:
     def __init__(self, words, kernels=None):
         """Check `words`, an array('H') with a file, and keep it. `kernels`: module to use instead of the fastest."""
         _must_be(words, "H")
-        self._kernels = kernels = kernels or _kernels()
+        kernels, self._run = (kernels, kernels.score) if kernels else _kernels()
+        self._kernels = kernels
         borrow("tree_file").check(self, words, kernels)
         self.action = -1
-        self._job = [array("h", bytes(2 * self.n_inputs)), words, self.forest]
-        if self.n_outputs == 1 and not self.vote:
-            run = (kernels.score_wide, kernels.score_short)[self.layout] if self.layout < 2 else self._perfect()
-            # In place of the method, and several times as fast.
-            self.score = kernels.scorer(self._job, self._see, run)  # type: ignore[method-assign]
+        self._seen = array("h", bytes(2 * self.n_inputs))
+        self._hasten()
         n = self.n_features
         self._by_tree = self.typical is None
         # What `blame` describes; only the leaves where reasons belong to trees.
@@ -130,25 +129,23 @@ class Model:
         found = self._found
         if found is not None:
             end = max([found[kind][1] for kind in (1, 2) if kind in found])  # the forests, which come first
-            self.words = self._job[1] = self.words[:end]
+            self.words = self.words[:end]
             self._found = None
             self.signature = b""
+            self._hasten()
 
-    def _perfect(self):
-        """The score kernel of the perfect layout."""
-        module = native("tree_unrolled") if hasattr(self._kernels, "NATIVE") else None
-        if module is None:
-            from . import tree_plain
-
-            return tree_plain.score_perfect
-        return getattr(module, "score_%d" % (self.layout - 16))
+    def _hasten(self) -> None:
+        """Put a function in place of the method `score` that is several times as fast, except for several sums."""
+        if self.n_outputs == 1 or self.vote:
+            forest = memoryview(self.words)[self.forest :]
+            self.score = self._kernels.scorer(self._run, forest, self._see)  # type: ignore[method-assign]
 
     def _see(self, x) -> None:
         """Check and remember an array of inputs that was not the last one seen."""
         _must_be(x, "h")
         if len(x) < self.n_inputs:
             raise ModelError("input", "%d inputs, the model needs %d" % (len(x), self.n_inputs))
-        self._job[0] = x
+        self._seen = x
 
     def score(self, x) -> int:
         """Score of the inputs `x`, an array('h') of at least `n_inputs` values: the higher, the riskier.
@@ -156,7 +153,7 @@ class Model:
         The sum of the leaves, or in a model with several outputs the last one: its sum, or the votes for that class.
         Within ±2^30. Allocates nothing. ModelError("input") if `x` is of another type or too short.
         """
-        if x is not self._job[0]:
+        if x is not self._seen:
             self._see(x)
         return self._last(self.words, x, self.forest)
 
@@ -167,7 +164,7 @@ class Model:
 
     def votes(self, x, out) -> None:
         """Write every output to `out` (any sequence of `n_outputs` integers): sums, or numbers of votes per class."""
-        if x is not self._job[0]:
+        if x is not self._seen:
             self._see(x)
         self._last(self.words, x, self.forest)
         for i in range(self.n_outputs):
@@ -179,7 +176,7 @@ class Model:
         Sets `action` to the verdict it demands: 0 approve, 1 review, 2 decline, or -1. Hard rules come before the
         trained model: where one applies, its verdict stands whatever the score.
         """
-        if x is not self._job[0]:
+        if x is not self._seen:
             self._see(x)
         self.action = -1
         if not self.rules:
@@ -199,7 +196,7 @@ class Model:
         count the same tree; those of one are in units of the score. Per tree (hand-written models): the leaf itself.
         Allocates nothing, and takes about twice the time of `score`.
         """
-        if x is not self._job[0]:
+        if x is not self._seen:
             self._see(x)
         if self._by_tree:
             self._kernels.leaves(self.words, x, self.forest, self._w)
@@ -219,7 +216,7 @@ class Model:
         """
         from .tree_plain import path
 
-        if x is not self._job[0]:
+        if x is not self._seen:
             self._see(x)
         if not 0 <= tree < self.n_trees:
             raise ModelError("input", "tree %d of %d" % (tree, self.n_trees))

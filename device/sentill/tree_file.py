@@ -29,7 +29,6 @@ Forest: u16 trees, u16 outputs, u8 0 sum / 1 vote, u8 layout, u16 inputs, then t
 |--------|--------|
 | 0 wide | u16 bytes of the tree, u16 output; pre-order, right subtree first. Inner node: u8 input, u8 skip = nodes (4 bytes) of the right subtree, 1..255; u16 threshold + 32768. Leaf: u16 0, u16 value + 32768 |
 | 1 short | as 0, but skip counts units of 2 bytes, and a leaf is u8 value + 128, u8 0 |
-| 16 + D perfect | u16 output; every leaf at depth D (1..8). Inner node: u16 2 * input, u16 threshold + 32768, right subtree, left subtree. Leaf: u16 value + 32768 |
 
 In a vote forest a leaf is the class itself, without the 32768 or 128. The leaf of a rule is 0 (does not apply), 1
 (approve), 2 (review) or 3 (decline), as u16 without the 32768: its kind is 1 (vote) with 4 outputs.
@@ -183,14 +182,11 @@ def _forest(model, span, least: int, most: int):
     trees, outs, layout, inputs = words[at], words[at + 1], words[at + 2] >> 8, words[at + 3]
     if not 1 <= trees <= 16_383 or not 1 <= outs <= 255 or words[at + 2] & 255 > 1:
         raise ModelError("forest", "bad header")
-    if layout > 1 and not 17 <= layout <= 24:
+    if layout > 1:
         raise ModelError("forest", "unknown layout %d" % layout)
     if not least <= inputs <= most:
         raise ModelError("forest", "asks for %d inputs" % inputs)
-    if layout > 1:
-        fault = model._kernels.check_perfect(words, at, end)
-    else:
-        fault = model._kernels.check(words, at, end, array("H", bytes(256)))
+    fault = model._kernels.check(words, at, end, array("H", bytes(256)))
     if fault:
         code = "tree" if fault & 7 in (1, 4, 5) else "node" if fault & 7 == 2 else "leaf"
         raise ModelError(code, "tree %d %s" % (fault >> 3, _FAULTS[fault & 7]))

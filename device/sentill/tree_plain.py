@@ -6,41 +6,25 @@ MicroPython takes larger ones from the heap.
 """
 
 
-def scorer(job, see, run):
+def scorer(run, forest, see):
     """Model.score as a function of x; the arguments are those of tree_viper.scorer."""
+    seen = see  # which is no array
 
     def score(x):
-        if x is not job[0]:
+        nonlocal seen
+        if x is not seen:
             see(x)
-        return run(job[1], x, job[2])
+            seen = x
+        return run(forest, x)
 
     return score
 
 
-def score_wide(m, x, t: int) -> int:
-    """Sum of the leaves of a one-output sum forest in the wide layout."""
-    n = m[t]
-    s = n * -32768
-    t += 4
-    while n:
-        i = t + 2
-        t += m[t] >> 1
-        w = m[i]
-        while w:
-            i += 2
-            if x[w & 255] + 32768 < m[i - 1]:
-                i += w >> 8 << 1
-            w = m[i]
-        s += m[i + 1]
-        n -= 1
-    return s
-
-
-def score_short(m, x, t: int) -> int:
-    """Sum of the leaves of a one-output sum forest in the short layout."""
-    n = m[t]
-    s = n * -128
-    t += 4
+def score(m, x) -> int:
+    """Sum of the leaves of the one-output forest at `m`; in a vote forest the number of votes for the last class."""
+    n = m[0]
+    s = 0 if m[2] & 255 else -(n << (7 if m[2] >> 8 else 15))
+    t = 4
     while n:
         i = t + 2
         t += m[t] >> 1
@@ -49,66 +33,32 @@ def score_short(m, x, t: int) -> int:
             i += 2
             if x[w & 255] + 32768 < m[i - 1]:
                 i += w >> 8
+                if m[2] < 256:
+                    i += w >> 8
             w = m[i]
-        s += w
+        if m[2] < 256:
+            w = m[i + 1]
+        s += w == m[1] - 1 if m[2] & 255 else w
         n -= 1
     return s
 
 
-def score_perfect(m, x, t: int) -> int:
-    """Sum of the leaves of a one-output sum forest in the perfect layout."""
-    n = m[t]
-    s = n * -32768
-    while n:
-        n -= 1
-        size = (3 << (m[t + 2] >> 8) - 16) - 2
-        i = t + 5 + n * (size + 1)
-        while size > 1:
-            size = size - 2 >> 1
-            i += 2
-            if x[m[i - 2] >> 1] + 32768 < m[i - 1]:
-                i += size
-        s += m[i]
-    return s
-
-
-def _size(m, h: int) -> int:
-    """Words of a tree without its output in the perfect layout of the forest with its header at `h`; 0 in others."""
-    h = m[h + 2] >> 8
-    return (3 << h - 16) - 2 if h > 1 else 0
-
-
-def _step(m, x, i: int, size: int) -> int:
-    """Index of the node behind the inner node at `i`. `size`: words of its subtree, or the layout (0, 1) negated."""
-    if size > 0:
-        return i + 2 + (size - 2 >> 1 if x[m[i] >> 1] + 32768 < m[i + 1] else 0)
+def _step(m, x, i: int, layout: int) -> int:
+    """Index of the node behind the inner node at `i`."""
     if x[m[i] & 255] + 32768 < m[i + 1]:
-        return i + 2 + (m[i] >> 8 << 1 + size)
+        return i + 2 + (m[i] >> 8 << 1 - layout)
     return i + 2
 
 
 def _leaf(m, x, t: int, h: int) -> int:
     """Leaf of the tree at index `t`: its value, or class in a vote forest."""
-    size = _size(m, h)
-    if size:
-        t += 1
-        while size > 1:
-            t = _step(m, x, t, size)
-            size = size - 2 >> 1
-        return m[t] - (0 if m[h + 2] & 255 else 32768)
     t += 2
-    size = -(m[h + 2] >> 8)
+    layout = m[h + 2] >> 8
     while m[t] > 255:
-        t = _step(m, x, t, size)
+        t = _step(m, x, t, layout)
     if m[h + 2] & 255:
-        return m[t + 1 + size]
-    return m[t] - 128 if size else m[t + 1] - 32768
-
-
-def _next(m, t: int, h: int) -> int:
-    """Index of the tree behind the one at `t`."""
-    h = _size(m, h)
-    return t + h + 1 if h else t + (m[t] >> 1)
+        return m[t + 1 - layout]
+    return m[t] - 128 if layout else m[t + 1] - 32768
 
 
 def leaves(m, x, t: int, out) -> None:
@@ -118,7 +68,7 @@ def leaves(m, x, t: int, out) -> None:
     k = 0
     while k < m[h]:
         out[k] = _leaf(m, x, t, h)
-        t = _next(m, t, h)
+        t += m[t] >> 1
         k += 1
 
 
@@ -134,14 +84,9 @@ def outputs(m, leaf, t: int, out) -> None:
         if m[h + 2] & 255:
             out[leaf[k]] += 1
         else:
-            out[_owner(m, t, h)] += leaf[k]
-        t = _next(m, t, h)
+            out[m[t + 1]] += leaf[k]
+        t += m[t] >> 1
         k += 1
-
-
-def _owner(m, t: int, h: int) -> int:
-    """Output that the tree at `t` adds to."""
-    return m[t] if m[h + 2] > 511 else m[t + 1]
 
 
 def blame(m, x, t: int, w) -> None:
@@ -160,7 +105,7 @@ def blame(m, x, t: int, w) -> None:
     while w[len(w) - 2] < m[h]:
         _blame_tree(m, x, t, w)
         w[len(w) - 2] += 1
-        t = _next(m, t, h)
+        t += m[t] >> 1
     w[len(w) - 2] = 0
 
 
@@ -174,19 +119,11 @@ def _blame_tree(m, x, t: int, w) -> None:
     """Do `blame` for the tree at index `t`, whose number stands in `w`."""
     if not _moved(m, t, w):
         return
-    size = _size(m, w[len(w) - 1])
-    if size:
-        t += 1
-        while size > 1:
-            _blame_node(m, x, t, w)
-            t = _step(m, x, t, size)
-            size = size - 2 >> 1
-        return
     t += 2
-    size = -(m[w[len(w) - 1] + 2] >> 8)
+    layout = m[w[len(w) - 1] + 2] >> 8
     while m[t] > 255:
         _blame_node(m, x, t, w)
-        t = _step(m, x, t, size)
+        t = _step(m, x, t, layout)
 
 
 def _moved(m, t: int, w) -> int:
@@ -196,7 +133,7 @@ def _moved(m, t: int, w) -> int:
     leaf = base + m[h]
     if m[h + 2] & 255:
         w[leaf] = (w[leaf] == m[h + 1] - 1) - (w[base] == m[h + 1] - 1)
-    elif _owner(m, t, h) == m[h + 1] - 1:
+    elif m[t + 1] == m[h + 1] - 1:
         w[leaf] -= w[base]
     else:
         w[leaf] = 0
@@ -206,7 +143,7 @@ def _moved(m, t: int, w) -> int:
 def _blame_node(m, x, i: int, w) -> None:
     """Let the tree's distance count for the feature of the node at `i`, if x parts from the typical row there."""
     h = w[len(w) - 1]
-    f = m[i] >> 1 if m[h + 2] > 511 else m[i] & 255
+    f = m[i] & 255
     i = m[i + 1]
     if (x[f] + 32768 < i) != (w[m[h + 3] + f] < i):
         _count(m, w, h, f)
@@ -243,7 +180,7 @@ def first(m, x, t: int) -> int:
 
 
 def check(m, t: int, end: int, stack) -> int:
-    """One pass over the trees of a forest in the wide or short layout, up to the index `end`; see tree_file.py.
+    """One pass over the trees of a forest, up to the index `end`; see tree_file.py.
 
     0 when every walk stays inside its tree and ends; else tree * 8 + 1 (tree does not fit), 2 (bad node), 3 (bad
     leaf), 4 (nodes left over or missing), or 5 (words behind the last tree). `stack` holds 128 words.
@@ -292,57 +229,20 @@ def check(m, t: int, end: int, stack) -> int:
     return 0 if t == end else n * 8 + 5
 
 
-def check_perfect(m, t: int, end: int) -> int:
-    """The same for the perfect layout."""
-    n = m[t]
-    outs = m[t + 1]
-    vote = m[t + 2] & 255
-    depth = (m[t + 2] >> 8) - 16
-    features = m[t + 3]
-    t += 4
-    size = (3 << depth) - 1
-    for tree in range(n):
-        if t + size > end or m[t] >= outs:
-            return tree * 8 + 1
-        i = t + 1
-        t += size
-        d = depth
-        k = 0
-        while i < t:
-            if d:
-                if m[i] & 1 or m[i] >> 1 >= features:
-                    return tree * 8 + 2
-                d -= 1
-                i += 2
-            else:
-                if vote and m[i] >= outs:
-                    return tree * 8 + 3
-                i += 1
-                # After leaf k (from 1) the walk climbs as many levels as k has trailing zero bits.
-                k += 1
-                while not k >> d & 1:
-                    d += 1
-    return 0 if t == end else n * 8 + 5
-
-
 def path(m, x, t: int, tree: int, out) -> int:
     """Write the features asked on the way to the leaf of `tree`; see Model.path."""
     h = t
     t += 4
     while tree:
-        t = _next(m, t, h)
+        t += m[t] >> 1
         tree -= 1
-    size = _size(m, h)
-    t += 1 if size else 2
-    size = size or -(m[h + 2] >> 8)
+    t += 2
     n = 0
-    while size > 1 if m[h + 2] > 511 else m[t] > 255:
-        f = m[t] >> 1 if size > 0 else m[t] & 255
+    while m[t] > 255:
+        f = m[t] & 255
         out[n] = ~f if x[f] + 32768 < m[t + 1] else f
         n += 1
-        t = _step(m, x, t, size)
-        if size > 0:
-            size = size - 2 >> 1
+        t = _step(m, x, t, m[h + 2] >> 8)
     return n
 
 

@@ -13,55 +13,53 @@ import micropython
 NATIVE = True
 
 
-def scorer(job, see, run):
+@micropython.viper
+def _address(words: ptr16) -> uint:
+    return uint(words)
+
+
+def scorer(run, forest, see):
     """Model.score as a function of x that holds all it needs: what a method looks up costs more than a tree.
 
-    `job` is a list of the x seen last, the words of the file, and the index of the forest; `see(x)` checks another x
-    and puts it into `job`, or raises; `run` is one of the kernels below.
+    `run` is `score` below or that of tree_thumb.py; `forest` a memoryview of its words, which as a number is cheaper to
+    pass; `see(x)` checks another x than the last one, or raises. More than four such names, and a call takes heap.
     """
+    at = _address(forest)
+    seen = see  # which is no array
+
+    def other(x):
+        nonlocal seen
+        see(x)
+        seen = x
+        return run(forest, x)
 
     @micropython.viper
     def score(x):
-        seen, words, at = job
-        if x is not seen:
-            see(x)
-        return run(words, x, at)
+        if x is seen:
+            return run(at, x)
+        return other(x)
 
     return score
 
 
 @micropython.viper
-def score_wide(nd: ptr16, x: ptr16, t: int) -> int:
-    """Sum of the leaves of a one-output sum forest in the wide layout."""
-    t = int(nd) + (t << 1)
-    nd = ptr16(t)
+def score(nd: ptr16, x: ptr16) -> int:
+    """Sum of the leaves of the one-output forest at `nd`; in a vote forest the number of votes for the last class."""
+    t = int(nd) + 8
     n = nd[0]
-    s = n * -32768
-    t += 8
+    shift = 2 - ptr8(nd)[5]
+    last = nd[1] if ptr8(nd)[4] else 0
+    s = 0 if last else 0 - (n << (shift << 3) - 1)
     while n:
         nd = ptr16(t + 4)
         t += ptr16(t)[0]
         while ptr8(nd)[1]:
-            nd = ptr16((((x[ptr8(nd)[0]] ^ 0x8000) - nd[1] >> 16 & ptr8(nd)[1]) << 2) + int(nd) + 4)
-        s += nd[1]
-        n -= 1
-    return s
-
-
-@micropython.viper
-def score_short(nd: ptr16, x: ptr16, t: int) -> int:
-    """Sum of the leaves of a one-output sum forest in the short layout."""
-    t = int(nd) + (t << 1)
-    nd = ptr16(t)
-    n = nd[0]
-    s = n * -128
-    t += 8
-    while n:
-        nd = ptr16(t + 4)
-        t += ptr16(t)[0]
-        while ptr8(nd)[1]:
-            nd = ptr16((((x[ptr8(nd)[0]] ^ 0x8000) - nd[1] >> 16 & ptr8(nd)[1]) << 1) + int(nd) + 4)
-        s += nd[0]
+            nd = ptr16((((x[ptr8(nd)[0]] ^ 0x8000) - nd[1] >> 16 & ptr8(nd)[1]) << shift) + int(nd) + 4)
+        if last:
+            # 0 for the last class, below it for the others: -1 once shifted.
+            s += (nd[shift - 1] - last + 1 >> 16) + 1
+        else:
+            s += nd[shift - 1]
         n -= 1
     return s
 
@@ -72,25 +70,15 @@ def leaves(nd: ptr16, x: ptr16, t: int, out: ptr32):
     t = int(nd) + (t << 1)
     nd = ptr16(t)
     n = nd[0]
-    layout = ptr8(nd)[5]
-    bias = 0 if ptr8(nd)[4] else 128 if layout == 1 else 32768
-    shift = 2 - layout
+    shift = 2 - ptr8(nd)[5]
+    bias = 0 if ptr8(nd)[4] else 1 << (shift << 3) - 1
     t += 8
     while n:
-        if layout > 1:
-            nd = ptr16(t + 2)
-            size = (6 << layout - 16) - 4
-            t += size + 2
-            while size > 2:
-                size = size - 4 >> 1
-                nd = ptr16(((ptr16(nd[0] + int(x))[0] ^ 0x8000) - nd[1] >> 16 & size) + int(nd) + 4)
-            out[0] = nd[0] - bias
-        else:
-            nd = ptr16(t + 4)
-            t += ptr16(t)[0]
-            while ptr8(nd)[1]:
-                nd = ptr16((((x[ptr8(nd)[0]] ^ 0x8000) - nd[1] >> 16 & ptr8(nd)[1]) << shift) + int(nd) + 4)
-            out[0] = nd[1 - layout] - bias
+        nd = ptr16(t + 4)
+        t += ptr16(t)[0]
+        while ptr8(nd)[1]:
+            nd = ptr16((((x[ptr8(nd)[0]] ^ 0x8000) - nd[1] >> 16 & ptr8(nd)[1]) << shift) + int(nd) + 4)
+        out[0] = nd[shift - 1] - bias
         out = ptr32(int(out) + 4)
         n -= 1
 
@@ -106,20 +94,13 @@ def outputs(nd: ptr16, leaf: ptr32, t: int, out: ptr32):
         out[n] = 0
     n = nd[0]
     vote = ptr8(nd)[4]
-    size = ptr8(nd)[5]
-    if size > 1:
-        size = (6 << size - 16) - 2
-    else:
-        size = 0
     t += 8
     while n:
         if vote:
             out[leaf[0]] = out[leaf[0]] + 1
-        elif size:
-            out[ptr16(t)[0]] = out[ptr16(t)[0]] + leaf[0]
         else:
             out[ptr16(t)[1]] = out[ptr16(t)[1]] + leaf[0]
-        t += size if size else ptr16(t)[0]
+        t += ptr16(t)[0]
         leaf = ptr32(int(leaf) + 4)
         n -= 1
 
@@ -136,7 +117,7 @@ def blame(nd: ptr16, x: ptr16, t: int, w: ptr32):
     trees = nd[0]
     last = nd[1] - 1
     vote = ptr8(nd)[4]
-    layout = ptr8(nd)[5]
+    shift = 2 - ptr8(nd)[5]
     f = nd[3]
     typical = ptr32(int(w) + (f << 2))
     mark = ptr32(int(typical) + (f << 2))
@@ -149,10 +130,9 @@ def blame(nd: ptr16, x: ptr16, t: int, w: ptr32):
     t += 8
     n = 0
     while n < trees:
-        size = (6 << layout - 16) - 4 if layout > 1 else 0
-        nd = ptr16(t + (2 if size else 4))
-        c = ptr16(t)[0 if size else 1]
-        t += size + 2 if size else ptr16(t)[0]
+        nd = ptr16(t + 4)
+        c = ptr16(t)[1]
+        t += ptr16(t)[0]
         v = base[n + trees]
         if vote:
             v = (1 if v == last else 0) - (1 if base[n] == last else 0)
@@ -162,19 +142,14 @@ def blame(nd: ptr16, x: ptr16, t: int, w: ptr32):
             v = 0
         n += 1
         if v:
-            while (size > 2) if layout > 1 else int(ptr8(nd)[1]) != 0:
-                f = nd[0] >> 1 if layout > 1 else nd[0] & 255
+            while ptr8(nd)[1]:
+                f = nd[0] & 255
                 c = (x[f] ^ 0x8000) - nd[1] >> 16
                 if c != (typical[f] - nd[1] >> 16):
                     if mark[f] != n:
                         mark[f] = n
                         w[f] = w[f] + v
-                if layout > 1:
-                    size = size - 4 >> 1
-                    c = c & size
-                else:
-                    c = (c & ptr8(nd)[1]) << 2 - layout
-                nd = ptr16(c + int(nd) + 4)
+                nd = ptr16(((c & ptr8(nd)[1]) << shift) + int(nd) + 4)
 
 
 @micropython.viper
@@ -198,7 +173,7 @@ def first(nd: ptr16, x: ptr16, t: int) -> int:
 
 @micropython.viper
 def check(nd: ptr16, t: int, end: int, stack: ptr16) -> int:
-    """One pass over the trees of a forest in the wide or short layout, up to the index `end`; see tree_file.py.
+    """One pass over the trees of a forest, up to the index `end`; see tree_file.py.
 
     0 when every walk stays inside its tree and ends; else tree * 8 + 1 (tree does not fit), 2 (bad node), 3 (bad
     leaf), 4 (nodes left over or missing), or 5 (words behind the last tree). `stack` holds 128 words.
@@ -254,46 +229,6 @@ def check(nd: ptr16, t: int, end: int, stack: ptr16) -> int:
                     return fault + 4
         if int(nd) != t:
             return fault + 4
-        i += 1
-    return 0 if t == end else (i << 3) + 5
-
-
-@micropython.viper
-def check_perfect(nd: ptr16, t: int, end: int) -> int:
-    """The same for the perfect layout."""
-    base = int(nd)
-    nd = ptr16(base + (t << 1))
-    n = nd[0]
-    outs = nd[1]
-    vote = ptr8(nd)[4]
-    depth = ptr8(nd)[5] - 16
-    features = nd[3]
-    end = base + (end << 1)
-    t = int(nd) + 8
-    size = (6 << depth) - 2
-    i = 0
-    while i < n:
-        fault = i << 3
-        if t + size > end or ptr16(t)[0] >= outs:
-            return fault + 1
-        nd = ptr16(t + 2)
-        t += size
-        d = depth
-        k = 0
-        while int(nd) < t:
-            if d:
-                if nd[0] & 1 or nd[0] >> 1 >= features:
-                    return fault + 2
-                d -= 1
-                nd = ptr16(int(nd) + 4)
-            else:
-                if vote and nd[0] >= outs:
-                    return fault + 3
-                nd = ptr16(int(nd) + 2)
-                # After leaf k (from 1) the walk climbs as many levels as k has trailing zero bits.
-                k += 1
-                while not k >> d & 1:
-                    d += 1
         i += 1
     return 0 if t == end else (i << 3) + 5
 

@@ -41,7 +41,7 @@ _ARCHES = (
 _MOST_BYTES = 1 << 20
 _PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _PORT = re.compile(r'^PORT = "(\w+)"', re.MULTILINE)
-_NATIVE = re.compile(rb"^\s*@micropython\.(viper|native)\b", re.MULTILINE)
+_NATIVE = re.compile(rb"^\s*@micropython\.(viper|native|asm_thumb)\b", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -259,8 +259,8 @@ def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
         # Of the ports only the one that the board's pin file names.
         if name.startswith("hal/port_") and name not in ports:
             return None
-        native = _NATIVE.search(sources[name]) is not None
-        if native and not firmware.arch:
+        native = is_native(sources[name])
+        if native and not is_for(sources[name], firmware.arch):
             return None
         arch = firmware.arch if native else ""
         code = compile_file(f"sentill/{name}", short[f"sentill/{name}"].encode(), arch) if firmware.mpy_version else b""
@@ -271,6 +271,16 @@ def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
     # Each compilation is a process of its own.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from filter(None, pool.map(entry, sources))
+
+
+def is_native(source: bytes) -> bool:
+    """Whether a device module holds native code, which mpy-cross compiles per architecture."""
+    return _NATIVE.search(source) is not None
+
+
+def is_for(source: bytes, arch: str) -> bool:
+    """Whether a module with native code is one for this architecture; "" has none."""
+    return arch.startswith("armv") if b"@micropython.asm_thumb" in source else arch != ""
 
 
 def _loads(code: bytes, firmware: Firmware) -> bool:

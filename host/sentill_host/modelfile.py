@@ -18,8 +18,7 @@ from sentill_host.errors import SentillHostError
 Node: TypeAlias = "tuple[int, int, Tree, Tree]"
 Tree: TypeAlias = "int | Node"
 
-WIDE, SHORT, PERFECT = 0, 1, 16
-MAX_PERFECT_DEPTH = 8
+WIDE, SHORT = 0, 1
 MAX_TREES = 16_383
 MAX_SKIP = 255
 FOREST, RULES, TYPICAL, BY_FEATURE, BY_TREE, BY_RULE, NOTES = 1, 2, 3, 4, 5, 6, 16
@@ -70,37 +69,17 @@ def _encode(tree: Tree, layout: int, leaf_bias: int, out: bytearray) -> None:
     _encode(left, layout, leaf_bias, out)
 
 
-def _perfect_words(tree: Tree, levels: int, leaf_bias: int) -> list[int]:
-    if isinstance(tree, int):
-        if levels == 0:
-            return [tree + leaf_bias]
-        # Padding: both ways lead to the same leaf.
-        return [0, 0] + _perfect_words(tree, levels - 1, leaf_bias) * 2
-    feature, threshold, left, right = tree
-    return [
-        feature * 2,
-        threshold + _BIAS,
-        *_perfect_words(right, levels - 1, leaf_bias),
-        *_perfect_words(left, levels - 1, leaf_bias),
-    ]
-
-
 def encode_forest(
     trees: Sequence[Tree], owners: Sequence[int], outputs: int, vote: bool, layout: int, inputs: int
 ) -> bytes:
-    """The forest section. `owners` are the outputs the trees of a sum forest add to; `layout` PERFECT means its depth
-    is that of the deepest tree. struct.error or ModelFileError if something does not fit the layout."""
-    levels = max(1, *(depth(tree) for tree in trees)) if layout == PERFECT else 0
+    """The forest section. `owners` are the outputs the trees of a sum forest add to. struct.error or ModelFileError if
+    something does not fit the layout."""
     bias = 0 if vote else 128 if layout == SHORT else _BIAS
-    out = bytearray(struct.pack("<HHBBH", len(trees), outputs, vote, layout + levels, inputs))
+    out = bytearray(struct.pack("<HHBBH", len(trees), outputs, vote, layout, inputs))
     for tree, owner in zip(trees, owners, strict=True):
-        if layout == PERFECT:
-            words = _perfect_words(tree, levels, bias)
-            out += struct.pack(f"<{len(words) + 1}H", owner, *words)
-        else:
-            body = bytearray()
-            _encode(tree, layout, bias, body)
-            out += struct.pack("<HH", len(body) + 4, owner) + body
+        body = bytearray()
+        _encode(tree, layout, bias, body)
+        out += struct.pack("<HH", len(body) + 4, owner) + body
     return bytes(out)
 
 
@@ -155,7 +134,7 @@ class Decoded:
 
 def layout_name(layout: int) -> str:
     """A layout of the file format in words."""
-    return {WIDE: "wide", SHORT: "short"}.get(layout) or f"perfect, depth {layout - PERFECT}"
+    return {WIDE: "wide", SHORT: "short"}[layout]
 
 
 @dataclass(frozen=True)
@@ -177,26 +156,18 @@ def decode_forest(data: bytes) -> Decoded:
     owners = []
     at = 8
 
-    def node(at: int, levels: int) -> tuple[Tree, int]:
-        if layout >= PERFECT:
-            first, second = struct.unpack_from("<HH", data, at) if levels else (*struct.unpack_from("<H", data, at), 0)
-            if not levels:
-                return first - bias, at + 2
-            right, at = node(at + 4, levels - 1)
-            left, at = node(at, levels - 1)
-            return (first >> 1, second - _BIAS, left, right), at
+    def node(at: int) -> tuple[Tree, int]:
         if data[at + 1] == 0:
             value = data[at] if layout == SHORT else struct.unpack_from("<H", data, at + 2)[0]
             return value - bias, at + (2 if layout == SHORT else 4)
         feature, threshold = data[at], struct.unpack_from("<H", data, at + 2)[0] - _BIAS
-        right, at = node(at + 4, 0)
-        left, at = node(at, 0)
+        right, at = node(at + 4)
+        left, at = node(at)
         return (feature, threshold, left, right), at
 
     for _ in range(count):
-        size = struct.unpack_from("<H", data, at)[0]
-        owners.append(size if layout >= PERFECT else struct.unpack_from("<H", data, at + 2)[0])
-        tree, at = node(at + (2 if layout >= PERFECT else 4), layout - PERFECT)
+        owners.append(struct.unpack_from("<H", data, at + 2)[0])
+        tree, at = node(at + 4)
         trees.append(tree)
     return Decoded(trees, owners, outputs, bool(vote), layout, inputs, len(data))
 

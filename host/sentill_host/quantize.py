@@ -18,10 +18,8 @@ from sentill_host.modelfile import (
     BY_RULE,
     BY_TREE,
     FOREST,
-    MAX_PERFECT_DEPTH,
     MAX_TREES,
     NOTES,
-    PERFECT,
     RULES,
     SHORT,
     TYPICAL,
@@ -45,7 +43,7 @@ from sentill_host.trees import (  # noqa: F401  (part of this module's interface
     simplify,
 )
 
-LAYOUTS = {"wide": WIDE, "short": SHORT, "perfect": PERFECT}
+LAYOUTS = {"wide": WIDE, "short": SHORT}
 Reasons: TypeAlias = Mapping[str, tuple[str, str]]
 
 
@@ -104,11 +102,6 @@ def _possible(forest: Forest, layout: int) -> str:
     leaves = [leaf for tree in forest.trees for leaf in leaf_values(tree)]
     if layout == SHORT and not forest.vote and not (min(leaves) >= -128 and max(leaves) <= 127):
         return "leaves outside int8"
-    if layout == PERFECT:
-        if max(depth(tree) for tree in forest.trees) > MAX_PERFECT_DEPTH:
-            return f"a tree is deeper than {MAX_PERFECT_DEPTH}"
-        if forest.vote or forest.outputs > 1:
-            return "unrolled kernels exist for sums of one output only"
     return ""
 
 
@@ -121,7 +114,7 @@ class _Candidate:
 
     def estimate_us(self, board: str) -> float:
         """Estimated time of one score."""
-        return timing.estimate_us(board, self.name, len(self.forest.trees), self.steps)
+        return timing.estimate_us(board, len(self.forest.trees), self.steps)
 
 
 def _candidates(forest: Forest, inputs: int, rows: Sequence[Sequence[int]] | None) -> tuple[list[_Candidate], str]:
@@ -137,11 +130,7 @@ def _candidates(forest: Forest, inputs: int, rows: Sequence[Sequence[int]] | Non
             raise ModelFileError(f"{len(whole.trees)} trees, at most {MAX_TREES} fit")
         owners = whole.owner_list()
         section = modelfile.encode_forest(whole.trees, owners, whole.outputs, whole.vote, layout, inputs)
-        if layout == PERFECT:
-            walked = float(len(whole.trees) * max(1, *(depth(tree) for tree in whole.trees)))
-        else:
-            walked = sum(steps(tree, rows) for tree in whole.trees)
-        found.append(_Candidate(name, whole, section, walked))
+        found.append(_Candidate(name, whole, section, sum(steps(tree, rows) for tree in whole.trees)))
     return found, "; ".join(refused)
 
 
@@ -211,8 +200,8 @@ def pack_model(
     reasons: code and text by feature name; a feature without one is its own code.
     tree_reasons: code and text per tree instead, for a hand-written forest.
     typical: a row of ordinary, genuine values, which explanations compare with; lowest_row by default.
-    layout: "wide", "short" (int8 leaves), "perfect" (every leaf at the same depth, at most 8), or "auto": the one
-    estimated fastest. max_bytes: limit of the forest section. rows: sample rows for that estimate.
+    layout: "wide", "short" (int8 leaves), or "auto": the one estimated fastest. max_bytes: limit of the forest section.
+    rows: sample rows for that estimate.
     overlay: hard rules. notes: anything JSON can carry, for people.
     ModelFileError says what does not fit.
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from sentill_host import modelfile
-from sentill_host.modelfile import MAX_SKIP, PERFECT, ModelFileError, Tree, count_leaves, evaluate
+from sentill_host.modelfile import MAX_SKIP, ModelFileError, Tree, count_leaves, evaluate
 
 LOW, HIGH = -32_768, 32_767
 FloatTree: TypeAlias = "float | tuple[int, float, FloatTree, FloatTree]"
@@ -181,7 +181,7 @@ def fit(tree: Tree, layout: int) -> list[Tree]:
 
 def fitted(forest: Forest, layout: int) -> Forest:
     """The forest in which every tree fits `layout`; a vote forest that does not becomes sums of 0 and 1 per class."""
-    if layout == PERFECT or all(_too_large(tree, layout) is None for tree in forest.trees):
+    if all(_too_large(tree, layout) is None for tree in forest.trees):
         return forest
     trees, owners = list(forest.trees), forest.owner_list()
     if forest.vote:

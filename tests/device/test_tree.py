@@ -10,7 +10,7 @@ from sentill.tree import Model
 from sentill.tree_file import _is_utf8, read_words
 from support import MICROPYTHON, SkipTest, device_path, no_alloc, raises, scratch_path, vector_path
 
-NAMES = ("wide", "short", "perfect", "votes", "outputs", "split")
+NAMES = ("wide", "short", "even", "votes", "outputs", "split")
 
 
 def _path(name):
@@ -62,12 +62,12 @@ def test_wide_layout():
     _check("wide")
 
 
+def test_wide_layout_and_hard_rules():
+    _check("even")
+
+
 def test_short_layout_and_hard_rules():
     _check("short")
-
-
-def test_perfect_layout():
-    _check("perfect")
 
 
 def test_without_its_texts_a_model_takes_less_and_says_the_same():
@@ -116,7 +116,7 @@ def test_fields():
 
 
 def test_path_names_the_features_asked():
-    for name in ("wide", "short", "perfect", "votes"):
+    for name in ("wide", "short", "even", "votes"):
         for model in _models(name):
             x = array("h", [0, 10, -10, 100, -100, 0, 0, 0, 0])
             out = [0] * 16

@@ -30,7 +30,7 @@ def trees(leaves: st.SearchStrategy[int], inputs: int, depth: int) -> st.SearchS
 @st.composite
 def models(draw: st.DrawFn) -> tuple[bytes, list[Any], list[int], int, bool]:
     """A model file, and its trees, their outputs, the number of outputs and whether they vote."""
-    layout = draw(st.sampled_from([modelfile.WIDE, modelfile.SHORT, modelfile.PERFECT]))
+    layout = draw(st.sampled_from([modelfile.WIDE, modelfile.SHORT]))
     outputs = draw(st.integers(1, 3))
     vote = draw(st.booleans())
     low, high = (0, outputs - 1) if vote else (-128, 127) if layout == modelfile.SHORT else (-32_768, 32_767)

@@ -51,8 +51,10 @@ def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
     assert len(set(paths)) == len(paths)
     modules = {path.relative_to(boards.device_package()).as_posix() for path in boards.device_package().rglob("*.py")}
     for name in modules:
+        source = (boards.device_package() / name).read_bytes()
+        here = not bundle.is_native(source) or bundle.is_for(source, firmware.arch)
         if not name.startswith("hal/port_"):
-            assert f"sentill/{name.removesuffix('.py')}.mpy" in paths
+            assert (f"sentill/{name.removesuffix('.py')}.mpy" in paths) == here, name
     ports = [path for path in paths if path.startswith("sentill/hal/port_")]
     assert len(ports) == 1, ports
     assert f'PORT = "{ports[0].removeprefix("sentill/hal/port_").removesuffix(".mpy")}"' in board.pins.read_text()
@@ -65,6 +67,8 @@ def test_native_code_is_made_for_the_boards_processor_and_only_there():
         native = [entry for entry in bundle.build(board, firmware).entries if viper.match(entry.path)]
         assert native
         assert {entry.data[2] >> 2 & 0xF for entry in native} == {number}
+        thumb = {entry.path for entry in bundle.build(board, firmware).entries} & {"sentill/tree_thumb.mpy"}
+        assert bool(thumb) == (firmware is RP2040), "instructions of ARM go to ARM only"
     plain = bundle.build(board, bundle.Firmware((1, 28, 0), 6 | 3 << 8))
     assert not [entry.path for entry in plain.entries if viper.match(entry.path)]
 

@@ -58,7 +58,7 @@ def test_golden_files_are_current():
         assert (make_trees.FOLDER / name).read_bytes() == data, "run tests/vectors/make_trees.py"
 
 
-@pytest.mark.parametrize("layout", ["auto", "wide", "short", "perfect"])
+@pytest.mark.parametrize("layout", ["auto", "wide", "short"])
 def test_every_layout_is_the_same_function(layout):
     dice = random.Random(2)
     forest = Forest([full(dice.randint(0, 6), dice) for _ in range(8)])
@@ -114,21 +114,18 @@ def test_a_lopsided_tree_is_no_problem_on_the_left_and_is_split_on_the_right():
 
 def test_the_choice_of_a_layout_is_reported():
     dice = random.Random(5)
-    even = quantize.pack_model([full(6, dice, 30_000) for _ in range(50)], **THRESHOLDS).report
-    assert even.layout == "perfect, depth 6"
-    assert "smallest and fastest" in even.why and "short is not possible" in even.why
-    assert even.estimates_us.keys() == timing.BOARDS.keys()
-    lopsided: list[modelfile.Tree] = [(0, -30_000, 9_000 + i, full(5, dice, 30_000)) for i in range(50)]
-    often = quantize.pack_model(lopsided, rows=[[0] * 12], **THRESHOLDS).report
-    assert (often.layout, "times as fast as wide" in often.why) == ("perfect, depth 6", True), often
-    seldom = quantize.pack_model(lopsided, rows=[[-32_000] * 12], **THRESHOLDS).report
-    assert (seldom.layout, seldom.why[:14]) == ("wide", "wide: smallest"), seldom
-    limited = quantize.pack_model(lopsided, rows=[[0] * 12], max_bytes=often.forest_bytes - 1, **THRESHOLDS).report
-    assert limited.layout == "wide", limited
-    deep: modelfile.Tree = 5
-    for i in range(8):
-        deep = (i, 0, i, deep)
-    assert quantize.pack_model([deep] * 20, **THRESHOLDS).report.layout == "short"
+    fine = quantize.pack_model([full(6, dice, 30_000) for _ in range(50)], **THRESHOLDS).report
+    assert fine.layout == "wide"
+    assert "smallest and fastest" in fine.why and "short is not possible" in fine.why
+    assert fine.estimates_us.keys() == timing.BOARDS.keys()
+    coarse = quantize.pack_model([full(6, dice, 120) for _ in range(50)], **THRESHOLDS).report
+    assert (coarse.layout, coarse.why) == ("short", "short: smallest and fastest"), coarse
+    # Trees of 256 leaves have to be split for the shorter skips.
+    large = [full(8, dice, 120) for _ in range(20)]
+    split = quantize.pack_model(large, **THRESHOLDS).report
+    assert (split.layout, "times as fast as short" in split.why) == ("wide", True), split
+    limited = quantize.pack_model(large, max_bytes=split.forest_bytes - 1, **THRESHOLDS).report
+    assert (limited.layout, limited.split > 0) == ("short", True), limited
 
 
 def test_known_comparisons_are_left_out():
@@ -245,7 +242,6 @@ def seeds() -> list[bytes]:
     return [
         bytes(quantize.pack_model(sums, layout="wide", **common)),
         bytes(quantize.pack_model(sums, layout="short", overlay=overlay, **common)),
-        bytes(quantize.pack_model(sums, layout="perfect", **common)),
         bytes(quantize.pack_model(Forest([(0, 1, 0, (1, 5, 1, 2))] * 3, vote=True, outputs=3), **common)),
         bytes(quantize.pack_model(Forest(sums, outputs=2, owners=[0, 1, 1]), layout="wide", **common)),
         bytes(quantize.pack_model(sums, layout="wide", tree_reasons=[("A", ""), ("B", ""), ("C", "")], **common)),
@@ -336,7 +332,7 @@ def test_hostile_files_on_the_unix_port(interpreters, name):
     assert accepted > 200, accepted
 
 
-@pytest.mark.parametrize("name", ["wide", "short", "perfect", "profile.stm", "local.stm"])
+@pytest.mark.parametrize("name", ["wide", "short", "profile.stm", "local.stm"])
 def test_fifty_thousand_rows_on_the_unix_port(interpreters, name):
     """Integer inference there equals the quantised reference on every row: every layout, and the shipped models."""
     if name in quantize.LAYOUTS:

@@ -56,7 +56,7 @@ def models() -> dict[str, tuple[Forest, PackedModel]]:
     cases = {
         "wide": (Forest(sums), "wide", None),
         "short": (Forest(small), "short", overlay),
-        "perfect": (Forest(even), "perfect", overlay),
+        "even": (Forest(even), "wide", overlay),
         "votes": (Forest(votes, vote=True, outputs=3), "short", None),
         "outputs": (Forest(outputs, outputs=2, owners=[0, 1] * 3), "wide", None),
         "split": (Forest([large]), "wide", None),

@@ -79,7 +79,7 @@ def generate(folder: Path, name: str, rows: np.ndarray, labels: np.ndarray) -> d
     # Predictions agree with scikit-learn's probabilities as far as the leaves were rounded.
     whole, scale, error = quantize.quantize_leaves(trees, 16)
     wanted = {}
-    for layout in ("wide", "short", "perfect"):
+    for layout in ("wide", "short"):
         integers = quantize.quantize_leaves(trees, 8)[0] if layout == "short" else whole
         packed = quantize.pack_model(integers, review=0, decline=0, layout=layout, rows=sample)
         (folder / f"{name}_{layout}.stm").write_bytes(packed)

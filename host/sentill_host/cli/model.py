@@ -15,7 +15,7 @@ from sentill.tree_file import FACTS
 from sentill_host import modelfile, quantize, rules, timing, userfiles
 from sentill_host.cli.output import out, print_json, print_table
 from sentill_host.errors import UsageError
-from sentill_host.modelfile import PERFECT, ModelContents, Tree
+from sentill_host.modelfile import ModelContents, Tree
 
 app = typer.Typer(no_args_is_help=True, help="Look into model files, ask them for reasons, compile rules.")
 
@@ -36,9 +36,6 @@ def _inputs(model: ModelContents) -> tuple[str, ...]:
 def _summary(model: ModelContents, size: int) -> dict[str, Any]:
     forest, device = model.forest, model.model
     steps = sum(quantize.steps(tree) for tree in forest.trees)
-    layout = forest.layout_name.split(",")[0]
-    if forest.layout >= PERFECT:
-        steps = float(len(forest.trees) * (forest.layout - PERFECT))
     return {
         "model_id": device.model_id,
         "sha256": device.digest.hex(),
@@ -62,7 +59,7 @@ def _summary(model: ModelContents, size: int) -> dict[str, Any]:
         "reasons": {code: device.text(i) for i, code in enumerate(device.reasons)},
         "rules": {code: device.text(i, rule=True) for i, code in enumerate(device.rules)},
         "estimated_us": {
-            board: round(timing.estimate_us(board, layout, len(forest.trees), steps), 1) for board in timing.BOARDS
+            board: round(timing.estimate_us(board, len(forest.trees), steps), 1) for board in timing.BOARDS
         },
         "notes": {key: value for key, value in model.notes.items() if key not in ("features", "name")},
     }
