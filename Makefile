@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep storm lint bench sizes generate clean
+.PHONY: help demo test sweep storm lint bench chip chip-full sizes generate clean
 
 help:            ## list the targets
 	@grep -hE '^[a-zA-Z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,6 +60,13 @@ bench: .venv/.bench ## run every benchmark of tools/bench
 
 bench-%: .venv/.bench ## run one benchmark: tools/bench/NAME.py; OPTIONS="--only boards" runs a part of deploy's
 	$(BIN)/python tools/bench/$*.py $(OPTIONS)
+
+# Nothing is fetched: FIRMWARE=RPI_PICO.uf2 is an image of yours, of stock MicroPython for the Raspberry Pi Pico.
+chip: .venv/.dev ## measure on an emulated Pico: make chip FIRMWARE=RPI_PICO.uf2; OPTIONS="--only boot" for a part
+	$(BIN)/python -m tests.chip.measure --firmware "$(FIRMWARE)" $(OPTIONS)
+
+chip-full: .venv/.dev ## the same with 1,000 requests a regime and 200 power cuts
+	$(BIN)/python -m tests.chip.measure --firmware "$(FIRMWARE)" --requests 1000 --cuts 200 $(OPTIONS)
 
 sizes: .venv/.dev ## bytes of source, of bytecode and of RAM per device module, against the baseline
 	$(BIN)/python tools/size_report.py

@@ -1,0 +1,122 @@
+"""What is measured: the steps of a run."""
+
+import json
+import random
+import statistics
+
+import numpy as np
+
+from tests.chip import files
+from tests.chip.chip import Chip
+from tests.chip.heap import Heap
+from tests.chip.run import Bench, Numbers, Step
+from tests.chip.terminal import PAUSING, SUSTAINED, Regime, Terminal
+
+_START_S = 30.0
+_SAMPLE_NS = 1e6
+
+
+def deploy(bench: Bench) -> Numbers:
+    """`sentill deploy` to a blank chip, and again; leaves the image `deployed`."""
+    chip = Chip(bench.firmware)
+    bridge = bench.bridge(chip)
+    first = json.loads(bridge.sentill("deploy", str(bridge.usb.link), "--json"))
+    bench.say(f"{first['copied_bytes']:,} bytes in {first['seconds']:.1f} s of the chip's time")
+    again = json.loads(bridge.sentill("deploy", str(bridge.usb.link), "--json"))
+    bridge.close()
+    bench.keep("deployed", chip)
+    image = chip.files()
+    if not again["unchanged"]:
+        raise RuntimeError(f"the second deploy found something to change: {again}")
+    return {
+        "deploy_s": first["seconds"],
+        "deploy_verified_s": first["verified_s"],
+        "deploy_again_s": again["seconds"],
+        "slot_blocks": files.taken_by(image, "slot_"),
+        "used_blocks": files.used(image),
+    }
+
+
+def boot(bench: Bench) -> Numbers:
+    """From power-on to the identity frame on the UART; the heap meanwhile and some time after."""
+    chip = Chip(bench.firmware, bench.image("deployed"))
+    heap = Heap(chip)
+    peak = 0
+
+    def sample() -> None:
+        nonlocal peak
+        peak = max(peak, heap.look().used)
+        alarm.schedule(_SAMPLE_NS)
+
+    alarm = chip.alarm(sample)
+    alarm.schedule(_SAMPLE_NS)
+    terminal = Terminal(chip)
+    _, identity_ns = terminal.wait_for("I", _START_S)
+    least = heap.look()
+    for _ in range(2000):
+        chip.run(0.01)
+        look = heap.look()
+        if look.used < least.used:
+            least = look
+    return {
+        "boot_s": identity_ns / 1e9,
+        "heap_used_kb": least.used / 1024,
+        "heap_largest_kb": least.largest / 1024,
+        "heap_peak_kb": peak / 1024,
+    }
+
+
+def _traffic(bench: Bench, regime: Regime) -> Numbers:
+    chip = bench.started()
+    terminal = Terminal(chip, Heap(chip))
+    lost = chip.line.lost
+    operations = len(chip.flash.log)
+    report = terminal.play(regime, bench.options.requests, random.Random(regime.name))
+    took = np.array([asked.ms for asked in report.asked if asked.ms is not None])
+    p50, p90, p99 = np.percentile(took, (50, 90, 99))
+    log = chip.flash.log[operations:]
+    bench.say(
+        f"{len(took)} verdicts, p50 {p50:.1f} p90 {p90:.1f} p99 {p99:.1f} max {took.max():.1f} ms; "
+        f"{report.lost} lost, {chip.line.lost - lost} bytes overrun"
+    )
+    prefix = "verdict" if regime is PAUSING else regime.name
+    result = {
+        f"{prefix}_p50_ms": float(p50),
+        f"{prefix}_p90_ms": float(p90),
+        f"{prefix}_p99_ms": float(p99),
+        f"{prefix}_max_ms": float(took.max()),
+        f"{prefix}_us_p50": statistics.median(asked.us for asked in report.asked if asked.ms is not None),
+        f"{prefix}_lost": report.lost,
+        f"{prefix}_unanswered": report.unanswered,
+        f"{prefix}_requests": len(report.asked),
+        f"{prefix}_unexpected": len(report.unexpected),
+        f"{prefix}_erases": sum(op.erase for op in log),
+        f"{prefix}_programs": sum(not op.erase for op in log),
+        f"{prefix}_resets": chip.resets,
+        f"{prefix}_bytes_overrun": chip.line.lost - lost,
+    }
+    if regime is PAUSING:
+        cpu = [a.cpu_ms - a.cpu_before_ms for a in report.asked if a.cpu_ms is not None and a.cpu_before_ms is not None]
+        heap = [a.heap_bytes for a in report.asked if a.heap_bytes is not None]
+        before = [a.heap_before_bytes for a in report.asked if a.heap_before_bytes is not None]
+        result["request_cpu_ms"] = statistics.median(cpu)
+        result["request_alloc_bytes"] = statistics.median(heap) - statistics.median(before)
+    return result
+
+
+def pausing(bench: Bench) -> Numbers:
+    """Requests from a terminal that pauses."""
+    return _traffic(bench, PAUSING)
+
+
+def sustained(bench: Bench) -> Numbers:
+    """Requests one after the other."""
+    return _traffic(bench, SUSTAINED)
+
+
+STEPS = [
+    Step("deploy", deploy, needs=(), begins=True),
+    Step("boot", boot, begins=True),
+    Step("pausing", pausing),
+    Step("sustained", sustained),
+]
