@@ -66,6 +66,8 @@ def borrow(name: str):
         return known
     package = __import__(path)
     module = getattr(package, name)
+    if sys.implementation.name != "micropython":  # where memory does not matter, time does
+        return module
     delattr(package, name)
     del sys.modules[path]
     return module
