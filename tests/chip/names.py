@@ -40,8 +40,8 @@ except Exception as error:
 """
 # An object each, by the words that make it.
 _OBJECTS = (
-    "1", "1.5", "''", "b''", "bytearray(1)", "memoryview(b'')", "[]", "()", "{}", "set()", "frozenset()", "None", "True",
-    "range(1)", "(lambda: 0)", "(i for i in ())", "iter(())", "property()", "object()", "Exception()",
+    "1", "1.5", "''", "b''", "bytearray(1)", "memoryview(b'')", "[]", "()", "{}", "set()", "frozenset()",
+    "None", "True", "range(1)", "(lambda: 0)", "(i for i in ())", "iter(())", "property()", "object()", "Exception()",
     "OSError(1)", "StopIteration()", "type", "super", "staticmethod", "classmethod", "KeyboardInterrupt()",
     "sys.implementation", "sys.stdin", "sys.stdin.buffer", "sys.stdout", "sys.stdout.buffer",
     "__import__('array').array('h')", "__import__('collections').deque((), 1)",
@@ -83,14 +83,15 @@ def dump(firmware: Firmware) -> dict[str, Any]:
     modules = sorted({name.replace("/", ".") for name in listed} - set(_LEFT_OUT))
     chip.exec(_HEAD)
     names: dict[str, list[str]] = {}
-    for piece in [*(_MODULE.format(name=name) for name in modules), *(_OBJECT.format(words=words) for words in _OBJECTS)]:
+    pieces = [_MODULE.format(name=name) for name in modules] + [_OBJECT.format(words=words) for words in _OBJECTS]
+    for piece in pieces:
         for line in chip.exec(piece).splitlines():
             path, found = json.loads(line)
             if not found:
                 raise RuntimeError(path)
             names[path] = found
     return {
-        "firmware": {"version": about[0], "build": about[1], "sha256": firmware.sha256},
+        "firmware": {"version": about[0].partition("; ")[2], "build": about[1], "sha256": firmware.sha256},
         "names": dict(sorted(names.items())),
     }
 
