@@ -3,7 +3,6 @@
 from collections import OrderedDict
 
 from sentill import pan
-from support import MICROPYTHON
 
 # Numbers that schemes and payment providers publish for tests.
 NUMBERS = (
@@ -115,9 +114,6 @@ def test_random_references_pass():
     # On every interpreter the same; tests/host/test_pan.py holds the limit with more of them.
     answers = [passing(digits, 300) for digits in (12, 13, 14, 15, 16, 19)]
     assert answers == ANSWERS, answers
-    if not MICROPYTHON:
-        for digits in (12, 13, 14, 15, 16):
-            assert passing(digits, 20_000) <= 600, digits
 
 
 ANSWERS = [0, 5, 0, 3, 8, 60]
