@@ -20,7 +20,7 @@ struct machine {
     uint32_t dividend, divisor, quotient, remainder, divided_signed, dirty;
 };
 
-enum { SIO = 0xD0000000u, SIO_DIVIDER = SIO + 0x60, SIO_DIVIDER_END = SIO + 0x7C, SIO_LOCKS = SIO + 0x100 };
+enum { SIO = 0xD0000000u, SIO_DIVIDER = SIO + 0x60, SIO_DIVIDER_SIZE = 0x18, SIO_LOCKS = SIO + 0x100 };
 enum { TIMER_HIGH = 0x40054024u, TIMER_LOW = 0x40054028u };
 enum { NS_PER_CYCLE = 8, TIMER_CYCLES = 4 };
 
@@ -356,7 +356,7 @@ int64_t run(struct machine *m, int64_t budget) {
                 if (op & 0x100)
                     *(uint32_t *)p = r[14];
                 r[13] = address;
-                cycles += 1 + count;
+                cycles += op & 0x100 ? count : 1 + count; /* rp2040py does not count r14 */
             } else if ((op & 0xFF00) == 0xB200) { /* SXTH, SXTB, UXTH, UXTB */
                 uint32_t x = r[mid];
                 switch (op >> 6 & 3) {
@@ -414,7 +414,7 @@ int64_t run(struct machine *m, int64_t budget) {
             break;
         case 24: { /* STMIA; the firmware saves the divider with it */
             uint32_t address = r[high], count = (uint32_t)__builtin_popcount(imm8);
-            if (count && address >= SIO_DIVIDER && address + 4 * count <= SIO_DIVIDER_END - 4) {
+            if (count && count <= 6 && address - SIO_DIVIDER <= SIO_DIVIDER_SIZE - 4 * count) {
                 for (int i = 0; i < 8; i++)
                     if (op >> i & 1) {
                         sio_write(m, address, r[i]);
@@ -437,7 +437,7 @@ int64_t run(struct machine *m, int64_t budget) {
         case 25: { /* LDMIA */
             uint32_t address = r[high], count = (uint32_t)__builtin_popcount(imm8);
             int into_itself = op >> high & 1;
-            if (count && address >= SIO_DIVIDER && address + 4 * count <= SIO_DIVIDER_END - 4) {
+            if (count && count <= 6 && address - SIO_DIVIDER <= SIO_DIVIDER_SIZE - 4 * count) {
                 for (int i = 0; i < 8; i++)
                     if (op >> i & 1) {
                         sio_read(m, address, &r[i]);
