@@ -3,7 +3,7 @@
 Eight features of the sample stream (value, level, deviation, roughness, two seasonal residuals, two dispersions) each
 keep a mean and a high and a low record; records leak back towards the mean. A feature that breaks a record adds `16 *
 log2(1 + e / 8)` to the evidence, e being the excess in 1/256 of the distance from mean to record. The evidence leaks
-by a sixteenth per sample; after an alarm a follow-up must be 2.5 times stronger for a while.
+by a sixteenth per sample; after an alarm a follow-up must be 2.5 times stronger for a fifth of the learning time.
 
 The whole state of a channel is the first STATE words of an `array('i')` the caller owns. No floats, no allocation in
 `update`, every intermediate within ±2^30 for samples within ±32767 (tests/host/test_detector_range.py measures it).
@@ -23,7 +23,7 @@ CAUSES = ("", "spike", "level", "drift", "stuck", "seasonal", "dispersion")
 STATE = 47  # words of state used by one channel
 LEARN = 720  # samples before the first alarm is raised, unless the caller says otherwise
 ALARM = 59  # strength of an alarm worth showing; LOUD where few false alarms matter more than missed ones
-LOUD = 93
+LOUD = 89
 
 _FEATURES = const(8)
 _MU = const(0)  # mean, high record and low record of each feature, Q8
@@ -49,7 +49,7 @@ _FLOOR = const(6)  # a record counts as at least 1/64 of the range off the mean
 _SOFT = const(8)
 _EVIDENCE = const(4)
 _AGAIN = const(20)  # a follow-up alarm must exceed 20/8 of the last one
-_HOLD = const(144)  # ... for this many samples
+_HOLD = const(5)  # ... for a fifth of the samples learnt from, whatever the pace of the samples
 _SEASON = const(6)  # the hourly profile follows with 2^-6
 _CALM = const(4)  # a record broken with steps below 4 times the usual is a drift
 
@@ -126,7 +126,7 @@ def update(s, f, q: int, hour: int, learn: int = LEARN) -> int:
     total = _break_records(s, f, n, calm)
     if n < learn:
         return 0
-    return _alarm(s, total)
+    return _alarm(s, total, learn)
 
 
 def _residual(s, x, hour, n):
@@ -139,7 +139,7 @@ def _residual(s, x, hour, n):
         p = ((word >> shift & 0x7FFF) - 16384) << 9
     else:
         s[_SEEN] |= 1 << hour
-        p = s[_M4]
+        p = x
     r = x - p
     p = (p + (r >> _SEASON) + (n * 167 & 511) >> 9) + 16384
     s[k] = word & 0x7FFF << 15 - shift | (p if p < 0x7FFF else 0x7FFF) << shift
@@ -205,6 +205,8 @@ def _blame(s, weight, feature, calm):
             c = LEVEL if calm else DISPERSION
         elif was != DISPERSION and feature < 3:
             c = DRIFT if calm else SPIKE
+        elif was == DRIFT and calm and feature > 5:
+            c = DRIFT  # its lag widens the dispersions, too
         elif feature == 4 or feature == 5:
             c = SEASONAL
         if weight >= w or was == SPIKE or (was == LEVEL and c == DISPERSION):
@@ -213,12 +215,11 @@ def _blame(s, weight, feature, calm):
     s[_PREV] = s[_PREV] & 0xFFFF | was << 16 | w << 19
 
 
-def _alarm(s, total):
-    # Leaky evidence, and a mask after an alarm.
+def _alarm(s, total, learn):
+    # Leaky evidence, and a mask after an alarm. Few locals: the frame of more would come from the heap.
     evidence = s[_AM] & 0x7FFF
     mask = s[_AM] >> 15
     left = s[_NC] >> 14
-    seen = s[_NC] & 0x3FFF
     evidence += total - (evidence >> _EVIDENCE)
     if left:
         left -= 1
@@ -228,8 +229,8 @@ def _alarm(s, total):
     if total > 0 and evidence * 8 > mask * _AGAIN:
         if evidence > mask:
             mask = evidence
-        left = _HOLD
+        left = learn // _HOLD
         strength = evidence
     s[_AM] = evidence | mask << 15
-    s[_NC] = seen | left << 14
+    s[_NC] = s[_NC] & 0x3FFF | left << 14
     return strength

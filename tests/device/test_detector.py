@@ -82,6 +82,39 @@ def test_more_noise_is_found_and_named():
     assert cause == "dispersion", (alarms, cause)
 
 
+def _follow_up(learn, after):
+    # Strength of a spike `after` samples later than another one, itself loud.
+    s = array("i", [0] * detector.STATE)
+    f = array("i", [0] * 8)
+    first = learn + 20
+    strength = loud = 0
+    for i in range(first + after + 1):
+        q = 3000 if i == first else 3600 if i == first + after else i * 7919 % 81 - 40
+        strength = detector.update(s, f, q, 0, learn)
+        loud = strength if i == first else loud
+    assert loud >= detector.LOUD, loud
+    return strength
+
+
+def test_a_follow_up_is_masked_for_a_fifth_of_the_learning_time():
+    for learn in (200, 720, 2000):
+        masked, free = _follow_up(learn, learn // 5 - 1), _follow_up(learn, learn // 5)
+        assert masked == 0 and free > 0, (learn, masked, free)
+
+
+def test_the_profile_of_an_hour_starts_at_its_first_value():
+    s = array("i", [0] * detector.STATE)
+    f = array("i", [0] * 8)
+    for i in range(100):
+        detector.update(s, f, i % 7, 3, 720)
+    residual = 4  # of the features
+    for hour, q in ((4, 900), (5, -32767), (6, 32767)):
+        detector.update(s, f, q, hour, 720)
+        assert f[residual] == 0, (hour, f[residual])
+        detector.update(s, f, q, hour, 720)
+        assert abs(f[residual]) <= 512, (hour, f[residual])  # a profile keeps steps of 2 units
+
+
 def test_log16_is_monotonous_and_anchored():
     last = -1
     for e in range(0, 16384, 7):
