@@ -2,7 +2,8 @@
 
 Prints tables and writes build/bench/health.json. What needs data that are absent is skipped with the reason. `--nab-
 out DIR` writes the detections in the benchmark's own results format, for its own scorer; `--full` runs the statistics
-of the fault library over all 100 seeds, and the detector with integers that refuse to leave ±2^30.
+of the fault library over all 100 seeds, and the detector with integers that refuse to leave ±2^30; `--choices` only
+tries other parameters of the detector, on families of series left out.
 """
 
 import argparse
@@ -24,13 +25,28 @@ from tests.interpreters import Interpreter, Interpreters
 from tests.small_ints import Counted
 
 CHUNK = 2000
+SHAKES = 8
+
+# Parameters of the detector and their neighbours.
+CHOICES = {
+    "_PRE": (16, 64),
+    "_LEAK": (13, 15),
+    "_MEAN": (10, 12),
+    "_FLOOR": (5, 7),
+    "_SOFT": (4, 16),
+    "_EVIDENCE": (3, 5),
+    "_AGAIN": (16, 24),
+    "_HOLD": (3, 4, 7, 10),
+    "_SEASON": (4, 5, 7),
+}
+WORTH = 1.0  # a parameter changes when this many points are gained, and not by one family alone
 
 
-def detect(series: _nab.Series) -> list[int]:
-    """Strength of the detector's alarm at every row, by the device's own code."""
+def detect(series: _nab.Series, samples: list[int] | None = None) -> list[int]:
+    """Strength of the detector's alarm at every row, by the device's own code; `samples` in place of the usual."""
     state = array("i", [0] * detector.STATE)
     scratch = array("i", [0] * 8)
-    samples = _nab.scaled(series.values, series.probation)
+    samples = samples or _nab.scaled(series.values, series.probation)
     return [
         detector.update(state, scratch, q, hour, series.probation)
         for q, hour in zip(samples, series.hours, strict=True)
@@ -76,6 +92,16 @@ def nab(results: dict[str, float], out: Path | None) -> bool:
     print(f"at the thresholds shipped: standard {shipped:.1f} (at {detector.ALARM}), low-FP {shipped_low:.1f}"
           f" (at {detector.LOUD})")  # fmt: skip
     print(f"threshold of one half on the other: {mean:.1f} +- {spread:.1f} over 20 halves")
+    out_standard = sum(_nab.family_out(series, strengths, _nab.STANDARD).values())
+    out_low_fp = sum(_nab.family_out(series, strengths, _nab.LOW_FP).values())
+    print(f"families left out: standard {out_standard:.1f}   low-FP {out_low_fp:.1f}")
+    scales = _shaken_points(series, range(SHAKES)).sum(axis=1)
+    print(f"families left out, {SHAKES} shaken scales: standard {scales.mean():.1f} +- {scales.std():.1f}")
+    results.update(
+        nab_family_out=round(out_standard, 2), nab_family_out_low_fp=round(out_low_fp, 2),
+        nab_family_out_shaken=round(float(scales.mean()), 2), nab_shipped=round(shipped, 2),
+        nab_shipped_low_fp=round(shipped_low, 2),
+    )  # fmt: skip
     results.update(
         nab_standard=round(standard, 2), nab_low_fp=round(low_fp, 2), nab_low_fn=round(low_fn, 2),
         nab_half_transfer=round(mean, 2), nab_series=len(series), nab_windows=windows,
@@ -84,6 +110,36 @@ def nab(results: dict[str, float], out: Path | None) -> bool:
     if out:
         _write_nab(out, series, strengths)
     return _same_everywhere(series, strengths, results)
+
+
+def _shaken_points(series: list[_nab.Series], seeds: range) -> np.ndarray:
+    # Points of each family (columns, in the order of their names) left out, a row per shaken scale.
+    rows = []
+    for seed in seeds:
+        samples = _nab.shaken(series, seed)
+        strengths = {one.name: detect(one, samples[one.name]) for one in series}
+        rows.append(list(_nab.family_out(series, strengths, _nab.STANDARD).values()))
+    return np.array(rows)
+
+
+def choices() -> None:
+    """What each neighbour of a parameter gains on families left out, over shaken scales; minutes."""
+    series = _nab.load()
+    if not series:
+        print(f"skipped: no nab*.tar.* in {data_folder()} (set SENTILL_DATA)")
+        return
+    families = sorted({one.family for one in series})
+    usual = _shaken_points(series, range(SHAKES)).mean(axis=0)
+    print(f"as shipped: {usual.sum():.1f} points on families left out. Gains, and without the family that gains most:")
+    for name, values in CHOICES.items():
+        shipped = getattr(detector, name)
+        for value in values:
+            setattr(detector, name, value)
+            gains = _shaken_points(series, range(SHAKES)).mean(axis=0) - usual
+            rest = gains.sum() - gains.max()
+            print(f"{name[1:].lower():9} {shipped:3} -> {value:3} {gains.sum():+6.2f} {rest:+6.2f}"
+                  f" ({families[gains.argmax()]}){'  worth it' if rest >= WORTH else ''}", flush=True)  # fmt: skip
+        setattr(detector, name, shipped)
 
 
 def faults(results: dict[str, float], seeds: int, healthy: int) -> None:
@@ -207,8 +263,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nab-out", type=Path, help="write detections for the benchmark's own scorer")
     parser.add_argument("--full", action="store_true", help="all 100 seeds, and integers watched")
+    parser.add_argument("--choices", action="store_true", help="only try other parameters on families left out")
     options = parser.parse_args()
     print(f"health engine on {about()}")
+    if options.choices:
+        choices()
+        return 0
     results: dict[str, float] = {}
     good = nab(results, options.nab_out)
     if options.full:
