@@ -3,12 +3,17 @@
 A channel keeps its history in STATE words of its `array('i')`: up to 16 points, two 15-bit halves to a word. They
 begin `every_s` seconds apart; when all 16 are taken, neighbours are averaged and the spacing doubles, so that the
 points always span at least the newer half of the channel's life. The trend is Theil and Sen's: the median of the
-slopes of all pairs, the level the median of what the newest eight points predict for now. Where the typical life is
-known (a data sheet, other units), its slope counts as much as half a life of own points. The band, meant to hold the
-truth in 80 of 100 cases, comes from the quartiles of slopes and levels and is never narrower than wear is crooked.
+slopes of all pairs, the level the median of what the newest eight points predict for now. The band, meant to hold the
+truth in 80 of 100 cases, comes from the quartiles of slopes and levels, from a slope that goes on changing as it did
+from the first half of the points to the second, and is never narrower than wear is crooked.
 
-"No forecast" is an answer: too few points, no slope that stands out of the noise, or a threshold too far away. Times
-are relative to the newest point, so that every intermediate stays within ±2^30.
+Where the typical life is known (a data sheet, other units), its slope counts as much as a quarter of a life of own
+points, and the band may be narrow. A part that ages otherwise widens it: one that outlasts the typical life may last
+twice as long as its own trend says, one that wears faster may last half of that, and hardly longer than is typical.
+
+"No forecast" is an answer: too few points, no slope that stands out of the noise, a threshold too far away, or a band
+that has become too wide to tell anything. Times are relative to the newest point, so that every intermediate stays
+within ±2^30.
 """
 
 from array import array
@@ -27,9 +32,15 @@ _BIAS = const(16384)
 MOST_SHIFT = 8
 _Q = const(14)  # slopes are Q14 per interval
 _FAR = const(512)  # intervals: a threshold farther away than this is no forecast
+_FOREVER = const(1 << 16)  # intervals: the longest typical life to be told apart
 _PAIRS = const(120)
-_SPREAD = const(2)  # a typical life is good to 2/32
-_BEND = const(3)  # wear is rarely quite straight: the band is at least 3/16 of the time wide on either side
+_BEND = const(4)  # wear is rarely quite straight: the band is at least 4/16 of the time wide on either side
+_ALONE_LOW = const(10)  # ... and from 10/16 to 26/16 of the time where no typical life steadies it
+_ALONE_HIGH = const(26)
+_LONGER = const(18)  # own points and trend tell of more than 18/16 of the typical life: the part ages otherwise
+_FASTER = const(20)  # own trend tells of less than 16/20 of the typical time: likewise
+_VAGUE = const(20)  # such a part's forecast tells nothing when its band ends 20 times later than it begins
+_STEEP = const(1 << 28)  # a slope beyond that is a jump and tells nothing of those to come
 
 
 class Trend:
@@ -51,6 +62,9 @@ class Trend:
         self.level = 0
         self.spread = 0
         self._shift = 0
+        self._own = 0
+        self._typical = 0
+        self._life = 0
         self.left = 0
         self.left_low = 0
         self.left_high = 0
@@ -69,8 +83,9 @@ class Trend:
         self.every = 1 << shift
         self._slope(n)
         life = (life + self.every - 1) >> shift
+        life = self._life = life if life < _FOREVER else _FOREVER
         if life:
-            self._blend((drop << _Q) // life, life >> 1 or 1, n - 1)
+            self._blend((drop << _Q) // life, life >> 2 or 1, n - 1)
         if abs(self.gentle) > abs(self.steep):
             self.gentle, self.steep = self.steep, self.gentle
         k = n - 8 if n > 8 else 0
@@ -83,25 +98,40 @@ class Trend:
         return True
 
     def _slope(self, n):
+        # The trend of all points with its quartiles, and what it becomes if it goes on changing as it did.
+        first = self._theil_sen(0, n >> 1)
+        second = self._theil_sen(n >> 1, n)
+        own = self._own = self.slope = self._theil_sen(0, n)
+        first -= second
+        if n >= 8 and abs(first) < _STEEP and abs(second) < _STEEP:
+            second -= first
+            if (second > 0) == (own > 0):
+                if second < self.gentle:
+                    self.gentle = second
+                elif second > self.steep:
+                    self.steep = second
+
+    def _theil_sen(self, begin, end):
+        # The median of the slopes of all pairs of these points; sets the quartiles.
         v = self._v
         slopes = self._slopes
         k = 0
-        for j in range(1, n):
-            for i in range(j):
+        for j in range(begin + 1, end):
+            for i in range(begin, j):
                 slopes[k] = ((v[j] - v[i]) << _Q) // (j - i)
                 k += 1
         _sort(slopes, k)
-        self.slope = (slopes[k >> 1] + slopes[(k - 1) >> 1]) >> 1
         self.gentle = slopes[k >> 2]
         self.steep = slopes[k - 1 - (k >> 2)]
+        return (slopes[k >> 1] + slopes[(k - 1) >> 1]) >> 1
 
     def _blend(self, typical, weight, span):
         # Pulls the slopes towards a typical one, which counts `weight` intervals against `span` measured.
+        self._typical = typical
         part = (weight << 8) // (weight + span)
-        wide = abs(typical >> 5) * _SPREAD
         self.slope = _between(self.slope, typical, part)
-        self.gentle = _between(self.gentle, typical - wide, part)
-        self.steep = _between(self.steep, typical + wide, part)
+        self.gentle = _between(self.gentle, typical, part)
+        self.steep = _between(self.steep, typical, part)
 
     def rising(self) -> int:
         """1 for a trend that stands out upwards, -1 downwards, 0 for none (after `fit`)."""
@@ -119,15 +149,35 @@ class Trend:
         way = abs(way)
         late = 8 - (8 >> self._shift)  # a point stands for the middle of its values
         time = _time(way, self.slope)
-        bend = (time >> 4) * _BEND
         low = _time(way - self.spread if way > self.spread else 0, self.steep)
         high = _time(way + self.spread, self.gentle)
-        low = low if low < time - bend else time - bend
-        high = high if high > time + bend else time + bend
+        if self._life:
+            bend = (time >> 4) * _BEND
+            least, most = time - bend, time + bend
+        else:
+            least, most = time * _ALONE_LOW >> 4, time * _ALONE_HIGH >> 4
         self.left = time - late if time > late else 0
+        self._band(low if low < least else least, high if high > most else most, late)
+        return time < _FAR << 4 and self._agrees(way, late)
+
+    def _band(self, low, high, late):
         self.left_low = low - late if low > late else 0
         self.left_high = high - late if high > late else 0
-        return time < _FAR << 4
+
+    def _agrees(self, way, late):
+        # Widens the band of a part that ages otherwise than its typical life; False when it tells nothing any more.
+        typical = self._typical
+        if self._life == 0 or (typical > 0) != (self.slope > 0):
+            return True
+        usual = _time(way, typical)
+        own = _time(way, self._own) if (self._own > 0) == (typical > 0) else _FAR << 4
+        if (self.points - 1 << 4) + own > self._life * _LONGER:
+            usual, own = own << 1, usual
+        elif own * _FASTER >= usual << 4:
+            return True
+        low, high = self.left_low + late, self.left_high + late
+        self._band(own >> 1 if own >> 1 < low else low, usual if usual > high else high, late)
+        return self.left_high <= _VAGUE * self.left_low + 16
 
 
 def _between(a, b, part):

@@ -83,14 +83,86 @@ def test_gaps_are_filled_and_long_ones_start_anew():
 
 
 def test_a_typical_life_steadies_a_short_history():
+    s = _filled([1000, 970, 990, 990, 960, 910])
+    t = rul.Trend()
+    assert t.fit(s, 0) and t.forecast(-1000)
+    alone = t.left_high - t.left_low
+    assert t.fit(s, 0, -2000, 110)
+    assert t.forecast(-1000)
+    assert 80 * 16 < t.left < 120 * 16, t.left
+    assert 0 < t.left_low < t.left < t.left_high, (t.left_low, t.left, t.left_high)
+    assert t.left_high - t.left_low < alone, (t.left_low, t.left_high, alone)
+
+
+def test_a_typical_life_alone_is_no_forecast():
     s = _filled([1000, 1010, 990, 1005, 1000, 1010])
     t = rul.Trend()
     assert t.fit(s, 0)
     assert not t.forecast(-1000), (t.gentle, t.steep)
     assert t.fit(s, 0, -2000, 100)
-    assert t.forecast(-1000), (t.gentle, t.steep)
-    assert 80 * 16 < t.left < 130 * 16, t.left
-    assert t.left_low < t.left < t.left_high, (t.left_low, t.left, t.left_high)
+    assert not t.forecast(-1000), "the part shows nothing of it yet"
+
+
+def _lives(bend, typical):
+    """[(true end, low, high)] of parts that live for 200 hours, told from the quarter of their life on.
+
+    They fall from 8000 to 0: straight on, or with a `bend` ever slower (below 0) or faster. The typical life told is
+    `typical` hours, 0 for none. And how many forecasts were withheld.
+    """
+    told, withheld = [], 0
+    t = rul.Trend()
+    for seed in range(1, 7):
+        s = array("i", [0] * rul.STATE)
+        dice = seed * 7919
+        newest = 0
+        for hour in range(196):
+            dice = (dice * 16807 + 12345) % 65521
+            wear = 40 * hour + bend * hour * (hour - 200) // 40
+            if rul.push(s, 0, 8000 - wear + dice % 301 - 150, 1000 + hour * 3600, 3600):
+                newest = hour
+            if hour < 50 or hour % 5:
+                continue
+            if t.fit(s, 0, -8000, typical) and t.forecast(0):
+                told.append((200, newest + t.left_low * t.every // 16, newest + t.left_high * t.every // 16))
+            else:
+                withheld += 1
+    return told, withheld
+
+
+def _share_covered(told):
+    return sum([low <= end <= high for end, low, high in told]) * 100 // len(told)
+
+
+def test_the_band_covers_a_part_that_ages_as_is_typical():
+    told, withheld = _lives(0, 200)
+    width = sum([high - low for _, low, high in told]) // len(told)
+    assert withheld == 0 and _share_covered(told) >= 80 and width < 60, (withheld, _share_covered(told), width)
+
+
+def test_a_typical_life_wrong_by_a_factor_of_2_widens_the_band():
+    usual, _ = _lives(0, 200)
+    for typical in (100, 400):
+        told, withheld = _lives(0, typical)
+        assert len(told) > withheld, (typical, len(told), withheld)
+        assert _share_covered(told) >= 80, (typical, _share_covered(told))
+        widths = [sum([high - low for _, low, high in rows]) // len(rows) for rows in (usual, told)]
+        assert widths[1] > 2 * widths[0], (typical, widths)
+
+
+def test_crooked_wear_widens_the_band():
+    for bend in (-2, 2):  # a quarter slower or faster at the end than on the mean
+        for typical in (0, 100, 400):
+            told, withheld = _lives(bend, typical)
+            assert _share_covered(told) >= 75, (bend, typical, _share_covered(told), withheld)
+
+
+def test_a_typical_life_far_from_the_truth_is_no_forecast():
+    t = rul.Trend()
+    s = _filled([1000 - 10 * i for i in range(16)])
+    assert t.fit(s, 0, -1000, 100) and t.forecast(0)
+    for life in (3, 5000):
+        assert t.fit(s, 0, -1000, life)
+        assert not t.forecast(0), (life, t.left_low, t.left_high)
 
 
 def test_no_intermediate_needs_the_heap():

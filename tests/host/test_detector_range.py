@@ -45,6 +45,20 @@ def test_no_intermediate_of_the_detector_leaves_30_bits(name, samples):
     assert state == list(plain_state)
 
 
+@pytest.mark.parametrize("drop", [-32766, 0, 1, 32766])
+@pytest.mark.parametrize("life", [1, 7, 600, 1 << 29])
+@pytest.mark.parametrize("steps", [(32766,), (0, 32766), (32766, 32766, 0, 0, 0, 0, 0), (300, 3), (5, 2000)])
+def test_no_intermediate_of_a_forecast_with_a_typical_life_leaves_30_bits(drop, life, steps):
+    for sign in (1, -1):
+        state, trend = [Counted(0)] * rul.STATE, _counted_trend()
+        for i in range(40):
+            value = max(-16383, min(16383, sign * ((sum(steps) * (i // len(steps)) + steps[i % len(steps)]) - 16383)))
+            rul.push(state, 0, Counted(value), Counted(1000 + i * 60), Counted(60), 1)
+            for limit in (-16383, 16383):
+                if trend.fit(state, 0, Counted(drop), Counted(life)) and trend.forecast(Counted(limit)):
+                    assert 0 <= trend.left_low <= trend.left <= trend.left_high
+
+
 @pytest.mark.parametrize("steep", [1, 3, 17, 300, 2184])
 def test_no_intermediate_of_the_forecast_leaves_30_bits(steep):
     state = [Counted(0)] * rul.STATE

@@ -46,14 +46,14 @@ def _scaled(ah: float) -> int:
     return max(-16383, min(16383, round((ah - 1.5) * 16383)))
 
 
-def battery() -> dict[str, Lives]:
+def battery(factor: float = 1.0) -> dict[str, Lives]:
     """One forecast per cycle of each cell, from a quarter of its life to its end; the typical life is the mean of the
-    other cells'. Cells that never end are left out."""
+    other cells' times `factor`, 0 for none. Cells that never end are left out."""
     known = {name: capacity for name, capacity in cells().items() if end_of(capacity)}
     answers = {}
     for name, capacity in known.items():
         others = [c for other, c in known.items() if other != name]
-        life = round(float(np.mean([end_of(c) or 0 for c in others])))
+        life = round(float(np.mean([end_of(c) or 0 for c in others])) * factor)
         drop = -round(float(np.mean([np.mean(c[:5]) - END_AH for c in others])) * 16383)
         answers[name] = _forecast(capacity, end_of(capacity) or 0, drop, life)
     return answers

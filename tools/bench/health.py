@@ -39,6 +39,13 @@ CHOICES = {
     "_HOLD": (3, 4, 7, 10),
     "_SEASON": (4, 5, 7),
 }
+# What a node is told of a cell's typical life: part of a key, words, times the mean of the other cells.
+TYPICAL = (
+    ("", "of the other cells", 1.0),
+    ("_half", "half of that", 0.5),
+    ("_double", "twice that", 2.0),
+    ("_alone", "not known", 0.0),
+)
 WORTH = 1.0  # a parameter changes when this many points are gained, and not by one family alone
 
 
@@ -223,6 +230,10 @@ def _write_nab(out: Path, series: list[_nab.Series], strengths: dict[str, list[i
                 rows.writerow([time, value, strength / (strength + 60), int(window >= 0)])
 
 
+def _covered(rows: list[tuple[float, float, float, float]]) -> float:
+    return float(np.mean([low <= end <= high for end, _, low, high in rows])) if rows else 1.0
+
+
 def remaining_life(results: dict[str, float]) -> None:
     """Batteries (forecast from a trend) and turbofans (trained wear index)."""
     answers = _life.battery()
@@ -232,18 +243,21 @@ def remaining_life(results: dict[str, float]) -> None:
         rows, near = [], []
         for name, lives in answers.items():
             off = [abs(row[1] - row[0]) for row in lives.rows]
-            print(f"cell {name}: end {lives.rows[0][0]}, {len(off)} forecasts, {lives.none} refused,"
-                  f" median error {np.median(off):.1f} cycles")  # fmt: skip
+            print(f"cell {name}: end {lives.rows[0][0]}, {len(off)} forecasts, {lives.none} withheld,"
+                  f" median error {np.median(off):.1f} cycles, band covers {_covered(lives.rows):.0%}")  # fmt: skip
             rows += lives.rows
             near += [abs(row[1] - row[0]) <= 0.2 * row[0] for row in lives.rows]
         median = float(np.median([abs(row[1] - row[0]) for row in rows]))
-        covered = float(np.mean([row[2] <= row[0] <= row[3] for row in rows]))
-        print(f"battery: median error {median:.1f} cycles, within 20 % of life {np.mean(near):.1%},"
-              f" band covers {covered:.1%}")  # fmt: skip
-        results.update(
-            rul_battery_median_cycles=round(median, 2), rul_battery_alpha20=round(float(np.mean(near)), 4),
-            rul_battery_coverage=round(covered, 4),
-        )  # fmt: skip
+        print(f"battery: median error {median:.1f} cycles, within 20 % of life {np.mean(near):.1%}")
+        results.update(rul_battery_median_cycles=round(median, 2), rul_battery_alpha20=round(float(np.mean(near)), 4))
+        for key, what, factor in TYPICAL:
+            lives_of = _life.battery(factor).values()
+            rows = [row for lives in lives_of for row in lives.rows]
+            withheld = sum(lives.none for lives in lives_of)
+            print(f"battery, typical life {what}: band covers {_covered(rows):.1%} of {len(rows)} forecasts,"
+                  f" {withheld} withheld")  # fmt: skip
+            results[f"rul_battery{key}_coverage"] = round(_covered(rows), 4)
+            results[f"rul_battery{key}_withheld"] = round(withheld / (withheld + len(rows)), 4)
     turbofan = _life.turbofan()
     if turbofan is None:
         print(f"skipped: turbofan life: no cmapss_fd001*.tar.* in {data_folder()}")
