@@ -1,8 +1,9 @@
 """Integer wear index: several channels in, remaining life out, by weights trained on the host and shipped as data.
 
 Two weighted sums of the inputs are smoothed, one quickly, one slowly; their total, read off a table of knots, is the
-remaining life with a low and a high bound. The slow sum lets the index see the trend, not only the state. The file is
-described in wear_file.py.
+remaining life with a low and a high bound. The slow sum lets the index see the trend, not only the state. A part whose
+life does not run down a unit per unit of time ages otherwise than those of the training: its pace widens the band, and
+where the life hardly falls at all there is no forecast. The file is described in wear_file.py.
 """
 
 from array import array
@@ -11,9 +12,9 @@ from .channel import TREND
 from .compat import borrow, const
 from .errors import ModelError
 
-STATE = 3  # words: quick mean, slow mean, samples seen
-GAUGE = 4  # words of a LifeGauge: those, and the node time of the last sample
-_LAST = const(3)
+STATE = 5  # words: quick mean, slow mean, samples seen, one left to a LifeGauge, pace
+_LAST = const(3)  # a LifeGauge's node time of the last sample
+_PACE = const(4)  # once wear shows: the life told first | samples taken since << 15
 
 _MOST = const(0x7FFF)  # inputs are clipped to ±32767 around their offset
 
@@ -42,6 +43,7 @@ class WearIndex:
         self.life = 0
         self.low = 0
         self.high = 0
+        self.foretells = True
 
     @property
     def cap(self) -> int:
@@ -67,10 +69,22 @@ class WearIndex:
         slow = 1 << self._slow
         s[base] += (a - s[base]) // (n if n < quick else quick)
         s[base + 1] += (b - s[base + 1]) // (n if n < slow else slow)
+        life = self.look(s, base)
+        pace = s[base + _PACE]
+        if not self.shows():
+            s[base + _PACE] = 0
+        elif pace == 0:
+            s[base + _PACE] = life
+        elif pace >> 15 < 16383:
+            s[base + _PACE] = pace + (1 << 15)
         return self.look(s, base)
 
+    def shows(self) -> bool:
+        """Whether wear shows in what was looked at last: the life is not simply as long as the index can tell."""
+        return self.life * 8 < self.cap * 7
+
     def look(self, s, base: int) -> int:
-        """The remaining life of the state at `s[base:]` as it is; sets `life`, `low` and `high`."""
+        """The remaining life of the state at `s[base:]` as it is; sets `life`, `low`, `high` and `foretells`."""
         h = (s[base] + s[base + 1]) >> 4
         # Linear between knots, flat outside.
         t = self._knots
@@ -80,20 +94,35 @@ class WearIndex:
             k += 4
         if h <= t[0] or k == last:
             self.life, self.low, self.high = t[k + 1], t[k + 2], t[k + 3]
-            return self.life
-        into = h - t[k]
-        width = t[k + 4] - t[k]
-        self.life = t[k + 1] + (t[k + 5] - t[k + 1]) * into // width
-        self.low = t[k + 2] + (t[k + 6] - t[k + 2]) * into // width
-        self.high = t[k + 3] + (t[k + 7] - t[k + 3]) * into // width
+        else:
+            into = h - t[k]
+            width = t[k + 4] - t[k]
+            self.life = t[k + 1] + (t[k + 5] - t[k + 1]) * into // width
+            self.low = t[k + 2] + (t[k + 6] - t[k + 2]) * into // width
+            self.high = t[k + 3] + (t[k + 7] - t[k + 3]) * into // width
+        self._widen(s[base + _PACE])
         return self.life
+
+    def _widen(self, pace):
+        # A life that has run down a quarter faster or slower than time moves that end of the band.
+        taken = pace >> 15
+        self.foretells = True
+        if pace == 0 or taken << 4 < self.cap:
+            return
+        gone = (pace & 0x7FFF) - self.life
+        if gone << 2 > taken * 5:
+            self.low = self.low * taken // gone
+        elif gone << 3 <= taken:
+            self.foretells = False
+        elif gone * 5 < taken << 2:
+            self.high = self.high * taken // gone
 
 
 class LifeGauge:
     """What the health channel `own` with the source `wear:FILE` shows: the remaining life that `index` tells.
 
     Once per unit of life the levels of the input channels, found by name among `channels`, go into the index. Its
-    state lies in the GAUGE words of `own.s[base:]` that other channels use for their trend. Raises ModelError for an
+    state lies in the STATE words of `own.s[base:]` that other channels use for their trend. Raises ModelError for an
     input that is no channel here.
     """
 
@@ -133,14 +162,20 @@ class LifeGauge:
                     return -1
                 x[k] = level
             else:
+                if late > 2 * index.unit_s:
+                    s[base + _PACE] = 0  # no pace can be told over a gap
                 index.update(s, base, x)
                 s[base + _LAST] = now_s
         return index.look(s, base)
 
     def foresees(self) -> bool:
-        """Whether wear shows: the life is not simply as long as the index can tell. Sets the index's life and band."""
+        """Whether wear shows, and at a pace that tells something. Sets the index's life and band."""
         s = self._own.s
-        return s[self._base + 2] > 0 and self.index.look(s, self._base) * 8 < self.index.cap * 7
+        index = self.index
+        if s[self._base + 2] == 0:
+            return False
+        index.look(s, self._base)
+        return index.shows() and index.foretells
 
 
 def attach(monitor, i: int, index: WearIndex) -> None:

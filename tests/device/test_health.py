@@ -290,6 +290,19 @@ def test_a_wear_index_survives_a_reboot_and_another_one_starts_anew():
     assert support.restored(other, saved) == 2, "state of another index"
 
 
+def test_a_life_that_does_not_run_down_is_no_forecast_any_more():
+    m = _worn()
+    now = _hours(m, 560, 6, 36000)
+    row = _fields(m, 2)
+    assert row["left_h"] == row["raw"] and row["lo_h"] <= row["left_h"], row
+    now = _hours(m, 560, 3, now)
+    row = _fields(m, 2)
+    assert row["raw"] > 20 and "left_h" not in row, row
+    now = _hours(m, 560, 3, now + 5 * 3600)
+    row = _fields(m, 2)
+    assert row["left_h"] == row["raw"], "over a gap no pace can be told: %s" % row
+
+
 def test_a_wear_index_without_its_inputs_is_a_finding():
     m = _worn()
     now = _hours(m, 500, 3, 36000)

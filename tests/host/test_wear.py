@@ -51,6 +51,40 @@ def test_unseen_runs_are_predicted_with_an_honest_band(trained):
     assert 0.65 < np.mean(covered) < 0.97, np.mean(covered)
 
 
+def _stretched(run, factor):
+    """The same wear, `factor` times as long."""
+    return run[(np.arange(int(len(run) * factor)) / factor).astype(int)]
+
+
+def test_the_band_covers_a_part_that_ages_at_another_pace(trained):
+    widths = {}
+    for factor in (1, 0.5, 2):
+        covered, widths[factor] = [], []
+        for run in _runs(10, 6):
+            rows = _predict(trained, _stretched(run, factor))
+            for left, (life, low, high) in zip(range(len(rows) - 1, -1, -1), rows, strict=True):
+                if life < 80 and left < 60 * factor:
+                    covered.append(low <= left <= high)
+                    widths[factor].append(high - low)
+        assert np.mean(covered) > 0.6, (factor, np.mean(covered))
+    assert np.mean(widths[2]) > 1.5 * np.mean(widths[1]), "a slower pace moves the late end"
+
+
+def test_a_part_that_stops_ageing_has_no_forecast(trained):
+    index, state = WearIndex(trained), array("i", [0] * STATE)
+    run = _runs(1, 7)[0].tolist()
+    for reading in run[:-40]:
+        index.update(state, 0, reading)
+    assert index.shows() and index.foretells
+    for _ in range(800):
+        index.update(state, 0, run[-40])
+    assert index.shows() and not index.foretells
+    for _ in range(200):
+        index.update(state, 0, run[0])
+    assert not index.shows(), "a new part"
+    assert state[4] == 0, "its pace starts anew"
+
+
 def test_the_end_is_seen_coming(trained):
     for run in _runs(5, 3):
         rows = _predict(trained, run)
@@ -100,6 +134,7 @@ def test_settings_reach_the_file():
 
 @pytest.mark.parametrize("name", ["unix", "unix-mpy", "wasm", "wasm-mpy"])
 def test_every_interpreter_predicts_the_same(interpreters, trained, name):
-    run = _runs(1, 5)[0]
-    got = interpreters[name].call("health_series:lives", trained, run.tolist())
-    assert [tuple(row) for row in got] == _predict(trained, run)
+    for factor in (1, 0.5, 2):
+        run = _stretched(_runs(1, 5)[0][-120:], factor)
+        got = interpreters[name].call("health_series:lives", trained, run.tolist())
+        assert [tuple(row) for row in got] == _predict(trained, run)

@@ -270,6 +270,12 @@ def remaining_life(results: dict[str, float]) -> None:
     results.update(
         rul_fd001_rmse=round(rmse, 3), rul_fd001_coverage=round(covered, 4), rul_fd001_bytes=turbofan[1]
     )  # fmt: skip
+    for name, stretch in (("half", 0.5), ("double", 2.0)):
+        otherwise = _life.turbofan(stretch)
+        if otherwise:
+            covered = _covered(otherwise[0])
+            print(f"turbofan FD001, units that live {stretch:g} times as long: band covers {covered:.1%}")
+            results[f"rul_fd001_{name}_coverage"] = round(covered, 4)
 
 
 def main() -> int:
