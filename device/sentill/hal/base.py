@@ -208,9 +208,9 @@ class HAL:
         return open_chip(kind, self.i2c(), int(parts[1], 0), parts[2])
 
     def window(self, source: str, rate_hz: int, out, urgent):
-        """Fill `out` with readings of `source` at `rate_hz`: True when it is full and was taken in time.
+        """Fill `out` with readings of `source` at `rate_hz`: True when it is full and each was taken in time.
 
-        False when `urgent()` said meanwhile that something else is to be done, or readings came late; None when the
+        False when `urgent()` said meanwhile that something else is to be done, or a reading came late; None when the
         sensor does not answer.
         """
         from .window import take  # for boards that listen to waveforms

@@ -140,6 +140,9 @@ class Pin:
         return "Pin(%d)" % self._id
 
 
+clock_us = time.ticks_us  # by which the tones go
+
+
 class ADC:
     """A converter by its number or its Pin."""
 
@@ -157,7 +160,7 @@ class ADC:
         value = bridge.u16(self._offset)
         amplitude = bridge.u16(self._tone)
         if amplitude:
-            turn = time.ticks_us() * bridge.u16(self._tone + 2) % 1_000_000
+            turn = clock_us() * bridge.u16(self._tone + 2) % 1_000_000
             value += int(amplitude * math.sin(2 * math.pi * turn / 1_000_000))
         return min(max(value, 0), 65535)
 
