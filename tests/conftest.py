@@ -17,7 +17,7 @@ import pytest
 from hypothesis.internal.conjecture import providers
 
 from tests import board
-from tests.interpreters import NAMES, TESTS, ChildDied, Interpreters
+from tests.interpreters import NAMES, TESTS, ULAB, ULAB_PATH, ChildDied, Interpreters
 
 # No deadline: examples travel to other processes on a machine that may be busy. The same examples in every run.
 hypothesis.settings.register_profile("sentill", deadline=None, derandomize=True, max_examples=300)
@@ -38,7 +38,7 @@ class DeviceFile(pytest.File):
     """A file of device tests. It is read, not imported: it belongs to the interpreters."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        names = [*NAMES, "board"] if board.PORT else NAMES
+        names = [*NAMES, *([ULAB] if ULAB_PATH else []), *(["board"] if board.PORT else [])]
         for node in ast.parse(self.path.read_text(), str(self.path)).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                 for name in names:
@@ -109,10 +109,15 @@ def interpreters(request: pytest.FixtureRequest) -> Interpreters:
     return request.config.stash[_INTERPRETERS]
 
 
-def pytest_report_header() -> str:
-    if board.PORT:
-        return f"device tests also run on the board at {board.PORT}"
-    return "device tests on a real board: skipped, SENTILL_PORT is not set"
+def pytest_report_header() -> list[str]:
+    return [
+        f"device tests also run on ulab's {ULAB_PATH}"
+        if ULAB_PATH
+        else "device tests on MicroPython with ulab: skipped, MICROPYTHON_ULAB is not set",
+        f"device tests also run on the board at {board.PORT}"
+        if board.PORT
+        else "device tests on a real board: skipped, SENTILL_PORT is not set",
+    ]
 
 
 def _served(config: pytest.Config) -> list[Served]:
@@ -140,7 +145,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not served:
         return
     terminalreporter.section("interpreters")
-    for name in (*NAMES, "board"):
+    for name in (*NAMES, ULAB, "board"):
         if rows := [row for row in served if row[0] == name]:
             about = next((row[1] for row in rows if row[1]), "")
             items, seconds, requests, starts = (sum(row[i] for row in rows) for i in range(2, 6))
@@ -148,5 +153,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
                 f"{name:9} {about:32} {items:5} device tests in {seconds:6.2f} s,"
                 f" {requests} requests, {starts} start(s)"
             )
+    if not ULAB_PATH:
+        terminalreporter.line(f"{ULAB:9} skipped: MICROPYTHON_ULAB is not set")
     if not board.PORT:
         terminalreporter.line("board     skipped: SENTILL_PORT is not set")

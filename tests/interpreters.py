@@ -27,6 +27,9 @@ TESTS = ROOT / "tests" / "device"
 RUNNER = TESTS / "_runner.py"
 
 NAMES = ("cpython", "unix", "unix-mpy", "wasm", "wasm-mpy")
+# A Unix port built with ulab, which nobody publishes: its path is given by the user, and it runs the device tests.
+ULAB = "unix-ulab"
+ULAB_PATH = os.environ.get("MICROPYTHON_ULAB", "")
 
 # The size of a small board's heap; objects of the 64-bit Unix port are twice as large as a board's, and the tests and
 # their runner live in it too.
@@ -87,8 +90,10 @@ class Interpreter:
     """A persistent child of one kind (a name of NAMES); starts when first asked something."""
 
     def __init__(self, name: str, folder: Path, deadline_s: float = DEADLINE_S):
-        if name not in NAMES:
+        if name not in (*NAMES, ULAB):
             raise ValueError(f"no interpreter {name!r}; there are {', '.join(NAMES)}")
+        if name == ULAB and not ULAB_PATH:
+            raise Unavailable("no Unix port with ulab: put its path in $MICROPYTHON_ULAB")
         self.name = name
         self.deadline_s = deadline_s
         self.about = ""
@@ -180,7 +185,8 @@ class Interpreter:
         if self.name == "cpython":
             return [sys.executable, "-I", "-B", "-u", "-c", _CPYTHON, *folders]
         if self.name.startswith("unix"):
-            return [*unix_command(), "-X", f"heapsize={UNIX_HEAP}", str(RUNNER), *folders]
+            port = [ULAB_PATH] if self.name == ULAB else unix_command()
+            return [*port, "-X", f"heapsize={UNIX_HEAP}", str(RUNNER), *folders]
         mounts = [f"{self._device}=/device", f"{TESTS.parent}=/tests", f"{self._scratch}=/scratch:rw"]
         guest = ["/device", "/tests/device", "/scratch", "no-gc"]
         host = TESTS.parent / "wasm_host.py"

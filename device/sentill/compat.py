@@ -73,10 +73,9 @@ def borrow(name: str):
     return module
 
 
-def present(name: str) -> bool:
-    """Whether the interpreter has the module `name`, such as `ulab` in some firmware."""
+def present(name: str, part: str) -> bool:
+    """Whether the interpreter has the module `name` with this part, such as ulab's numpy; a mere folder has none."""
     try:
-        __import__(name)
+        return hasattr(__import__(name), part)
     except ImportError:
         return False
-    return True

@@ -52,12 +52,12 @@ class Spectrum:
         self.n = n
         self.bins = bytes(bins)
         self._x = array("i", [0] * n)
-        self._magnitudes = None
+        self._fft = None
         self.kind = "integer"
-        if present("ulab"):
-            from . import dsp_ulab
+        if present("ulab", "numpy"):
+            from .dsp_ulab import Bins
 
-            self._magnitudes = dsp_ulab.magnitudes
+            self._fft = Bins(n)
             self.kind = "ulab"
 
     def features(self, window, out) -> None:
@@ -82,8 +82,8 @@ class Spectrum:
             square += (v >> 2) * (v >> 2) >> 4
         out[RANGE] = (high - low) * 16
         out[RMS] = isqrt(square // n * 256 + (square % n) * 256 // n)
-        if self._magnitudes:
-            self._magnitudes(x, self.bins, out, BINS)
+        if self._fft:
+            self._fft.magnitudes(x, low * 16 - mean, self.bins, out, BINS)
             return
         for j in range(len(self.bins)):
             out[BINS + j] = self._goertzel(self.bins[j])

@@ -18,7 +18,7 @@ def send(node, port) -> None:
             ("mpy", node.hal.mpy()),
             ("cfg", node.config_id),
             ("rst", node.hal.reset_cause()),
-            ("ulab", present("ulab")),
+            ("ulab", present("ulab", "numpy")),
             ("prof", PROFILES[node.vault.profile]),
             ("gen", node.vault.generation),
         ]

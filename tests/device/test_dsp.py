@@ -1,11 +1,13 @@
-"""Spectral features on every interpreter: a known wave, no heap, integer square roots, the path through ulab."""
+"""Spectral features on every interpreter: a known wave, no heap, integer square roots, ulab where it is."""
 
-import math
+import os
+import struct
 import sys
 from array import array
 
 from sentill import dsp
-from support import no_alloc
+from sentill.compat import present
+from support import SkipTest, no_alloc, scratch_path
 
 
 def _wave(n, cycles, size):
@@ -45,41 +47,54 @@ def test_features_need_no_heap():
     no_alloc(lambda: spectrum.features(wave, out), 2048)
 
 
-class _Ulab:
-    """Stands in for ulab: what dsp_ulab.py uses of it, as ulab's manual describes it."""
-
-    class numpy:
-        @staticmethod
-        def array(values):
-            return [float(v) for v in values]
-
-    class utils:
-        @staticmethod
-        def spectrogram(values):
-            n = len(values)
-            out = []
-            for k in range(n):
-                re = sum([v * math.cos(2 * math.pi * k * i / n) for i, v in enumerate(values)])
-                im = sum([v * math.sin(2 * math.pi * k * i / n) for i, v in enumerate(values)])
-                out.append(math.sqrt(re * re + im * im))
-            return out
-
-
-def test_ulab_is_used_where_it_is_and_tells_the_same():
+def test_ulab_tells_the_same_as_integers():
     bins = (2, 3, 8, 20)
-    plain = dsp.Spectrum(64, bins)
-    assert plain.kind == "integer"
-    sys.modules["ulab"] = _Ulab
-    try:
-        fast = dsp.Spectrum(64, bins)
-    finally:
-        del sys.modules["ulab"]
-        sys.modules.pop("sentill.dsp_ulab", None)  # for the tests after this one
-    assert fast.kind == "ulab"
-    for wave in (_wave(64, 8, 1000), _wave(64, 3, 40), array("h", [(i * 7919 % 401) - 200 for i in range(64)])):
+    fast, plain = dsp.Spectrum(64, bins), dsp.Spectrum(64, bins)
+    if fast.kind != "ulab":
+        raise SkipTest("no ulab in this interpreter")
+    plain._fft = None
+    loud = array("h", [32767 if i // 4 % 2 else -32768 for i in range(64)])
+    for wave in (_wave(64, 8, 1000), _wave(64, 3, 40), loud, array("h", [(i * 7919 % 401) - 200 for i in range(64)])):
         a, b = array("i", [0] * 6), array("i", [0] * 6)
         plain.features(wave, a)
         fast.features(wave, b)
         assert list(a[:2]) == list(b[:2]), (list(a), list(b))
         for k in range(2, 6):
             assert abs(a[k] - b[k]) <= 4 + b[k] // 100 + a[dsp.RANGE] // 400, (k, list(a), list(b))
+
+
+def test_floats_are_read_as_bytes():
+    if dsp.Spectrum(32, ()).kind != "ulab":
+        raise SkipTest("no ulab in this interpreter")
+    from sentill.dsp_ulab import Bins
+
+    bins = Bins(32)
+    values = (0.0, 0.49, 0.999, 1.0, 1.999, 2.0, 255.5, 65535.75, 123456.0, 4194303.5, 8388607.0)
+    for size, code in ((4, "f"), (8, "d")):
+        bins._size = size
+        bins._bytes = struct.pack("<%d%s" % (len(values), code), *values)
+        got = [bins._whole(k) for k in range(len(values))]
+        assert got == [int(v) for v in values], (code, got)
+
+
+def test_a_folder_named_ulab_is_no_ulab():
+    was = present("ulab", "numpy")
+    folder = scratch_path("root")
+    for path in (folder, folder + "/ulab"):
+        try:
+            os.mkdir(path)
+        except OSError:
+            pass  # from the last time
+    kept = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "ulab"}
+    for name in kept:
+        del sys.modules[name]
+    sys.path.append(folder)
+    try:
+        __import__("ulab")
+        assert present("ulab", "numpy") is was
+        assert dsp.Spectrum(32, (4,)).kind == ("ulab" if was else "integer")
+    finally:
+        sys.path.remove(folder)
+        sys.modules.pop("ulab", None)
+        sys.modules.update(kept)
+    assert present("sys", "version") and not present("sys", "no such part") and not present("no_such_module", "x")

@@ -1,12 +1,5 @@
-"""Spectral features: integers against numpy within the stated error; ulab's path on the same scale.
+"""Spectral features against numpy within the stated error: integers, and ulab where a MicroPython with it is given."""
 
-ulab itself exists only inside firmware. Its path is tested with a stand-in of its documented interface
-(`numpy.array`, `utils.spectrogram`: the absolute value of the FFT), computed by numpy and checked against what ulab's
-manual prints. tests/device/test_dsp.py runs the path on MicroPython.
-"""
-
-import sys
-import types
 from array import array
 
 import numpy as np
@@ -14,6 +7,7 @@ import pytest
 
 from sentill import dsp
 from sentill.errors import LimitError
+from tests.interpreters import ULAB, ULAB_PATH
 
 
 def _waves(n):
@@ -40,48 +34,41 @@ def _within(got, wanted, span):
     return abs(got / 16 - wanted) <= 1 / 8 + 0.01 * wanted + 0.0025 * span
 
 
-def _check(spectrum, n, bins):
-    for wave in _waves(n):
-        window = array("h", [int(v) for v in np.round(wave)])
-        out = array("i", [0] * (2 + len(bins)))
-        spectrum.features(window, out)
-        rms, span, amplitudes = _expected(np.array(window, float), bins)
-        assert _within(out[dsp.RMS], rms, span), (out[dsp.RMS] / 16, rms)
-        assert out[dsp.RANGE] == span * 16
-        for k, got, wanted in zip(bins, out[dsp.BINS :], amplitudes, strict=True):
-            assert _within(got, wanted, span), (n, k, got / 16, wanted)
+def _check(window, bins, out):
+    rms, span, amplitudes = _expected(np.array(window, float), bins)
+    assert _within(out[dsp.RMS], rms, span), (out[dsp.RMS] / 16, rms)
+    assert out[dsp.RANGE] == span * 16
+    for k, got, wanted in zip(bins, out[dsp.BINS :], amplitudes, strict=True):
+        assert _within(got, wanted, span), (len(window), k, got / 16, wanted)
+
+
+def _bins(n):
+    return sorted({2, 3, 5, n // 8, n // 4, n // 2 - 2})
+
+
+def _windows(n):
+    return [array("h", [int(v) for v in np.round(wave)]) for wave in _waves(n)]
 
 
 @pytest.mark.parametrize("n", [32, 64, 128])
 def test_integer_features_agree_with_numpy(n):
-    bins = sorted({2, 3, 5, n // 8, n // 4, n // 2 - 2})
+    bins = _bins(n)
     spectrum = dsp.Spectrum(n, bins)
     assert spectrum.kind == "integer"
-    _check(spectrum, n, bins)
+    out = array("i", [0] * (2 + len(bins)))
+    for window in _windows(n):
+        spectrum.features(window, out)
+        _check(window, bins, out)
 
 
-def _spectrogram(a):
-    return np.abs(np.fft.fft(a))
-
-
-def test_the_stand_in_gives_what_ulabs_documentation_prints():
-    """The example of `utils.spectrogram` in ulab's manual, with the values ulab itself had computed."""
-    printed = [187.8635087634579, 315.3112063607119, 347.8814873399374]
-    mirrored = [84.45888934298905, 347.8814873399374, 315.3112063607118]
-    got = _spectrogram(np.sin(np.linspace(0, 10, num=1024)))
-    assert got[:3] == pytest.approx(printed, rel=1e-9) and got[-3:] == pytest.approx(mirrored, rel=1e-9)
-
-
-def test_the_ulab_path_has_the_same_scale(monkeypatch):
-    ulab = types.ModuleType("ulab")
-    ulab.numpy = types.SimpleNamespace(array=lambda x: np.array(x, float))
-    ulab.utils = types.SimpleNamespace(spectrogram=_spectrogram)
-    monkeypatch.setitem(sys.modules, "ulab", ulab)
-    monkeypatch.delitem(sys.modules, "sentill.dsp_ulab", raising=False)
-    spectrum = dsp.Spectrum(64, [2, 8, 16])
-    assert spectrum.kind == "ulab"
-    _check(spectrum, 64, [2, 8, 16])
-    sys.modules.pop("sentill.dsp_ulab", None)
+@pytest.mark.skipif(not ULAB_PATH, reason="MICROPYTHON_ULAB is not set: no MicroPython with ulab")
+@pytest.mark.parametrize("n", [32, 64, 128])
+def test_ulabs_features_agree_with_numpy(interpreters, n):
+    bins, windows = _bins(n), _windows(n)
+    kind, found = interpreters[ULAB].call("_drive_dsp:features", n, bytes(bins), b"".join(map(bytes, windows)))
+    assert kind == "ulab"
+    for window, out in zip(windows, found, strict=True):
+        _check(window, bins, out)
 
 
 @pytest.mark.parametrize(("n", "bins"), [(100, [4]), (64, [1]), (64, [31]), (256, [4])])

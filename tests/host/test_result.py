@@ -1,6 +1,9 @@
 """What commands report of a job, and that the keys of its JSON stay what programs rely on."""
 
 import dataclasses
+import json
+import os
+import subprocess
 
 import pytest
 
@@ -9,6 +12,7 @@ from sentill_host.errors import VerifyError
 from sentill_host.flash import procedure
 from sentill_host.result import JobResult
 from sentill_host.workers import Outcome
+from tests.interpreters import unix_command
 
 COMMON = {"port", "board", "uid", "before", "version", "seconds", "error", "hint", "exit_code"}
 DEPLOY = {
@@ -46,3 +50,12 @@ def test_a_worker_without_a_result_failed():
     result.fail(Outcome(step="copying", reason="ended").failure())
     assert (result.error, result.exit_code) == ("/dev/x: copying: ended", 3)
     assert "run this again" in result.hint
+
+
+def test_a_folder_named_ulab_is_taken_for_no_firmware_with_it(tmp_path):
+    (tmp_path / "ulab").mkdir()
+    command = [*unix_command(), "-c", procedure._ABOUT]
+    environment = {**os.environ, "MICROPYPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["ulab"] == ""

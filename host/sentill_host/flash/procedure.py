@@ -37,7 +37,7 @@ except (ImportError, AttributeError):
 try:
  import ulab
  n = ulab.__version__
-except ImportError:
+except (ImportError, AttributeError):
  n = ''
 print(json.dumps({'version': '.'.join(str(x) for x in i.version[:3]), 'build': getattr(i, '_build', ''),
  'machine': getattr(i, '_machine', ''), 'platform': sys.platform, 'uid': u, 'ulab': n}))
