@@ -135,6 +135,11 @@ def _hides_pan(given):
     # Decoded, so that no escape hides a digit.
     if not isinstance(given, dict):
         return False
+    # The limits of a channel that follow one another are no number: one in three or four channels would look like it.
+    for spec in given.get("channels") or ():
+        if isinstance(spec, dict) and _hides_pan_in(spec):
+            return True
+    given = {key: _texts(given[key]) if key == "channels" else given[key] for key in given}
     blocked = given.get("blocked")
     if isinstance(blocked, str):  # tokens may be short numbers; the spaces between them part them
         for token in blocked.split(" "):
@@ -142,6 +147,27 @@ def _hides_pan(given):
                 return True
         return fields_hide_pan(given, ("blocked",))
     return fields_hide_pan(given)
+
+
+def _hides_pan_in(spec):
+    for key in spec:
+        if _is_number(spec[key]) and looks_like_pan(str(spec[key]).encode()):
+            return True
+    return False
+
+
+def _texts(specs):
+    # The channels without their numbers.
+    if not isinstance(specs, list):
+        return specs
+    kept = []
+    for spec in specs:
+        kept.append({k: spec[k] for k in spec if not _is_number(spec[k])} if isinstance(spec, dict) else spec)
+    return kept
+
+
+def _is_number(value):
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_brackets(data):

@@ -95,6 +95,7 @@ def test_damaged_files_are_refused():
         (b'{"name": "4111..1111//1111__1111"}', "pan"),
         (b'{"model_local": ["4111111", {"x": "111111111"}]}', "pan"),
         (b'{"channels": [{"name": "a", "source": "adc:1", "advice": "call 5555555555554444"}]}', "pan"),
+        (b'{"channels": [{"name": "a", "source": "adc:1", "max": 4111111111111111}]}', "pan"),
     ):
         error = raises(ConfigError, config.parse, data)
         assert error.code == code, (data[:20], error.code, code)
@@ -114,3 +115,12 @@ def test_load_tells_the_checksum():
     values, digest = config.load(path)
     assert values["rate_hz"] == 3 and values["name"] == 'a "quoted" [name] {' and values["history"] == 512, values
     assert digest == "%08x" % config.crc32(data), digest
+
+
+def test_the_limits_of_a_channel_are_no_card_number():
+    # Put together they look like one: 10000 65536 0 9999 5000 4650 4400 ...
+    limits = "10000 65536 0 9999 5000 4650 4400 5400 5600 40 1800 43200 300".split(" ")
+    keys = "num den min max good lo_warn lo_fail hi_warn hi_fail hyst trend_s horizon_s step_s".split(" ")
+    pairs = ", ".join(['"%s": %s' % (keys[i], limits[i]) for i in range(len(keys))])
+    channel = '{"name": "supply", "unit": "mV", "source": "adc:1", ' + pairs + "}"
+    assert len(config.parse(('{"channels": [%s, %s]}' % (channel, channel.replace("supply", "other"))).encode())) > 1
