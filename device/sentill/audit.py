@@ -69,6 +69,10 @@ class Audit:
         except _ERRORS as error:
             self._fail(error)
 
+    def failing(self) -> bool:
+        """Whether records cannot be kept at present."""
+        return self._failing or self.journal is None
+
     def erases(self) -> int:
         """Flash blocks erased by journal and keys since the start; on a file system an estimate, 1 in 4 commits."""
         log = self.journal

@@ -82,6 +82,10 @@ class Store:
             return False
         return True
 
+    def free_kb(self) -> int:
+        """KB free for files, 0 on a full file system. Takes some 30 ms on a chip: littlefs counts what is in use."""
+        return free_kb(os.statvfs(self._root))
+
     def slot(self) -> str:
         """The pointer that update.py explains: "a", or "b 2 a" while b is on trial; "" on a board without slots."""
         try:
@@ -118,6 +122,11 @@ class Store:
             file.write(self.slot()[0])
         os.rename(path + ".new", path)
         self.take("slot.note")
+
+
+def free_kb(stat) -> int:
+    """KB free by what os.statvfs tells: littlefs may count more in use than there is, and then the difference wraps."""
+    return stat[3] * (stat[1] >> 10) if 0 <= stat[3] <= stat[2] else 0
 
 
 def _write(file, save):

@@ -7,14 +7,17 @@ from .health import STATES
 
 _MAX_COUNT = const(0x3FFFFFFF)
 _LOW_BYTES = const(24_000)
+_LOOK_S = const(60)  # between two looks at the file system, which take some 30 ms on a chip
 
 
 class Vitals:
     """Reads the `sources` of the health channels: `vital:NAME`, `count:NAME`, `wave:...`, the others from the HAL.
 
-    Vitals: heap_free (bytes), jitter_ms (worst lateness of the sampler since last read), uptime_s; over the board's
-    life flash_erases (an estimate), resets (by watchdog, brownout or unknown), resets_CAUSE of starts.CAUSES; since
-    boot crc_errors, bad_lines, dropped frames, crashes. The counters start at 0 and count what the terminal reports.
+    Vitals: heap_free (bytes), disk_free (KB, as of the last look), unkept (audit records lost since the journal last
+    worked, 1 at least while it does not), jitter_ms (worst lateness of the sampler since last read), uptime_s; over the
+    board's life flash_erases (an estimate), resets (by watchdog, brownout or unknown), resets_CAUSE of starts.CAUSES;
+    since boot crc_errors, bad_lines, dropped frames, crashes. The counters start at 0 and count what the terminal
+    reports.
     """
 
     def __init__(self, node, sources):
@@ -24,6 +27,10 @@ class Vitals:
         self.starts = b""  # starts by cause, an array of the module starts
         self.planned = 0  # 1 when the next reset is no surprise
         self.asleep_ms = 0  # in light sleep since boot
+        self._free_kb = 0
+        self._look_s = 0  # uptime from which the next look at the file system is due
+        self._failing = False  # the journal, at the last look
+        self._known = 0  # audit.missed when the journal last worked
         self._counts = {source[6:]: 0 for source in sources if source.startswith("count:")}
         self._resets = {}
         self._waves = None
@@ -67,6 +74,10 @@ class Vitals:
             if gc.mem_free() < _LOW_BYTES:
                 gc.collect()
             return gc.mem_free()
+        if name == "disk_free":
+            return self.free_kb()
+        if name == "unkept":
+            return self._unkept()
         if name == "jitter_ms":
             worst = self.jitter_ms
             self.jitter_ms = 0
@@ -88,6 +99,27 @@ class Vitals:
             return sum([port.dropped for port in node.ports])
         return None
 
+    def free_kb(self) -> int:
+        """KB free for files, as of the last look: once a minute, and when the journal begins to fail or to work again.
+
+        That is enough: while the node runs nobody else writes files.
+        """
+        node = self.node
+        failing = node.audit.failing()
+        if failing != self._failing or (node.hal.uptime_s() >= self._look_s and not (self._look_s and node.urgent())):
+            self._failing = failing
+            self._look_s = node.hal.uptime_s() + _LOOK_S
+            self._free_kb = node.store.free_kb()
+        return self._free_kb
+
+    def _unkept(self):
+        audit = self.node.audit
+        lost = audit.missed - self._known
+        if audit.failing():
+            return max(lost, 1)
+        self._known = audit.missed
+        return lost
+
     def save(self, write) -> None:
         """Hand what outlasts a reset to `write(bytes)`, as starts.FILE says."""
         write(self._vital("flash_erases").to_bytes(4, "little"))
@@ -96,26 +128,28 @@ class Vitals:
         write(self.node.latest_s.to_bytes(4, "little"))
 
     def summary(self) -> list:
-        """Pairs of the summary H frame: time, uptime, worst channel state, verdicts, faults counted, free heap."""
+        """Pairs of the summary H frame, see protocol.py; should it be too long, the last of them have no room."""
         node = self.node
         seen = node.terminal.verdicts
         log = node.audit.journal
         return [
             ("t", node.hal.now_s()),
             ("up", node.hal.uptime_s()),
+            ("hz", node.rate_hz),
             ("st", STATES[node.monitor.worst()]),
             ("ap", seen[0]),
             ("rv", seen[1]),
             ("dc", seen[2]),
-            ("fr", node.terminal.frauds),
-            ("rej", node.terminal.refused + node.refused),
             ("jn", log.next if log else 0),
             ("jk", log.kept if log else 0),
+            ("miss", node.audit.missed),
+            ("free", self.free_kb()),
+            ("heap", gc.mem_free()),
+            ("fr", node.terminal.frauds),
+            ("rej", node.terminal.refused + node.refused),
+            ("crash", node.crashes),
+            ("drop", self._vital("dropped")),
+            ("gap", sum([port.sequence.missed for port in node.ports])),
             ("crc", self._vital("crc_errors")),
             ("bad", self._vital("bad_lines")),
-            ("gap", sum([port.sequence.missed for port in node.ports])),
-            ("drop", self._vital("dropped")),
-            ("crash", node.crashes),
-            ("heap", gc.mem_free()),
-            ("hz", node.rate_hz),
         ]

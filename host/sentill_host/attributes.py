@@ -11,6 +11,7 @@ from sentill_host.telemetry import Frame
 FAST_HZ = 10  # the node sends one row per report
 PATIENCE_S = 60.0  # two laps of 16 rows at one report per second take up to 48
 STATES = ("ok", "watch", "warn", "fail")
+FULL_KB = 16  # four flash blocks: with less, littlefs cannot be relied on to replace a file
 STARTS = ("power", "brownout", "watchdog", "hard", "deepsleep", "soft", "planned", "unknown")
 
 _SCALED = re.compile(r"(0\.0*1)(.*)")  # a unit of which the node counts tenths, hundredths, ...
@@ -93,6 +94,16 @@ def worst(rows: list[dict[str, Any]]) -> str:
     """The worst state of the rows; "" without any."""
     states = [STATES.index(row["st"]) for row in rows if row.get("st") in STATES]
     return STATES[max(states)] if states else ""
+
+
+def troubles(status: dict[str, Any]) -> list[str]:
+    """What a node's summary (its H frame, or the answer to `status`) tells that nobody must overlook, in words."""
+    told = []
+    if lost := int(status.get("miss", 0)):
+        told.append(f"{lost:,} audit record{'s' * (lost > 1)} NOT KEPT since it started")
+    if "free" in status and int(status["free"]) < FULL_KB:
+        told.append(f"its flash is full: {int(status['free'])} KB free")
+    return told
 
 
 def uptime(up_s: int) -> str:

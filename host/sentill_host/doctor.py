@@ -43,12 +43,13 @@ _RUNGS = {
         "its main.py leaves no way in: replace it with `sentill deploy`",
     ),
 }
+_UNKEPT = "stop it (Ctrl-C), remove files that are not part of the node (`mpremote fs ls`), and restart it"
 _SPACE = """\
 import os, gc, json
 gc.collect()
 try:
  s = os.statvfs('/')
- r = [s[0] * s[3], s[0] * s[2]]
+ r = [s[0] * s[3] if 0 <= s[3] <= s[2] else 0, s[0] * s[2]]
 except OSError:
  r = [0, 0]
 try:
@@ -304,6 +305,8 @@ def _node(name: str, node: client.NodeClient, identity: dict[str, Any]) -> list[
         rows = attributes.collect(node, _HEALTH_S)
     except LinkError as error:
         return [*found, Finding(WARN, name, _said(name, error), error.hint)]
+    for trouble in attributes.troubles(status):
+        found.append(Finding(FAIL, name, trouble, _UNKEPT))
     if status.get("crash"):
         found.append(
             Finding(WARN, name, f"{status['crash']} of its tasks crashed since the start", "look at `sentill monitor`")

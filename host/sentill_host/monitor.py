@@ -104,7 +104,9 @@ def summary(fields: dict[str, Any]) -> str:
     parts.append(", ".join(f"{counts.pop(name):,} {name}" for name in ("approve", "review", "decline")))
     parts.append(f"{fields.get('jk', 0):,} records kept")
     parts += [f"{name}: {count:,}" for name, count in counts.items() if count]
-    return "; ".join([*parts, f"{int(fields.get('heap', 0)) / 1024:.0f} KB of heap free"])
+    parts.append(f"{int(fields.get('heap', 0)) / 1024:.0f} KB of heap free")
+    parts += [f"{int(fields['free']):,} KB of flash free"] * ("free" in fields)
+    return "; ".join([*attributes.troubles(fields), *parts])
 
 
 def channel(row: dict[str, Any]) -> str:

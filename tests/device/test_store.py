@@ -4,7 +4,7 @@ import os
 
 from sentill.errors import StorageError
 from sentill.features import History
-from sentill.store import Store
+from sentill.store import Store, free_kb
 from support import raises, scratch_path
 
 
@@ -92,3 +92,8 @@ def test_asking_for_more_than_there_is_raises():
     store.save("state.bin", _Kept(b"short").save)
     error = raises(StorageError, store.load, "state.bin", lambda readinto, size: readinto(bytearray(10)))
     assert error.code == "damaged", error
+
+
+def test_a_full_file_system_has_nothing_free_whatever_littlefs_says():
+    for free, told in ((30, 120), (64, 256), (0, 0), (4294967294, 0), (-2, 0)):
+        assert free_kb((4096, 4096, 64, free, free)) == told, (free, told)

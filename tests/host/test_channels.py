@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from sentill import config
 from sentill.channel_spec import KEYS
 from sentill.health import MAX_CHANNELS, Monitor
 from sentill_host import boards
@@ -22,13 +23,13 @@ def test_every_channel_a_board_can_have_is_accepted_by_the_device(board):
         Monitor([spec])
         assert set(spec) <= {*KEYS, "name", "unit", "source", "advice"}, spec
         assert len(spec["name"]) <= 16 and len(spec["source"]) <= 32 and len(spec.get("advice", "")) <= 60, spec
+        assert config.parse(json.dumps({"channels": [spec]}).encode())["channels"] == [spec], "no card number"
     names = [spec["name"] for spec in every]
     assert len(set(names)) == len(names)
     assert len(data["channels"]) <= MAX_CHANNELS
-    assert {"card_errors", "printer_faults", "keys", "link_errors", "heap", "jitter", "flash_wear"} <= {
-        spec["name"] for spec in data["channels"]
-    }
-    assert {"paper_out", "resets", "brownouts", "tamper", "light"} <= set(names)
+    watched = {spec["name"] for spec in data["channels"]}
+    assert {"card_errors", "link_errors", "heap", "jitter", "flash_wear", "disk", "journal"} <= watched
+    assert {"printer_faults", "keys", "paper_out", "resets", "brownouts", "tamper", "light"} <= set(names)
 
 
 def test_a_choice_becomes_a_configuration_the_node_takes(tmp_path):

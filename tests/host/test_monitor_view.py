@@ -12,7 +12,8 @@ from sentill_host.telemetry import Decoder, Frame, Text
 IDENTITY = {"q": 1, "t": 5, "sw": "0.1.0", "board": "SIM", "uid": "aa01", "fw": "1.29.0", "rst": "watchdog",
             "prof": "service", "gen": 3, "mp": "8c5f6220"}  # fmt: skip
 SUMMARY = {"q": 2, "t": 83_113, "up": 83_113, "st": "fail", "ap": 1200, "rv": 3, "dc": 1, "fr": 0, "rej": 0, "jn": 9,
-           "jk": 8, "crc": 0, "bad": 2, "gap": 0, "drop": 0, "crash": 0, "heap": 12_288, "hz": 1}  # fmt: skip
+           "jk": 8, "miss": 0, "free": 480, "crc": 0, "bad": 2, "gap": 0, "drop": 0, "crash": 0, "heap": 12_288,
+           "hz": 1}  # fmt: skip
 
 
 def row(ch: int, st: str = "ok", **more) -> dict:
@@ -29,7 +30,10 @@ def test_frames_in_words():
     assert "TAMPERED WITH: case" in words(Frame("I", {**IDENTITY, "tamper": "case"}))
     said = words(Frame("H", SUMMARY))
     assert "23:05:13  node" in said and "fail; up 23 h 5 min; 1,200 approve, 3 review, 1 decline" in said
-    assert "lines not understood: 2" in said and "crashed" not in said
+    assert "lines not understood: 2" in said and "crashed" not in said and "480 KB of flash free" in said
+    assert "NOT KEPT" not in said and "full" not in said
+    said = words(Frame("H", {**SUMMARY, "miss": 1_234, "free": 4}))
+    assert "fail; 1,234 audit records NOT KEPT since it started; its flash is full: 4 KB free" in said
     said = words(Frame("H", row(2, "fail")))
     assert "62.96 °C, health 44, rising, fails in 31 h (25..38), limit: Check the ventilation" in said
     assert "channel_2 warn" in words(Frame("E", {"q": 1, "t": 1, "ev": "channel", **row(2, "warn")}))

@@ -281,7 +281,7 @@ def do_about(a, body):
         "platform": sys.platform,
         "uid": str(hexlify(machine.unique_id()), "ascii"),
         "block": stat[0],
-        "flash_free": stat[0] * stat[3],
+        "flash_free": stat[0] * stat[3] if 0 <= stat[3] <= stat[2] else 0,  # on a full littlefs it wraps
         "heap_free": gc.mem_free(),
         "inflate": inflate,
         "pointer": pointer,

@@ -111,6 +111,9 @@ def status(
         print_table(_status_table(rows, table_width()))
     else:
         err.print(f"the roster {fleet.roster} is empty", markup=False)
+    for row in rows:
+        if row["trouble"]:
+            err.print(f"[bold red]{escape(row['label'])}:[/] {escape(row['trouble'])}")
     for sighting in strangers:
         what = f"{sighting.board} {sighting.firmware}".strip()
         err.print(f"[yellow]not in the roster:[/] {sighting.port} {what} {sighting.uid}")
@@ -155,6 +158,7 @@ def _status_row(member: Member, found: Whereabouts, seen: dict[str, str]) -> dic
         "port": found.at.get(member.uid, ""),
         "via": sighting.via if sighting else "",
         "faults": sighting.faults if sighting else "",
+        "trouble": sighting.trouble if sighting else "",
         "ambiguous": found.ambiguous.get(member.uid, []),
     }
 

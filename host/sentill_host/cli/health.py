@@ -7,7 +7,7 @@ from rich.table import Column, Table
 from rich.text import Text as Words
 
 from sentill_host import access
-from sentill_host.attributes import STATES, collect, life, reading, remaining, worst
+from sentill_host.attributes import STATES, collect, life, reading, remaining, troubles, worst
 from sentill_host.cli.keys import KeysOption, PasswordOption, open_keys
 from sentill_host.cli.output import out, print_json, print_table, table_width
 from sentill_host.client import NodeClient
@@ -39,12 +39,15 @@ def health(
             access.attach(client, opened)
         rows = collect(client, timeout)
         vitals = client.command("vitals")
+        ails = troubles(client.command("status"))
     if json:
         vitals = {key: value for key, value in vitals.items() if key not in ("q", "re", "ok")}
-        print_json({"port": port, "worst": worst(rows), "channels": rows, "node": vitals})
+        print_json({"port": port, "worst": worst(rows), "channels": rows, "node": vitals, "troubles": ails})
         return
     out.print(Words.assemble((f"{port}  ", "bold"), headline(rows)))
     print_table(table(rows, table_width()))
+    for line in ails:
+        out.print(line, soft_wrap=True, markup=False, style=STATE_STYLES["fail"])
     for line in [*notes(rows), life(vitals)]:
         out.print(line, soft_wrap=True, markup=False)
 

@@ -112,7 +112,8 @@ def _pull(name: str, baudrate: int, device: str, folder: Path, progress: puller.
             )
         terminal = Terminal(folder, uid)
         pulled = puller.pull(client, terminal, progress)
-    return {**asdict(pulled), "count": pulled.count, "folder": str(terminal.folder)}
+        unkept = int(client.command("status").get("miss", 0))
+    return {**asdict(pulled), "count": pulled.count, "unkept": unkept, "folder": str(terminal.folder)}
 
 
 def _verified(terminal: Terminal, gaps: bool, opened: KeyFile | None) -> dict[str, Any]:
@@ -140,6 +141,11 @@ def _tell_pull(row: dict[str, Any]) -> None:
     out.print(f"{row['uid']}: {new}; in {escape(row['folder'])}")
     if row["gone"]:
         err.print(f"[yellow]{row['gone']} records gave way on the node before they were pulled: pull more often[/]")
+    if row["unkept"]:
+        lost = f"{row['unkept']} record{'s' * (row['unkept'] > 1)} NOT KEPT by the node since it started"
+        err.print(
+            f"[bold red]{lost}: nothing proves what it did then[/]; `sentill doctor {escape(row['port'])}` tells why"
+        )
     if row.get("finding"):
         _tell_finding(row["uid"], row["finding"])
     elif row.get("proven") is not None:

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.rule import Rule
 from rich.text import Text as Words
 
-from sentill_host.attributes import STATES
+from sentill_host.attributes import STATES, troubles
 from sentill_host.cli.health import STATE_STYLES, notes, table
 from sentill_host.cli.output import err, out, print_json
 from sentill_host.client import NO_NODE, START_IT, NodeClient
@@ -112,7 +112,7 @@ def _screen(port: str, view: NodeView, decoder: Decoder, width: int, height: int
     if view.identity:
         top.append(Words(identity(view.identity), style="bold red" if view.identity.get("faults") else ""))
     if view.summary:
-        top.append(Words(summary(view.summary)))
+        top.append(Words(summary(view.summary), style="bold red" if troubles(view.summary) else ""))
     if view.verdicts:
         top.append(Words("seen here: " + ", ".join(f"{count:,} {name}" for name, count in view.verdicts.items())))
     rows = sorted(view.channels.values(), key=lambda row: int(row.get("ch", 0)))

@@ -369,5 +369,6 @@ def describe(verb: str, result: dict[str, Any]) -> str:
     if verb == "flash":
         return f"MicroPython {version}"
     if verb == "collect":
-        return f"health {result.get('worst') or 'unknown'}, {result.get('records')} new audit records"
+        ails = f"; {result['trouble']}" if result.get("trouble") else ""
+        return f"health {result.get('worst') or 'unknown'}, {result.get('records')} new audit records{ails}"
     return str(result.get("via", "done"))

@@ -66,6 +66,7 @@ class Sighting:
     software: str = ""
     model: str = ""
     faults: str = ""
+    trouble: str = ""  # what attributes.troubles tells of a running node
     via: str = ""
     error: str = ""
     hint: str = ""
@@ -89,9 +90,11 @@ def look(port: str) -> Sighting:
     sighting = Sighting(port)
     try:
         with Link(port) as link:
-            there = client.look(client.NodeClient(link))
+            node = client.NodeClient(link)
+            there = client.look(node)
             if there.identity is not None:
                 _take_identity(sighting, there.identity)
+                sighting.trouble = _trouble(node)
             else:
                 _ask_prompt(sighting, link, there.prompt)
     except SentillHostError as error:
@@ -106,6 +109,13 @@ def _take_identity(sighting: Sighting, fields: dict[str, Any]) -> None:
     models = [str(fields[key]) for key in ("mp", "ml") if key in fields]
     sighting.model = " ".join(dict.fromkeys(models))
     sighting.faults = str(fields.get("faults", ""))
+
+
+def _trouble(node: client.NodeClient) -> str:
+    try:
+        return "; ".join(attributes.troubles(node.command("status")))
+    except LinkError as error:
+        return str(error)
 
 
 def _ask_prompt(sighting: Sighting, link: Link, idle: bool) -> None:
@@ -205,8 +215,9 @@ def _collect(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
         pulled = pull.pull(
             node, terminal, lambda done, of: reporter.step("pulling its journal", _COLLECT_S, done, of)
         )  # fmt: skip
-    worst = attributes.worst(health)
-    return {"file": str(path), "worst": worst, "version": str(identity.get("sw", "")), "records": pulled.count}
+    worst, trouble = attributes.worst(health), "; ".join(attributes.troubles(status))
+    version = str(identity.get("sw", ""))
+    return {"file": str(path), "worst": worst, "version": version, "records": pulled.count, "trouble": trouble}
 
 
 def _keep(folder: Path, document: dict[str, Any]) -> Path:
