@@ -438,7 +438,7 @@ def test_maintenance_and_reboot(tmp_path: Path) -> None:
 
 
 def test_heap_does_not_grow(tmp_path: Path) -> None:
-    """10,000 transactions in 192 KB: heap in use after collection, every 1,000 of them."""
+    """10,000 transactions in 208 KB: heap in use after collection, every 1,000 of them."""
     with BareNode(with_models(tmp_path)) as node:
         used = []
         for ref in range(1, 10_001):
