@@ -5,6 +5,7 @@ what.
 """
 
 import ast
+import itertools
 import signal
 import time
 from collections import Counter, defaultdict
@@ -101,6 +102,28 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_INTERPRETERS].close()
     board.close()
+
+
+_records = itertools.count()
+
+
+def _own_records(folder: Path) -> Iterator[None]:
+    """Journals, ledger and what was seen of boards are kept apart per file and per test, and never with the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SENTILL_JOURNALS", str(folder / f"records{next(_records)}"))
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def records_of_the_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For what a file's own fixtures do."""
+    yield from _own_records(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(autouse=True)
+def records_of_the_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For what a test does."""
+    yield from _own_records(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
