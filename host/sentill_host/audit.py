@@ -6,10 +6,15 @@ from pathlib import Path
 
 from sentill_host.entries import read
 from sentill_host.errors import UsageError
-from sentill_host.journals import Terminal, as_checkpoints, read_checkpoints, read_file, whole_records
+from sentill_host.journals import (
+    CHECKPOINTS,
+    Terminal,
+    as_checkpoints,
+    read_checkpoints,
+    read_file,
+    whole_records,
+)
 from sentill_host.verify import Checkpoint, Fault, Finding, Record, Root, verify
-
-CHECKPOINTS = "checkpoints.jsonl"
 
 
 @dataclass(frozen=True)

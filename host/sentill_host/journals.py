@@ -1,13 +1,17 @@
 """The host's copies of journals: what has been pulled, and the checkpoints that later pulls and files must agree with.
 
+    FOLDER/ledger.jsonl            an entry per pull, among others (ledger.py)
     FOLDER/UID/SEQUENCE.sjl        a journal file: head, then records as the node made them (sentill.journal)
-    FOLDER/UID/checkpoints.jsonl   a line per pull: the last record then, its tag, and what the node said it held
+    FOLDER/UID/checkpoints.jsonl   a line per pull that brought records: the last one, its tag, the ledger's head then
+    FOLDER/UID-N/                  the same of the terminal's Nth life, which ended when its flash was erased on purpose
 
 A terminal has one file, and another for each time records gave way on the node before they were pulled. Records are
-only ever appended. What a crash of this computer left of a half-written record is cut off at the next pull; a shorter
-file than the last checkpoint says is a finding of the verifier.
+only ever appended. What a crash of this computer left of a half-written record or line is cut off at the next pull; a
+shorter file than the last checkpoint says is a finding of the verifier. A pull is entered in the ledger after all it
+brought is on the disk, so the ledger never speaks of what a crash took.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -20,20 +24,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import platformdirs
-
 from sentill import journal
-from sentill_host import userfiles
+from sentill_host import ledger, userfiles
 from sentill_host.errors import UsageError
+from sentill_host.ledger import Ledger
 from sentill_host.verify import Checkpoint, Head, read_head
 
 _UID = re.compile(r"[0-9a-f]{16}")
 _FILE = re.compile(r"[0-9a-f]{8}\.sjl")
-
-
-def default_folder() -> Path:
-    """Where journals are kept when not told."""
-    return Path(platformdirs.user_data_dir("sentill")) / "journals"
+CHECKPOINTS = "checkpoints.jsonl"
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,14 @@ class Last:
 
 
 class Terminal:
-    """The journal of one terminal, `uid` its 8-byte id in hex."""
+    """The journal of one terminal, `uid` its 8-byte id in hex; with `life` of one of its earlier lives, 1 the first."""
 
-    def __init__(self, folder: Path, uid: str):
+    def __init__(self, folder: Path, uid: str, life: int = 0):
         if not _UID.fullmatch(uid):
             raise UsageError(f"{uid!r} is no device id", "16 hex digits, as `sentill journal list` shows them")
         self.uid = uid
-        self.folder = folder / uid
+        self.ledger = Ledger(folder)
+        self.folder = folder / (f"{uid}-{life}" if life else uid)
 
     @property
     def device(self) -> bytes:
@@ -77,15 +77,22 @@ class Terminal:
 
     def checkpoints(self) -> list[dict[str, Any]]:
         """What the pulls have noted, oldest first. Raises UsageError for a damaged file."""
-        return read_checkpoints(self.folder / "checkpoints.jsonl")
+        return read_checkpoints(self.folder / CHECKPOINTS)
 
     def note(self, last: Last, **more: Any) -> None:
-        """Add a checkpoint."""
-        line = {"sequence": last.sequence, "tag": last.tag.hex(), "at": datetime.now(UTC).isoformat("T", "seconds")}
-        with open(self.folder / "checkpoints.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({**line, **more}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Keep that the journal was pulled up to `last`: a checkpoint where that is new, and an entry of the ledger."""
+        fields = {"sequence": last.sequence, "tag": last.tag.hex(), **more}
+        noted = self.checkpoints()
+        if not noted or noted[-1]["sequence"] != last.sequence:
+            head = self.ledger.head()
+            line = {**fields, "at": datetime.now(UTC).isoformat("T", "seconds")}
+            _add_line(self.folder / CHECKPOINTS, {**line, "entries": head.count, "chain": head.chain})
+            ledger.sync_folder(self.folder)
+            ledger.sync_folder(self.folder.parent)
+        file = self.files()[-1]
+        with open(file, "rb") as opened:
+            begin = head_digest(opened.read(journal.FILE_HEAD))
+        self.ledger.append(ledger.PULL, uid=self.uid, **fields, file=file.name, head=begin)
 
     def append(self, head: bytes | None) -> "Appender":
         """Write records behind the last one, or to a new file that begins with `head`. Use as a context manager."""
@@ -130,6 +137,21 @@ class Appender:
             os.fsync(self._file.fileno())
 
 
+def head_digest(head: bytes) -> str:
+    """What the ledger keeps of the head of a file."""
+    return hashlib.sha256(head).hexdigest()
+
+
+def _add_line(path: Path, line: dict[str, Any]) -> None:
+    """Append a line of JSON, in place of a half-written one where there is one."""
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b") as file:
+        file.seek(file.read().rfind(b"\n") + 1)
+        file.truncate()
+        file.write(json.dumps(line).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def terminals(folder: Path) -> list[Terminal]:
     """All terminals with a journal in `folder`."""
     if not folder.is_dir():
@@ -154,12 +176,15 @@ def whole_records(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def read_checkpoints(path: Path) -> list[dict[str, Any]]:
-    """The lines of a checkpoint file; [] when there is none. Raises UsageError for a damaged one."""
+    """The lines of a checkpoint file; [] when there is none. Raises UsageError for a damaged one.
+
+    What is behind the last line's end is what a computer left that stopped while writing it.
+    """
     if not path.exists():
         return []
     lines = []
     try:
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
             entry = json.loads(line)
             bytes.fromhex(entry["tag"])
             entry["sequence"] += 0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentill import journal, protocol
-from sentill_host import userfiles
+from sentill_host import ledger, userfiles
 from sentill_host.client import NodeClient
 from sentill_host.errors import LinkError, VerifyError
 from sentill_host.journals import Appender, Last, Terminal
@@ -89,8 +89,16 @@ def pull(client: NodeClient, terminal: Terminal, progress: Progress | None = Non
 
     Raises VerifyError when the node is another one, or its journal does not go on from what was pulled before (what
     was pulled stays as it is); LinkError, PortGone when the line fails, with all that came kept for the next pull;
-    UsageError, PlatformError when it cannot be written.
+    UsageError, PlatformError when it cannot be written. The ledger tells of pulls, and of those refused for the former.
     """
+    try:
+        return _pull(client, terminal, progress)
+    except VerifyError as error:
+        terminal.ledger.append(ledger.REFUSED, uid=terminal.uid, why=str(error))
+        raise
+
+
+def _pull(client: NodeClient, terminal: Terminal, progress: Progress | None) -> Pulled:
     port = client.link.port
     last = terminal.last()
     offer = ask(client, last.sequence if last else 0)
@@ -117,8 +125,10 @@ def pull(client: NodeClient, terminal: Terminal, progress: Progress | None = Non
                 reader.run()
             finally:
                 target.sync()
-                if reader.last and (not noted or noted[-1]["sequence"] != reader.last.sequence):
-                    terminal.note(reader.last, gone=gone, missing=reader.missing)
+                if reader.last and (reader.complete or reader.last is not last):
+                    span = {"start": start, "gone": gone, "missing": reader.missing}
+                    held = {"generation": offer.parsed.generation, "first": offer.first, "next": offer.next}
+                    terminal.note(reader.last, **span, **held)
     except OSError as error:
         raise userfiles.failure(f"cannot write {terminal.folder}", error) from None
     return Pulled(terminal.uid, start, max(start, reader.expected), gone, reader.missing)
@@ -133,6 +143,7 @@ class _Reader:
         self.expected = self._begin = offer.start
         self.last = known
         self.missing = 0
+        self.complete = False
         self._known = known
         self._client = client
         self._target = target
@@ -161,6 +172,7 @@ class _Reader:
         offer = self._offer
         if self.last and offer.next - 1 == self.last.sequence and offer.tag and offer.tag != self.last.tag:
             raise VerifyError(f"{port}: the last record is not the one the node speaks of", "inspect the terminal")
+        self.complete = True
 
     def _read(self) -> bool:
         """Read until the end (True), or until frames are missing or nothing comes (False)."""

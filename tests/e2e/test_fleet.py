@@ -18,6 +18,7 @@ import pytest
 from sentill import __version__
 from sentill_host.client import NodeClient, await_identity
 from sentill_host.fleet.store import Store
+from sentill_host.journals import terminals
 from sentill_host.link import Link
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e.conftest import run_mpremote, until
@@ -164,7 +165,7 @@ def test_looking_and_collecting_leave_the_nodes_running(fleet):
     journals = fleet.folder / "journals"
     told = fleet.sentill("collect", "till 1", "till 2", "--journals", str(journals))
     assert told.count("new audit records") == 2
-    assert sorted(path.name for path in journals.iterdir()) == sorted(fleet.uids[f"till {i}"] for i in (1, 2))
+    assert sorted(terminal.uid for terminal in terminals(journals)) == sorted(fleet.uids[f"till {i}"] for i in (1, 2))
     files = sorted((fleet.folder / "collected").rglob("*.json"))
     assert [file.parent.name for file in files] == sorted(fleet.uids[f"till {i}"] for i in (1, 2))
     document = json.loads(files[0].read_text())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sentill import journal, journal_open, protocol
+from sentill import crypto, journal, journal_open, protocol
 from sentill_host import pull as puller
 from sentill_host.audit import verify_terminal
 from sentill_host.client import NodeClient
@@ -27,11 +27,12 @@ PART = 120
 Mangle = Callable[[list[bytes]], list[bytes] | None]
 
 
-def chain(n: int, salt: str = "", device: bytes = DEVICE) -> list[bytes]:
-    """A journal of `n` records, one in five longer than an A frame."""
-    previous, key, records = journal_open.first_tag(device), journal_open.first_key(ROOTS[DEVICE], 1), []
+def chain(n: int, salt: str = "", device: bytes = DEVICE, generation: int = 1) -> list[bytes]:
+    """A journal of `n` records, one in five longer than an A frame; of generation 0 one under the lab key."""
+    root = ROOTS[DEVICE] if generation else crypto.LAB_ROOT
+    previous, key, records = journal_open.first_tag(device), journal_open.first_key(root, generation), []
     for i in range(n):
-        text = f"n={i}{salt}".ljust(160 if i % 5 == 4 else 30, ".").encode() if i else struct.pack("<H", 1)
+        text = f"n={i}{salt}".ljust(160 if i % 5 == 4 else 30, ".").encode() if i else struct.pack("<H", generation)
         body = struct.pack("<HBII", 27 + len(text), 3 if i else journal.GENERATION, i, 1000 + i) + text
         previous = tag(key, previous, body)
         records.append(body + previous)
@@ -42,8 +43,9 @@ def chain(n: int, salt: str = "", device: bytes = DEVICE) -> list[bytes]:
 class Node:
     """Answers `audit` as a node does that holds `records` from number `first` on; `mangle` changes its frames."""
 
-    def __init__(self, records: list[bytes], first: int = 0, device: bytes = DEVICE):
+    def __init__(self, records: list[bytes], first: int = 0, device: bytes = DEVICE, generation: int = 1):
         self.records = records
+        self.generation = generation
         self.first = first
         self.device = device
         self.mangle: Iterator[Mangle] = iter(())
@@ -55,7 +57,7 @@ class Node:
         start = min(max(fields["from"], self.first), end)
         self.asked.append(fields["from"])
         before = self.records[self.first - 1][-16:] if self.first else journal_open.first_tag(self.device)
-        head = journal.file_head(self.device, 1, 0, before)
+        head = journal.file_head(self.device, self.generation, 0, before)
         encoded = {"head": base64.b64encode(head).decode(), "tag": base64.b64encode(self.records[-1][-16:]).decode()}
         frames = [reply(fields, 1, **{"first": self.first, "next": end, "from": start}, **encoded)]
         for n, record in zip(numbers, self.records, strict=True):
@@ -218,6 +220,36 @@ def test_another_past_is_refused(terminal: Terminal) -> None:
     with pytest.raises(VerifyError, match="record 39 differs from the one pulled before"):
         pulled(Node(chain(60, salt=" another")), terminal)
     assert held(terminal) == chain(40)
+
+
+def test_the_ledger_tells_of_every_pull_and_of_those_refused(terminal: Terminal) -> None:
+    records = chain(40)
+    pulled(Node(records[:20]), terminal)
+    pulled(Node(records[:20]), terminal)
+    pulled(Node(records), terminal)
+    with pytest.raises(VerifyError):
+        pulled(Node(chain(60, salt=" another")), terminal)
+    entries = terminal.ledger.read().entries
+    assert [(entry.what, entry.uid) for entry in entries] == [("pull", UID)] * 3 + [("pull refused", UID)]
+    assert [entry.fields["sequence"] for entry in entries[:3]] == [19, 19, 39]
+    assert [entry.fields["next"] for entry in entries[:3]] == [20, 20, 40]
+    assert entries[2].fields["tag"] == records[-1][-16:].hex() and "differs" in entries[3].fields["why"]
+    lines = terminal.checkpoints()
+    assert [line["sequence"] for line in lines] == [19, 39] and [line["entries"] for line in lines] == [0, 2]
+    assert lines[1]["chain"] == entries[1].chain
+
+
+def test_a_half_written_checkpoint_gives_way_to_the_next(terminal: Terminal) -> None:
+    records = chain(40)
+    pulled(Node(records[:20]), terminal)
+    path = terminal.folder / "checkpoints.jsonl"
+    whole = path.read_bytes()
+    for left in (1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole + whole[:left])
+        assert verify_terminal(terminal, ROOTS).finding is None
+    pulled(Node(records), terminal)
+    assert [line["sequence"] for line in terminal.checkpoints()] == [19, 39]
+    assert path.read_bytes().startswith(whole) and verify_terminal(terminal, ROOTS).finding is None
 
 
 def test_the_journal_of_another_board_is_refused(terminal: Terminal) -> None:

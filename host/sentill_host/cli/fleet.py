@@ -22,8 +22,8 @@ from sentill_host.fleet import store as states
 from sentill_host.fleet.campaign import Campaign, Request, Whereabouts
 from sentill_host.fleet.plan import Fleet, Member
 from sentill_host.fleet.store import Run, Store
-from sentill_host.journals import default_folder
 from sentill_host.keys import KeyFile
+from sentill_host.ledger import default_folder
 
 app = typer.Typer(
     no_args_is_help=True,

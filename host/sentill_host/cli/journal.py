@@ -22,8 +22,9 @@ from sentill_host.cli.output import err, fail_worst, out, print_json, print_tabl
 from sentill_host.client import NodeClient
 from sentill_host.entries import Entry, read, when
 from sentill_host.errors import SentillHostError, UsageError, VerifyError
-from sentill_host.journals import Terminal, default_folder, read_file, terminals, whole_records
+from sentill_host.journals import Terminal, read_file, terminals, whole_records
 from sentill_host.keys import PASSWORD, KeyFile
+from sentill_host.ledger import default_folder
 from sentill_host.link import Link
 from sentill_host.verify import KINDS, Fault, Finding, Root, generations, lab_root
 
