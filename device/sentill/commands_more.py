@@ -14,7 +14,8 @@ _AWAY_S = const(34_560_000)  # 400 days: so long a board may have been off
 def identify(node, port, fields):
     """Send an I frame."""
     node.send_identity(port)
-    pairs = [("slot", node.store.slot()), ("bundle", node.store.bundle())]
+    log = node.audit.journal
+    pairs = [("slot", node.store.slot()), ("bundle", node.store.bundle()), ("jk", log.kept if log else 0)]
     note = node.store.note()
     if note:
         pairs.append(("note", "(hidden)" if node.guard(note.encode()) else protocol.printable(note, 100)))

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from sentill import protocol
 from sentill_host.errors import LinkError, PortGone, RefusedError
 from sentill_host.link import Link, looks
+from sentill_host.seen import Watcher
 from sentill_host.telemetry import Decoder, Frame, Text
 
 # From the reply to "maintenance" to the end of the boot that follows.
@@ -37,11 +38,16 @@ class Signer(Protocol):
 
 
 class NodeClient:
-    """Counts the frames sent, decodes the frames received, and keeps those nobody waited for in `unclaimed`."""
+    """Counts the frames sent, decodes the frames received, and keeps those nobody waited for in `unclaimed`.
 
-    def __init__(self, link: Link):
+    All it receives is watched for a flash that was put back: any of its methods raises VerifyError then. With `erased`,
+    why the board's flash was, that is as it should be.
+    """
+
+    def __init__(self, link: Link, erased: str = ""):
         self.link = link
         self.decoder = Decoder()
+        self._watcher = Watcher(link.port, erased=erased)
         self.unclaimed: deque[Frame | Text] = deque(maxlen=1_000)
         self.signer: Signer | None = None  # of devices with keys, see access.attach
         self.asked = False  # whether a frame was sent: what comes is not left from somebody else's conversation
@@ -55,12 +61,18 @@ class NodeClient:
         self.link.write(encode(kind, [("q", q), *pairs]))
         return q
 
+    def feed(self, data: bytes) -> list[Frame | Text]:
+        """The frames and lines of text that `data` from the port completes."""
+        items = self.decoder.feed(data)
+        self._watcher.take(items)
+        return items
+
     def receive(self, timeout_s: float) -> Frame | Text | None:
         """The next frame or line of text, None when none is complete within `timeout_s`. Raises PortGone."""
         for left in looks(timeout_s):
             if self._arrived:
                 break
-            self._arrived.extend(self.decoder.feed(self.link.read(left)))
+            self._arrived.extend(self.feed(self.link.read(left)))
         return self._arrived.popleft() if self._arrived else None
 
     def batch(self, timeout_s: float) -> Iterator[Frame | Text]:
@@ -111,6 +123,7 @@ class NodeClient:
         """Open the port again after it went away, and forget what was half received. Raises LinkError."""
         self.link.reopen(timeout_s)
         self.decoder.forget()
+        self._watcher.forget()
         self._arrived.clear()
 
 
@@ -174,7 +187,7 @@ def look(client: NodeClient, timeout_s: float = 2.5) -> Presence:
             client.send("C", [("cmd", "identify")])
         data = client.link.read(min(max(timeout_s - now, 0.0), 0.1))
         tail = (tail + data)[-8:]
-        for item in client.decoder.feed(data):
+        for item in client.feed(data):
             if isinstance(item, Frame) and item.kind == "I":
                 seen.identity = item.fields
                 timeout_s = min(timeout_s, now + 1.0)  # the reply to the question follows
@@ -254,7 +267,7 @@ def request_maintenance(client: NodeClient, timeout_s: float = 5.0) -> bool:
         tail = (tail + data)[-400:]
         if not data and tail.endswith(b">>> "):
             return False
-        items = deque(client.decoder.feed(data))
+        items = deque(client.feed(data))
         while items:
             item = items.popleft()
             if isinstance(item, Frame) and item.kind == "R" and item.fields.get("re") == wanted:

@@ -197,7 +197,7 @@ def test_records_that_are_missing_on_the_node_are_told_and_the_rest_is_kept(term
 def test_a_cut_tail_is_refused(terminal: Terminal, left: int) -> None:
     records = chain(40)
     pulled(Node(records), terminal)
-    with pytest.raises(VerifyError, match=f"ends at record {left - 1}, but record 39 was pulled"):
+    with pytest.raises(VerifyError, match=f"ends at record {left - 1}, but record 39 was seen"):
         pulled(Node(records[:left]), terminal)
     assert held(terminal) == records
 
@@ -207,7 +207,7 @@ def test_a_cut_tail_is_refused_even_when_this_side_lost_its_records(terminal: Te
     pulled(Node(records), terminal)
     (path,) = terminal.files()
     path.unlink()
-    with pytest.raises(VerifyError, match="ends at record 19, but record 39 was pulled"):
+    with pytest.raises(VerifyError, match="ends at record 19, but record 39 was seen"):
         pulled(Node(records[:20]), terminal)
     audit = verify_terminal(terminal, ROOTS)
     assert audit.finding and audit.finding.fault == Fault.TRUNCATED

@@ -35,8 +35,7 @@ def health(
     opened = open_keys(keys, password_file) if keys or password_file else None
     with Link(port, baudrate) as link:
         client = NodeClient(link)
-        if opened:
-            access.attach(client, opened)
+        access.attach(client, opened) if opened else access.identity(client)  # who it is, and that it is not older
         rows = collect(client, timeout)
         vitals = client.command("vitals")
         ails = troubles(client.command("status"))

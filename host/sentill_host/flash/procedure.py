@@ -8,7 +8,7 @@ from typing import Any
 
 import serial
 
-from sentill_host import access, boards, client, ports, signing
+from sentill_host import access, boards, client, ports, seen, signing
 from sentill_host.boards import Board
 from sentill_host.errors import BoardError, LinkError, SentillHostError, UsageError, VerifyError
 from sentill_host.flash import esp32, firmware, rp2
@@ -21,6 +21,7 @@ from sentill_host.result import JobResult
 
 PLAIN = "PLAIN"
 _BACK_S = 60.0
+_ERASED = "flash --erase"
 _TRIES = 3
 _RASPBERRY_PI = 0x2E8A
 _TOUCH_BAUD = 1200
@@ -294,6 +295,8 @@ class _Flashing:
         if self.options.ulab and not self.result.ulab:
             raise VerifyError(f"{self.port}: this firmware has no ulab", "choose another file")
         self.remembered.remember(about["uid"], board.id)
+        if self.options.erase:
+            seen.erased(about["uid"], _ERASED)
 
     def _await_micropython(self) -> dict[str, Any]:
         end = time.monotonic() + _BACK_S
@@ -305,7 +308,8 @@ class _Flashing:
                 try:
                     with Link(name) as link:
                         # A node that was on the board before is at work again, and may be locked.
-                        fields = client.look(client.NodeClient(link)).identity
+                        node = client.NodeClient(link, _ERASED if self.options.erase else "")
+                        fields = client.look(node).identity
                         if fields is None:
                             link.enter_repl(patience_s=1.0)
                             about = ask(link)
