@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sentill import crypto, protocol, vault
+from sentill_host import ledger
 from sentill_host.client import NodeClient, Pairs, await_identity
 from sentill_host.errors import LinkError, RefusedError, SentillHostError, UsageError
 from sentill_host.keys import KeyFile, device_id
@@ -188,7 +189,7 @@ def enter(client: NodeClient, keys: KeyFile, minutes: int = MINUTES, state: Stat
     """As `unlock`, as who holds the key file: a sealed device is opened by an order made on the spot."""
     state = state or attach(client, keys)
     if state.locked and state.profile == "sealed" and not state.tampered:
-        return follow(client, Order.sign(keys, state.uid, state.order, minutes, state.generation), state)
+        return follow(client, issue(keys, state.uid, state.order, minutes, state.generation), state)
     return unlock(client, keys, minutes, state)
 
 
@@ -256,6 +257,14 @@ class Order:
         return json.dumps(asdict(self)) + "\n"
 
 
+def issue(keys: KeyFile, uid: str, number: int, minutes: int, generation: int | None = None) -> Order:
+    """An order that the ledger tells of; arguments as of `Order.sign`. Raises UsageError where it cannot be entered."""
+    made = Order.sign(keys, uid, number, minutes, generation)
+    mark = hashlib.sha256(made.sig.encode()).hexdigest()[:16]
+    ledger.Ledger().append(ledger.ORDER, uid=device_id(uid).hex(), number=number, minutes=minutes, order=mark)
+    return made
+
+
 def follow(client: NodeClient, order: Order, state: State | None = None) -> State:
     """Open a session with an order; the state then. Raises AccessError when the device refuses it."""
     state = state or challenge(client)
@@ -297,10 +306,14 @@ def provision(
     }
     if erased:
         arguments["proof"] = base64.b64encode(keys.recovery(state.uid, state.generation)).decode()
-    keys.note(state.uid, 0)  # to see that it can be noted at all, before the device has keys that nobody knows of
+    # To see that both can be noted at all, before the device has keys that nobody knows of.
+    keys.note(state.uid, 0)
+    book, told = ledger.Ledger(), {"uid": device_id(state.uid).hex(), "generation": fresh, "profile": profile}
+    book.append(ledger.GIVING, **told, was=state.generation, blank=blank)
     _ask(client, "provision", **arguments)
     client.signer = None
     keys.note(state.uid, fresh)
+    book.append(ledger.GIVEN, **told)
     return state
 
 

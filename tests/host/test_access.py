@@ -13,6 +13,7 @@ from sentill_host import access
 from sentill_host.client import NodeClient
 from sentill_host.errors import LinkError, UsageError
 from sentill_host.keys import KeyFile
+from sentill_host.ledger import Ledger, default_folder
 from sentill_host.link import Link
 from tests.host.fakes import FakeNode, reply
 
@@ -40,7 +41,9 @@ class Liar(FakeNode):
     def _answer(self, kind: str, fields: dict[str, Any]) -> bytes:
         q = len(self.seen)
         if fields["cmd"] == "identify":
-            who = protocol.encode("I", [("q", q), ("uid", self.uid), ("gen", 0)])
+            who = protocol.encode(
+                "I", [("q", q), ("uid", self.uid), ("gen", 0 if "tamper" in self.claims else self.claims["gen"])]
+            )
             return who + reply(fields, q)
         if fields["cmd"] == "challenge":
             return reply(fields, q, **{name: value for name, value in self.claims.items() if value is not None})
@@ -68,6 +71,32 @@ def test_a_device_that_poses_as_one_without_its_keys_gets_none(keys: KeyFile, ui
         with pytest.raises(UsageError, match="was given 3"):
             access.provision(NodeClient(link), keys, "service", 7)
         assert not liar.got
+
+
+def test_the_ledger_tells_of_keys_given_and_orders_made_and_holds_no_secret(keys: KeyFile) -> None:
+    with Liar(UID, prof="sealed", tamper="case", gen=GIVEN - 1) as liar, Link(liar.port) as link:
+        access.provision(NodeClient(link), keys, "service", 7)
+    made = access.issue(keys, UID, 12, 15)
+    name = UID + "0000"
+    giving, given, order = Ledger().read().entries
+    assert (giving.what, giving.fields) == (
+        "giving keys", {"uid": name, "generation": 4, "profile": "service", "was": GIVEN - 1, "blank": False},
+    )  # fmt: skip
+    assert (given.what, given.fields) == ("keys given", {"uid": name, "generation": 4, "profile": "service"})
+    assert (order.what, order.uid, order.fields["number"], order.fields["minutes"]) == ("order", name, 12, 15)
+    written = Ledger().path.read_text()
+    assert made.sig not in written and not any(base64.b64encode(key).decode() in written for key in liar.got)
+
+
+def test_no_keys_are_given_that_cannot_be_entered_in_the_ledger(keys: KeyFile) -> None:
+    default_folder().parent.mkdir(exist_ok=True)
+    default_folder().write_text("a file where the folder should be")
+    with Liar(UID, prof="sealed", tamper="case", gen=GIVEN - 1) as liar, Link(liar.port) as link:
+        with pytest.raises(UsageError, match="cannot make the folder"):
+            access.provision(NodeClient(link), keys, "service", 7)
+        assert not liar.got
+    with pytest.raises(UsageError, match="cannot make the folder"):
+        access.issue(keys, UID, 12, 15)
 
 
 @pytest.mark.parametrize("fresh", [1, GIVEN])

@@ -46,7 +46,7 @@ def provision(
         raise UsageError(f"unknown tamper response in {tamper!r}", "none, or of " + ",".join(_POLICY))
     opened = open_keys(keys, password_file)
     with Link(port) as link:
-        client = NodeClient(link)
+        client = NodeClient(link, "provision --blank" if blank else "")
         before = access.provision(client, opened, profile, sum(_POLICY[word] for word in set(words)), blank)
         fields = access.await_generation(client, before.fresh, _BOOT_S)
     if json:
@@ -118,5 +118,5 @@ def order(
             f"device {uid} was given no keys that {opened.path} knows of",
             "where the file is an older copy, `sentill unlock PORT` tells it of the board",
         )
-    userfiles.save(out_file, access.Order.sign(opened, uid, number, minutes).text())
+    userfiles.save(out_file, access.issue(opened, uid, number, minutes).text())
     err.print(f"{out_file}: opens device {uid} once, for {minutes} minutes")
