@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from sentill import journal, journal_open, vault_keys
-from sentill_host import access, deploy
+from sentill_host import access, deploy, simulate
 from sentill_host import pull as puller
 from sentill_host.client import NodeClient, await_identity
 from sentill_host.errors import PortGone
@@ -142,7 +142,8 @@ def test_verify_names_what_is_wrong(boards: list[Board], folder: Path, tmp_path:
     shutil.copytree(folder, bad)
     path = bad / uid / "00000000.sjl"
     path.write_bytes(change(path.read_bytes()))
-    (row,) = json.loads(sentill("verify", path, "--dir", tmp_path / "none", "--json", code=4).splitlines()[0])
+    told = json.loads(sentill("verify", path, "--dir", tmp_path / "none", "--json", code=4).splitlines()[0])
+    (row,) = told["journals"]
     assert row["finding"]["fault"] == fault and 0 < row["proven"] <= ENOUGH + 20, row
     both = sentill("verify", "--dir", bad, code=4)
     assert "proven" in both and fault in both and f"record {row['finding']['sequence']}: {fault}" in both
@@ -202,7 +203,20 @@ def test_a_pull_that_is_cut_goes_on(boards: list[Board], tmp_path: Path) -> None
     assert cut.last() == whole.last()
 
 
-def test_flash_that_was_rolled_back_is_found(tmp_path: Path) -> None:
+NOTICE = [
+    *("monitor {port} --seconds 20", "health {port}", "clock {port}", "clock {port} --set", "doctor {port}"),
+    *(
+        "deploy {port}",
+        "rollback {port}",
+        "provision {port}",
+        "unlock {port}",
+        "journal pull {port} --dir {folder}/none",
+    ),
+    *("replay {folder}/traffic.csv --uart {uart}", "fleet status --fleet {folder}"),
+]
+
+
+def test_flash_that_was_rolled_back_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Someone keeps a copy of the flash and puts it back later: all in it is genuine, and older than what was pulled.
     folder = tmp_path / "journals"
     with VirtualBoards(1, dir=tmp_path / "boards") as started:
@@ -217,9 +231,28 @@ def test_flash_that_was_rolled_back_is_found(tmp_path: Path) -> None:
         sentill("pull", started[0].usb, "--dir", folder)
     image.write_bytes(copy)
     with VirtualBoards(1, dir=tmp_path / "boards") as started:
-        output = sentill("pull", started[0].usb, "--dir", folder, code=4)
-    assert "ends at record" in output and "was pulled before" in output
-    assert "proven" in sentill("verify", "--dir", folder)
+        port = started[0].usb
+        output = sentill("pull", port, "--dir", folder, code=4)
+        assert "ends at record" in output and "was seen before" in output
+        assert "proven" in sentill("verify", "--dir", folder)
+        monkeypatch.setenv("SENTILL_KEYS", str(KeyFile.create(tmp_path / "keys.json", "correct horse").path))
+        monkeypatch.setenv("SENTILL_KEYS_PASSWORD", "correct horse")
+        traffic = simulate.traffic(simulate.TrafficOptions(cards=20, terminals=2, days=2))
+        simulate.write(traffic, tmp_path / "traffic.csv")
+        unnoticed = {}
+        (tmp_path / "fleet.toml").write_text(f'ports = ["{port}"]')
+        for command in NOTICE:
+            names = {"port": port, "uart": started[0].uart, "folder": tmp_path}
+            words = [*SENTILL[:-1], *(word.format(**names) for word in command.split())]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+            told = " ".join((done.stdout + done.stderr).split())
+            if "ends at record" not in told or (done.returncode == 0 and not command.startswith("fleet status")):
+                unnoticed[command] = (done.returncode, told)
+        assert not unnoticed, unnoticed
+        uid = sentill("list", "--dir", folder, "--json").split('"uid": "')[1][:16]
+        sentill("note", uid, "--anew", "--why", "a copy of the flash, put back by a test", "--dir", folder)
+        assert "proven" in sentill("pull", port, "--dir", folder)
+        assert f"{uid}-1" in sentill("verify", "--dir", folder)
 
 
 def test_a_journal_under_keys_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
