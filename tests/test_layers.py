@@ -18,7 +18,7 @@ ONBOARD = (HOST / "virtual" / "onboard", HOST / "agent")
 BASE = {"compat", "crypto", "errors", "files", "flash", "pan"}
 # A split module belongs to the family before its first underscore (tree_viper to tree), or to the one named here.
 FAMILIES = {
-    **dict.fromkeys(("channel", "detector", "rul", "wear"), "health"),
+    **dict.fromkeys(("channel", "detector", "points", "rul", "wear"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
     **dict.fromkeys(("access", "audit", "blink", "commands", "pinned", "port", "recovery", "session", "setup"), "node"),
     **dict.fromkeys(("sleeper", "starts", "store", "tamper", "terminal", "update", "vitals", "waves"), "node"),

@@ -1,7 +1,8 @@
 """One health channel: readings in, a state out.
 
 A channel turns raw readings into engineering units, watches hard limits at every sample, feeds the mean of every
-`step_s` seconds to the anomaly detector (detector.py) and one level per `trend_s` seconds to the forecast (rul.py).
+`step_s` seconds to the anomaly detector (detector.py) and one level per `trend_s` seconds to the points (points.py)
+that the forecast is made of (rul.py).
 Out of these comes a state, ok / watch / warn / fail, that rises after `confirm` samples and falls one step per
 `hold_s` seconds, with hysteresis at the limits. A reading that is missing, or electrically impossible, is itself a
 finding. The memory of a channel is one `array('i')` of WORDS words (256 bytes).
@@ -9,7 +10,7 @@ finding. The memory of a channel is one `array('i')` of WORDS words (256 bytes).
 
 from array import array
 
-from . import detector, rul
+from . import detector, points
 from .compat import borrow, const
 
 OK = 0
@@ -24,6 +25,9 @@ FORECAST = 8
 SILENT = 9
 RANGE = 10
 CAUSES = detector.CAUSES + ("limit", "forecast", "silent", "range")
+
+NO_FORECAST = -1
+NOT_ASKED = -2
 
 WORDS = 64  # words 0..46 belong to the detector, 47..57 to the forecast
 TREND = detector.STATE
@@ -67,6 +71,7 @@ class Channel:
     life_s: int
     per_s: int
     s: array
+    ahead: array  # seconds until the fail limit and their band; the first is NO_FORECAST, or NOT_ASKED yet
     _mid: int
     _shift: int
     _span: int
@@ -162,10 +167,11 @@ class Channel:
             worst = low if low > worst else worst
         return worst
 
-    def sample(self, raw, now_s: int, f, trend) -> bool:
+    def sample(self, raw, now_s: int, f, trends) -> bool:
         """Take a raw reading (None: the sensor did not answer) at `now_s`; True when the state has changed.
 
-        `f` is the detector's scratch (8 words), `trend` a rul.Trend; all channels share them. Nothing is allocated.
+        `f` is the detector's scratch (8 words), shared by all channels. `trends()` gives a rul.Trend: asked for when a
+        point is complete. Nothing else is allocated.
         """
         s = self.s
         flags = s[_FLAGS]
@@ -178,7 +184,7 @@ class Channel:
         level = cause = 0
         strength = -1
         if started and late and now_s // self.step_s != s[_TIME] // self.step_s and s[_CNT] & _MOST:
-            strength = self._close(s[_TIME], f, trend)
+            strength = self._close(s[_TIME], f, trends)
         s[_TIME] = now_s
         if raw is not None:
             value = raw * self.num // self.den + self.offset
@@ -227,7 +233,7 @@ class Channel:
                 self.s[_SUM] >>= 1
         self.s[_CNT] = n + 1
 
-    def _close(self, time_s, f, trend):
+    def _close(self, time_s, f, trends):
         # Ends a step: its mean goes to the detector, the level to the forecast. Returns the alarm's strength.
         s = self.s
         if self.per_s:
@@ -242,8 +248,8 @@ class Channel:
         strength = detector.update(s, f, q, time_s // 3600 % 24, self.learn)
         if self.trend_s >= 16 * self.step_s:
             q = detector.level(s)
-        if self.trend_s and rul.push(s, TREND, q, time_s, self.trend_s, self.thin):
-            self._foresee(trend)
+        if self.trend_s and points.push(s, TREND, q, time_s, self.trend_s, self.thin):
+            self._foresee(trends())
         return strength
 
     def limit_ahead(self, direction: int) -> int:
@@ -253,8 +259,21 @@ class Channel:
         return self.lo_fail if self.lo_fail > -_NONE else self.lo_warn
 
     def forecast(self, trend) -> bool:
-        """Fit `trend` to this channel's points; True when a limit lies ahead and its times are in `trend`."""
-        if not self.trend_s or not trend.fit(self.s, TREND, self._drop, self._life):
+        """Fit `trend` to this channel's points; True when a limit lies ahead, at the times in `trend` and `ahead`."""
+        if not self.trend_s:
+            return False
+        ahead = self.ahead
+        ahead[0] = NO_FORECAST
+        if not self._fit(trend):
+            return False
+        every_s = self.trend_s * trend.every
+        ahead[0] = _seconds(trend.left, every_s)
+        ahead[1] = _seconds(trend.left_low, every_s)
+        ahead[2] = _seconds(trend.left_high, every_s)
+        return True
+
+    def _fit(self, trend):
+        if not trend.fit(self.s, TREND, self._drop, self._life):
             return False
         way = trend.rising()
         limit = self.limit_ahead(way)
@@ -265,7 +284,7 @@ class Channel:
         if self.forecast(trend):
             horizon = _sixteenths(self.horizon_s, self.trend_s * trend.every)
             level = WARN if trend.left <= horizon else WATCH if trend.left <= horizon << 1 else OK
-        way = trend.rising() if trend.points >= rul.MIN_POINTS else 0
+        way = trend.rising() if trend.points >= points.MIN_POINTS else 0
         self.s[_FLAGS] = self.s[_FLAGS] & ~(3 << 12 | 3 << 22) | level << 12 | (way & 3) << 22
 
     def _missing(self):
@@ -338,3 +357,10 @@ def _rate(count, per_s, step_s):
 def _sixteenths(span_s, every_s):
     # span_s in sixteenths of every_s, without leaving 30 bits.
     return (span_s << 4) // every_s if span_s < 1 << 25 else (span_s // every_s) << 4
+
+
+def _seconds(sixteenths, every_s):
+    # Sixteenths of an interval in seconds, capped at 2^30 - 1.
+    if sixteenths >= 0x3FFFFFFF // every_s:
+        return (sixteenths >> 4) * every_s if sixteenths >> 4 < 0x3FFFFFFF // every_s else 0x3FFFFFFF
+    return sixteenths * every_s >> 4

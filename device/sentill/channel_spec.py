@@ -2,8 +2,8 @@
 
 from array import array
 
-from . import rul
-from .channel import WORDS
+from . import points
+from .channel import NOT_ASKED, WORDS
 from .compat import const
 from .errors import ConfigError
 
@@ -32,7 +32,7 @@ KEYS = {
     "warn_at": (0, 0, 32767),
     "stuck": (0, 0, 63),  # steps with the very same mean that make the state warn; 0: never
     "trend_s": (0, 0, 30 * 86400),  # 0: no forecast
-    "thin": (0, 0, rul.MOST_SHIFT),  # 0: the trend of the newest 16 values, 8: of the whole history, for slow wear
+    "thin": (0, 0, points.MOST_SHIFT),  # 0: the trend of the newest 16 values, 8: of the whole history, for slow wear
     "horizon_s": (0, 0, 1 << 29),  # a fail limit closer than this makes the state warn, than twice this watch
     "life_s": (0, 0, 1 << 29),  # typical time from `good` to the fail limit, 0: not known
     "per_s": (0, 0, 86400),  # 0: a gauge; else a counter, shown as increments per this many seconds
@@ -75,6 +75,8 @@ def fill(channel, spec: dict) -> None:
     channel._drop = channel.scaled(limit) - channel.scaled(channel.good) if channel._life else 0
     channel.s = array("i", [0] * WORDS)
     channel.s[_FLAGS] = 100 << 14
+    if channel.trend_s:
+        channel.ahead = array("i", [NOT_ASKED, 0, 0])
 
 
 def _middle(channel, low, high):

@@ -6,9 +6,8 @@ like row of a channel for an H frame; `save` and `restore` carry the learnt stat
 
 from array import array
 
-from . import rul
-from .channel import CAUSES, FAIL, OK, STATES, WARN, WATCH, WORDS, Channel
-from .compat import const, crc32
+from .channel import CAUSES, FAIL, NOT_ASKED, OK, STATES, WARN, WATCH, WORDS, Channel
+from .compat import borrow, const, crc32
 from .errors import ConfigError, StorageError
 
 __all__ = ("CAUSES", "FAIL", "OK", "STATES", "WARN", "WATCH", "Channel", "Monitor")
@@ -25,7 +24,6 @@ class Monitor:
     def __init__(self, specs=()):
         self.channels: list = []
         self._scratch = array("i", [0] * 8)
-        self._trend = rul.Trend()
         for spec in specs:
             self.add(spec)
 
@@ -46,7 +44,7 @@ class Monitor:
             raw = c.gauge.read(now_s)
             if raw is not None and raw < 0:
                 return False
-        return c.sample(raw, now_s, self._scratch, self._trend)
+        return c.sample(raw, now_s, self._scratch, _trends)
 
     def state(self, i: int) -> int:
         """State of channel `i`: OK, WATCH, WARN or FAIL."""
@@ -86,12 +84,12 @@ class Monitor:
                 index = c.gauge.index
                 left_s = index.life * index.unit_s
                 _foretell(row, left_s, index.low * index.unit_s, index.high * index.unit_s)
-        elif c.forecast(self._trend):
-            t = self._trend
-            left_s = _seconds(t.left, c.trend_s * t.every)
-            _foretell(
-                row, left_s, _seconds(t.left_low, c.trend_s * t.every), _seconds(t.left_high, c.trend_s * t.every)
-            )
+        elif c.trend_s:
+            if c.ahead[0] == NOT_ASKED:
+                c.forecast(_trends())
+            if c.ahead[0] >= 0:
+                left_s = c.ahead[0]
+                _foretell(row, *c.ahead)
         if c.cause:
             row.append(("why", CAUSES[c.cause]))
         steps = c.learning() if c.watch_at else 0 if c.started else 1
@@ -128,9 +126,16 @@ class Monitor:
             readinto(block)
             identity = bytes(block[:4])
             if identity in identities:
-                self.channels[identities.index(identity)].s = array("i", block[4:])
+                channel = self.channels[identities.index(identity)]
+                channel.s = array("i", block[4:])
+                if channel.trend_s:
+                    channel.ahead[0] = NOT_ASKED
                 taken += 1
         return taken
+
+
+def _trends():
+    return borrow("rul").Trend()
 
 
 def _identity(c):
@@ -145,13 +150,6 @@ def _foretell(row, left_s, low_s, high_s):
     row.append(("left_h", left_s // 3600))
     row.append(("lo_h", low_s // 3600))
     row.append(("hi_h", high_s // 3600))
-
-
-def _seconds(sixteenths, every_s):
-    # Sixteenths of an interval in seconds, capped at 2^30 - 1.
-    if sixteenths >= 0x3FFFFFFF // every_s:
-        return (sixteenths >> 4) * every_s if sixteenths >> 4 < 0x3FFFFFFF // every_s else 0x3FFFFFFF
-    return sixteenths * every_s >> 4
 
 
 def _within(left_s):

@@ -1,11 +1,9 @@
 """Remaining useful life: a robust trend through 16 points, and the time until it meets a threshold.
 
-A channel keeps its history in STATE words of its `array('i')`: up to 16 points, two 15-bit halves to a word. They
-begin `every_s` seconds apart; when all 16 are taken, neighbours are averaged and the spacing doubles, so that the
-points always span at least the newer half of the channel's life. The trend is Theil and Sen's: the median of the
-slopes of all pairs, the level the median of what the newest eight points predict for now. The band, meant to hold the
-truth in 80 of 100 cases, comes from the quartiles of slopes and levels, from a slope that goes on changing as it did
-from the first half of the points to the second, and is never narrower than wear is crooked.
+The points (points.py) span at least the newer half of the channel's life. The trend is Theil and Sen's: the median of
+the slopes of all pairs, the level the median of what the newest eight points predict for now. The band, meant to hold
+the truth in 80 of 100 cases, comes from the quartiles of slopes and levels, from a slope that goes on changing as it
+did from the first half of the points to the second, and is never narrower than wear is crooked.
 
 Where the typical life is known (a data sheet, other units), its slope counts as much as a quarter of a life of own
 points, and the band may be narrow. A part that ages otherwise widens it: one that outlasts the typical life may last
@@ -19,17 +17,8 @@ within ±2^30.
 from array import array
 
 from .compat import const
+from .points import MIN_POINTS, POINTS, spacing, unpack
 
-STATE = 11
-POINTS = 16
-MIN_POINTS = 6
-
-_DUE = const(8)  # node time of the newest value
-_SHAPE = const(9)  # points held, 0..16 | log2 of values per point << 5 | values in the running mean << 9
-_MEAN = const(10)  # mean of the values since the newest point, Q8
-_HALF = const(0x7FFF)
-_BIAS = const(16384)
-MOST_SHIFT = 8
 _Q = const(14)  # slopes are Q14 per interval
 _FAR = const(512)  # intervals: a threshold farther away than this is no forecast
 _FOREVER = const(1 << 16)  # intervals: the longest typical life to be told apart
@@ -44,7 +33,7 @@ _STEEP = const(1 << 28)  # a slope beyond that is a jump and tells nothing of th
 
 
 class Trend:
-    """Scratch and result of one forecast; one object serves all channels.
+    """Scratch and result of a forecast. Borrowed for each: a channel makes one in `trend_s` seconds at most.
 
     After `fit`: `points`, `every` (values per point), `slope` (Q14 per interval between points) with `gentle` and
     `steep` around it, `level` (fitted value at the newest point) and its `spread`. After `forecast` returned True:
@@ -79,7 +68,7 @@ class Trend:
         self.points = n
         if n < MIN_POINTS:
             return False
-        shift = self._shift = s[base + _SHAPE] >> 5 & 15
+        shift = self._shift = spacing(s, base)
         self.every = 1 << shift
         self._slope(n)
         life = (life + self.every - 1) >> shift
@@ -192,75 +181,6 @@ def _time(way, slope):
     if slope == 0 or (way << 5) // slope >= (_FAR << 9) >> (_Q - 1):
         return _FAR << 4
     return (way << _Q) // ((slope + 15) >> 4 or 1)
-
-
-def push(s, base: int, value: int, now_s: int, every_s: int, most_shift: int = MOST_SHIFT) -> bool:
-    """Keep `value` (±16383) if `every_s` seconds have passed since the last one; True when a point was completed.
-
-    The spacing of the points doubles at most `most_shift` (0..MOST_SHIFT) times, then the oldest makes room: 0 for the
-    newest 16 values, the most for the whole history. A gap of up to 16 points is filled with the new value; after a
-    longer one, or when the clock has gone back, the points start anew.
-    """
-    late = now_s - s[base + _DUE]
-    if s[base + _SHAPE] == 0 or late < 0 or late >> (s[base + _SHAPE] >> 5 & 15) > 16 * every_s:
-        s[base + _SHAPE] = 0
-        s[base + _DUE] = now_s
-        return _take(s, base, value, most_shift)
-    if late < every_s:
-        return False
-    done = False
-    while late >= every_s:
-        done = _take(s, base, value, most_shift) or done
-        s[base + _DUE] += every_s
-        late -= every_s
-    return done
-
-
-def unpack(s, base: int, out) -> int:
-    """Copy the points, oldest first, to `out` (16 words) and return their number."""
-    count = s[base + _SHAPE] & 31
-    for k in range(count):
-        out[k] = _get(s, base, k)
-    return count
-
-
-def _take(s, base, value, most_shift):
-    # One more value for the running mean; True when it completes a point.
-    shape = s[base + _SHAPE]
-    count = shape & 31
-    shift = shape >> 5 & 15
-    held = (shape >> 9) + 1
-    mean = s[base + _MEAN] if held > 1 else 0
-    mean += ((value << 8) - mean) // held
-    s[base + _MEAN] = mean
-    if held < 1 << shift:
-        s[base + _SHAPE] = count | shift << 5 | held << 9
-        return False
-    if count == POINTS:
-        if shift < most_shift:
-            for k in range(8):
-                _put(s, base, k, (_get(s, base, 2 * k) + _get(s, base, 2 * k + 1)) >> 1)
-            s[base + _SHAPE] = 8 | (shift + 1) << 5 | held << 9
-            return False
-        for k in range(POINTS - 1):
-            _put(s, base, k, _get(s, base, k + 1))
-        count -= 1
-    _put(s, base, count, mean >> 8)
-    s[base + _SHAPE] = count + 1 | shift << 5
-    return True
-
-
-def _get(s, base, k):
-    word = s[base + (k >> 1)]
-    return (word >> 15 if k & 1 else word & _HALF) - _BIAS
-
-
-def _put(s, base, k, value):
-    word = s[base + (k >> 1)]
-    if k & 1:
-        s[base + (k >> 1)] = word & _HALF | (value + _BIAS) << 15
-    else:
-        s[base + (k >> 1)] = word & ~_HALF | value + _BIAS
 
 
 def _sort(a, n):

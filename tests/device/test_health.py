@@ -1,6 +1,7 @@
 """Channels and the monitor: states, hysteresis, hold, gaps, failing sensors, rows, saving."""
 
 import support
+from sentill import rul
 from sentill.errors import ConfigError, ModelError, StorageError
 from sentill.health import FAIL, OK, WARN, WATCH, Monitor
 from sentill.wear import WearIndex, attach
@@ -224,11 +225,16 @@ def test_sampling_needs_no_heap():
     m = _with(trend_s=60, step_s=1, watch_at=60, learn=100)
     _feed(m, [5000 + k * 7919 % 1009 % 21 for k in range(300)])
     clock = [1300]
+    trend = rul.Trend()  # a monitor borrows one for each forecast; this shows that nothing else is taken
+    scratch = m._scratch
+
+    def trends():
+        return trend
 
     def some():
         for k in range(130):
             clock[0] += 1
-            m.sample(0, None if k % 50 == 0 else 4900 + k * 7919 % 600, clock[0])
+            m.channels[0].sample(None if k % 50 == 0 else 4900 + k * 7919 % 600, clock[0], scratch, trends)
 
     no_alloc(some, 130 * 2000)  # frames of the calls, given back on return; nothing is kept
 

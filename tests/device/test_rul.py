@@ -2,24 +2,24 @@
 
 from array import array
 
-from sentill import rul
+from sentill import points, rul
 from support import no_alloc
 
 
 def _filled(values, every_s=3600, start=1000):
-    s = array("i", [0] * rul.STATE)
+    s = array("i", [0] * points.STATE)
     for i, v in enumerate(values):
-        rul.push(s, 0, v, start + i * every_s, every_s)
+        points.push(s, 0, v, start + i * every_s, every_s)
     return s
 
 
 def test_points_come_back_oldest_first_and_thin_out():
     s = _filled(range(10))
     out = array("i", [0] * 16)
-    n = rul.unpack(s, 0, out)
+    n = points.unpack(s, 0, out)
     assert list(out)[:n] == list(range(10)), list(out)
     s = _filled(range(0, 36 * 4, 4))
-    n = rul.unpack(s, 0, out)
+    n = points.unpack(s, 0, out)
     assert n == 9, n  # 16 points of 2 have become 8 of 4
     assert list(out)[:n] == [6 + 16 * k for k in range(9)], list(out)
     t = rul.Trend()
@@ -30,7 +30,7 @@ def test_points_come_back_oldest_first_and_thin_out():
 def test_both_halves_of_a_word_hold_the_whole_range():
     s = _filled([-16383, 16383] * 8)
     out = array("i", [0] * 16)
-    rul.unpack(s, 0, out)
+    points.unpack(s, 0, out)
     assert list(out) == [-16383, 16383] * 8, list(out)
 
 
@@ -71,15 +71,15 @@ def test_no_forecast_without_trend_points_or_reach():
 
 def test_gaps_are_filled_and_long_ones_start_anew():
     s = _filled([0, 10, 20])
-    assert not rul.push(s, 0, 25, 1000 + 2 * 3600 + 3599, 3600)
-    assert rul.push(s, 0, 60, 1000 + 4 * 3600, 3600)
+    assert not points.push(s, 0, 25, 1000 + 2 * 3600 + 3599, 3600)
+    assert points.push(s, 0, 60, 1000 + 4 * 3600, 3600)
     out = array("i", [0] * 16)
-    n = rul.unpack(s, 0, out)
+    n = points.unpack(s, 0, out)
     assert list(out)[:n] == [0, 10, 20, 60, 60], list(out)
-    assert rul.push(s, 0, 7, 1000 + 60 * 3600, 3600)
-    assert rul.unpack(s, 0, out) == 1, rul.unpack(s, 0, out)
-    assert rul.push(s, 0, 8, 5, 3600), "the clock went back"
-    assert rul.unpack(s, 0, out) == 1, rul.unpack(s, 0, out)
+    assert points.push(s, 0, 7, 1000 + 60 * 3600, 3600)
+    assert points.unpack(s, 0, out) == 1, points.unpack(s, 0, out)
+    assert points.push(s, 0, 8, 5, 3600), "the clock went back"
+    assert points.unpack(s, 0, out) == 1, points.unpack(s, 0, out)
 
 
 def test_a_typical_life_steadies_a_short_history():
@@ -112,13 +112,13 @@ def _lives(bend, typical):
     told, withheld = [], 0
     t = rul.Trend()
     for seed in range(1, 7):
-        s = array("i", [0] * rul.STATE)
+        s = array("i", [0] * points.STATE)
         dice = seed * 7919
         newest = 0
         for hour in range(196):
             dice = (dice * 16807 + 12345) % 65521
             wear = 40 * hour + bend * hour * (hour - 200) // 40
-            if rul.push(s, 0, 8000 - wear + dice % 301 - 150, 1000 + hour * 3600, 3600):
+            if points.push(s, 0, 8000 - wear + dice % 301 - 150, 1000 + hour * 3600, 3600):
                 newest = hour
             if hour < 50 or hour % 5:
                 continue
@@ -172,6 +172,6 @@ def test_no_intermediate_needs_the_heap():
     def work():
         t.fit(s, 0)
         t.forecast(16383)
-        rul.push(s, 0, 16383, 1 << 29, 3600)
+        points.push(s, 0, 16383, 1 << 29, 3600)
 
     no_alloc(work, 1024)  # frames of the calls, given back on return; nothing is kept

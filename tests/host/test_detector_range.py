@@ -8,7 +8,7 @@ from array import array
 
 import pytest
 
-from sentill import detector, dsp, rul
+from sentill import detector, dsp, points, rul
 from sentill.channel import WORDS, Channel
 from sentill.channel_spec import KEYS
 from sentill.wear import STATE, WearIndex
@@ -50,10 +50,10 @@ def test_no_intermediate_of_the_detector_leaves_30_bits(name, samples):
 @pytest.mark.parametrize("steps", [(32766,), (0, 32766), (32766, 32766, 0, 0, 0, 0, 0), (300, 3), (5, 2000)])
 def test_no_intermediate_of_a_forecast_with_a_typical_life_leaves_30_bits(drop, life, steps):
     for sign in (1, -1):
-        state, trend = [Counted(0)] * rul.STATE, _counted_trend()
+        state, trend = [Counted(0)] * points.STATE, _counted_trend()
         for i in range(40):
             value = max(-16383, min(16383, sign * ((sum(steps) * (i // len(steps)) + steps[i % len(steps)]) - 16383)))
-            rul.push(state, 0, Counted(value), Counted(1000 + i * 60), Counted(60), 1)
+            points.push(state, 0, Counted(value), Counted(1000 + i * 60), Counted(60), 1)
             for limit in (-16383, 16383):
                 if trend.fit(state, 0, Counted(drop), Counted(life)) and trend.forecast(Counted(limit)):
                     assert 0 <= trend.left_low <= trend.left <= trend.left_high
@@ -61,20 +61,20 @@ def test_no_intermediate_of_a_forecast_with_a_typical_life_leaves_30_bits(drop, 
 
 @pytest.mark.parametrize("steep", [1, 3, 17, 300, 2184])
 def test_no_intermediate_of_the_forecast_leaves_30_bits(steep):
-    state = [Counted(0)] * rul.STATE
+    state = [Counted(0)] * points.STATE
     trend = rul.Trend()
-    trend._v = [Counted(0)] * rul.POINTS
+    trend._v = [Counted(0)] * points.POINTS
     trend._slopes = [Counted(0)] * 120
     for i in range(40):
         value = max(-16383, min(16383, i * steep - 16383))
-        rul.push(state, 0, Counted(value), Counted(1_000_000 + i * 3600), Counted(3600))
+        points.push(state, 0, Counted(value), Counted(1_000_000 + i * 3600), Counted(3600))
         if trend.fit(state, 0):
             trend.forecast(Counted(16383))
 
 
 def _counted_trend():
     trend = rul.Trend()
-    trend._v = [Counted(0)] * rul.POINTS
+    trend._v = [Counted(0)] * points.POINTS
     trend._slopes = [Counted(0)] * 120
     return trend
 
@@ -102,7 +102,7 @@ def test_no_intermediate_of_a_channel_leaves_30_bits(spec):
         count += dice.choice((0, 1, 10_000, 1 << 19))
         raw = count if channel.per_s else dice.choice((0, 65535, i * 93, 32768)) * wide
         now = min(now + channel.step_s, last)
-        channel.sample(None if i % 97 == 0 else Counted(raw), Counted(now), scratch, trend)
+        channel.sample(None if i % 97 == 0 else Counted(raw), Counted(now), scratch, lambda: trend)
         channel.health(Counted(channel.value))
         if channel.forecast(trend):
             assert 0 <= trend.left_low <= trend.left <= trend.left_high
@@ -119,7 +119,7 @@ def test_no_intermediate_of_a_failing_board_leaves_30_bits(name):
             channel.s = [Counted(v) for v in channel.s]
             late = slice(-400, None)
             for now, raw in zip(course.times_s[late], course.raw[spec["name"]][late], strict=True):
-                channel.sample(Counted(raw), Counted(now), scratch, trend)
+                channel.sample(Counted(raw), Counted(now), scratch, lambda: trend)
 
 
 def test_no_intermediate_of_a_wear_index_leaves_30_bits(trained):  # noqa: F811

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from _data import members
-from sentill import rul
+from sentill import points, rul
 from sentill.wear import STATE, WearIndex
 from sentill_host.wear import train
 
@@ -60,10 +60,10 @@ def battery(factor: float = 1.0) -> dict[str, Lives]:
 
 
 def _forecast(capacity: list[float], end: int, drop: int, life: int) -> Lives:
-    state, trend, lives = array("i", [0] * rul.STATE), rul.Trend(), Lives([], 0)
+    state, trend, lives = array("i", [0] * points.STATE), rul.Trend(), Lives([], 0)
     newest = 0
     for cycle in range(end):
-        if rul.push(state, 0, _scaled(capacity[cycle]), cycle, 1):
+        if points.push(state, 0, _scaled(capacity[cycle]), cycle, 1):
             newest = cycle
         if cycle < end // 4:
             continue
