@@ -24,6 +24,7 @@ from tests.chip.host_clock import ClockFile, Slot
 _STEP_S = 0.002
 _TURN_S = 0.003  # real time that a command gets to notice what was sent to it
 _SILENT_S = 0.03  # real time without processor time and without a word: it waits for something else
+_BURY_S = 0.02  # real time after which processes that died are looked for again
 _MOST_WAITING = 1 << 16  # bytes kept for a command that does not read
 
 
@@ -75,7 +76,11 @@ class _Port:
 
 
 class Bridge:
-    """`chip` at the links `folder`/usb and `folder`/uart. `received_ns` is when the USB console last said something."""
+    """`chip` at the links `folder`/usb and `folder`/uart.
+
+    `events` are what happened on the chip, with its time in seconds: "reset", and the type of each frame that began to
+    leave on the UART.
+    """
 
     def __init__(self, chip: Chip, folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,12 +91,15 @@ class Bridge:
         self._clock = ClockFile(str(self.clock_path), create=True)
         self._cpu: dict[int, tuple[int, int]] = {}
         self._budget_s = 0.0
+        self._bury_at = 0.0
         self._quiet_since = time.monotonic()
         self._pace = (time.monotonic(), chip.ns / 1e9)
-        self.on_step: Callable[[], None] = lambda: None
+        self.events: list[tuple[float, str]] = []
+        self._line = bytearray()
+        self._line_s = 0.0
         chip.on_console = self._on_console
-        chip.on_sent = lambda byte, _: self.uart.out.append(byte)
-        chip.on_reset = self.usb.down
+        chip.on_sent = self._on_sent
+        chip.on_reset = self._on_reset
         self.uart.up()
         if chip.connected:
             self.usb.up()
@@ -105,6 +113,34 @@ class Bridge:
         if len(self.usb.out) < _MOST_WAITING:
             self.usb.out += data
         self.chip.stop("console")
+
+    def _on_sent(self, byte: int, start_ns: float) -> None:
+        self.uart.out.append(byte)
+        if not self._line:
+            self._line_s = start_ns / 1e9
+        self._line.append(byte)
+        if byte == 10:
+            if self._line.startswith(b"#"):
+                self.events.append((self._line_s, chr(self._line[1])))
+            self._line.clear()
+
+    def _on_reset(self) -> None:
+        self.events.append((self.chip.ns / 1e9, "reset"))
+        self._line.clear()
+        self.usb.down()
+
+    def last_start_s(self) -> float:
+        """Seconds from the last reset that a node came up after to its identity frame. Raises Stuck."""
+        reset = None
+        took = None
+        for at, what in self.events:
+            if what == "reset":
+                reset = at
+            elif what == "I" and reset is not None:
+                took, reset = at - reset, None
+        if took is None:
+            raise Stuck("no node came up after a reset")
+        return took
 
     def sentill(self, *arguments: str, limit_s: float = 600.0, check: bool = True) -> str:
         """Run a `sentill` command that may name the links; its stdout. Raises RuntimeError with what it said."""
@@ -155,7 +191,6 @@ class Bridge:
             if allowed > 0:
                 self.chip.run(min(allowed, _STEP_S))
                 self._clock.now_s = self.chip.ns / 1e9
-                self.on_step()
             else:
                 time.sleep(0.0001)
             self._move()
@@ -169,11 +204,13 @@ class Bridge:
             self.chip.usb.write(data)
         if data := self.uart.take():
             self.chip.feed(data)
+        if not (self.usb.out or self.uart.out):
+            return
         before = self._clock.slots()
-        if self.usb.send() | self.uart.send():
+        if self.usb.send() | self.uart.send() and any(slot.until_s for slot in before.values()):
             # The command's turn, if it waits for this.
             end = time.monotonic() + _TURN_S
-            while time.monotonic() < end and self._clock.slots() == before and before:
+            while time.monotonic() < end and self._clock.slots() == before:
                 time.sleep(0.00005)
 
     def _allowed(self) -> float:
@@ -209,13 +246,13 @@ class Bridge:
         return allowed
 
     def _living(self) -> list[Slot]:
-        found = []
-        for number, slot in self._clock.slots().items():
-            if _lives(slot.pid):
-                found.append(slot)
-            else:
+        slots = self._clock.slots()
+        if time.monotonic() > self._bury_at:
+            self._bury_at = time.monotonic() + _BURY_S
+            for number in [number for number, slot in slots.items() if not _lives(slot.pid)]:
                 self._clock.put(number, Slot(0, 0.0, 0))
-        return found
+                del slots[number]
+        return list(slots.values())
 
     def _paced(self, now: float) -> float:
         """Nobody lives by the clock: never faster than real time."""

@@ -110,6 +110,17 @@ static int timer_read(const struct machine *m, uint32_t address, int64_t cycles,
     return 1;
 }
 
+/* The memory around an address of code: where it begins, and where in it the last half-word does. */
+static const uint8_t *region(const struct machine *m, uint32_t pc, uint32_t *low, uint32_t *size) {
+    if (!readable(m, pc, 2))
+        return 0;
+    uint32_t window = pc & 0xFF000000u;
+    const uint8_t *memory = window == 0x20000000u ? m->sram : window ? m->flash : m->rom;
+    *low = window;
+    *size = (window == 0x20000000u ? m->sram_size : window ? m->flash_size : m->rom_size) - 2;
+    return memory;
+}
+
 #define FLAGS_NZ(value) do { uint32_t nz_ = (value); N = nz_ >> 31; Z = nz_ == 0; } while (0)
 /* target = a + b + carry with all flags; a subtraction adds the complement with a carry of 1. */
 #define ADD(target, a, b, carry) do { \
@@ -123,11 +134,15 @@ static int timer_read(const struct machine *m, uint32_t address, int64_t cycles,
 int64_t run(struct machine *m, int64_t budget) {
     uint32_t *r = m->r, N = m->n, Z = m->z, C = m->c, V = m->v, pc = r[15] & ~1u;
     int64_t cycles = 0;
+    const uint8_t *memory = 0; /* the memory that is executed from: `size` is where its last half-word begins */
+    uint32_t low = 1, size = 0;
     while (cycles < budget) {
-        const uint8_t *code = readable(m, pc, 2);
-        if (!code)
-            break;
-        uint32_t op = load16(code), next = pc + 2, ignored = 0;
+        if (pc - low > size) {
+            memory = region(m, pc, &low, &size);
+            if (!memory)
+                break;
+        }
+        uint32_t op = load16(memory + (pc - low)), next = pc + 2, ignored = 0;
         uint32_t lo = op & 7, mid = op >> 3 & 7, high = op >> 8 & 7, imm5 = op >> 6 & 31, imm8 = op & 255;
         uint8_t *p;
         (void)ignored;

@@ -40,7 +40,7 @@ def library(folder: Path) -> ctypes.CDLL | None:
     if not made.exists():
         folder.mkdir(parents=True, exist_ok=True)
         fresh = made.with_suffix(f".{os.getpid()}")
-        flags = ["-O2", "-fno-strict-aliasing", "-fwrapv", "-shared", "-fPIC"]
+        flags = ["-O3", "-fno-strict-aliasing", "-fwrapv", "-shared", "-fPIC"]
         command = [compiler, *flags, "-o", str(fresh), str(SOURCE)]
         subprocess.run(command, check=True, timeout=120)
         fresh.replace(made)

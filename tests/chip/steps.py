@@ -1,40 +1,18 @@
 """What is measured: the steps of a run."""
 
-import json
 import random
 import statistics
 
 import numpy as np
 
-from tests.chip import files
 from tests.chip.chip import Chip
+from tests.chip.deploying import access, change, deploy
 from tests.chip.heap import Heap
 from tests.chip.run import Bench, Numbers, Step
 from tests.chip.terminal import PAUSING, SUSTAINED, Regime, Terminal
 
 _START_S = 30.0
 _SAMPLE_NS = 1e6
-
-
-def deploy(bench: Bench) -> Numbers:
-    """`sentill deploy` to a blank chip, and again; leaves the image `deployed`."""
-    chip = Chip(bench.firmware)
-    bridge = bench.bridge(chip)
-    first = json.loads(bridge.sentill("deploy", str(bridge.usb.link), "--json"))
-    bench.say(f"{first['copied_bytes']:,} bytes in {first['seconds']:.1f} s of the chip's time")
-    again = json.loads(bridge.sentill("deploy", str(bridge.usb.link), "--json"))
-    bridge.close()
-    bench.keep("deployed", chip)
-    image = chip.files()
-    if not again["unchanged"]:
-        raise RuntimeError(f"the second deploy found something to change: {again}")
-    return {
-        "deploy_s": first["seconds"],
-        "deploy_verified_s": first["verified_s"],
-        "deploy_again_s": again["seconds"],
-        "slot_blocks": files.taken_by(image, "slot_"),
-        "used_blocks": files.used(image),
-    }
 
 
 def boot(bench: Bench) -> Numbers:
@@ -116,6 +94,8 @@ def sustained(bench: Bench) -> Numbers:
 
 STEPS = [
     Step("deploy", deploy, needs=(), begins=True),
+    Step("change", change, begins=True),
+    Step("access", access, begins=True),
     Step("boot", boot, begins=True),
     Step("pausing", pausing),
     Step("sustained", sustained),
