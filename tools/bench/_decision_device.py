@@ -28,8 +28,8 @@ START = 90_000_000
 class Sink:
     """A stream that takes everything at once."""
 
-    def write(self, view):
-        return len(view)
+    def write(self, view, at, end):
+        return end - at
 
 
 def model(name):
@@ -60,6 +60,19 @@ class Audit:
         pass
 
 
+class Vault:
+    """Keys of a board in the lab."""
+
+    card = MAC(hkdf(LAB_ROOT, b"sentill token"))
+    generation = 0
+
+
+class Tamper:
+    """Nobody has touched the board."""
+
+    refusing = False
+
+
 class Judge(Terminal):
     """Answers, and leaves out what follows the answer."""
 
@@ -70,7 +83,7 @@ class Judge(Terminal):
 def node(kind=Judge):
     history = features.History(512)
     assessor = risk.Assessor(history, model("profile.stm"), model("local.stm"))
-    terminal = kind(assessor, looks_like_pan, Audit(), MAC(hkdf(LAB_ROOT, b"sentill token")).tag)
+    terminal = kind(assessor, looks_like_pan, Audit(), Vault(), Tamper())
     return terminal, Port("uart", Sink(), 720, True, gc.collect)
 
 
@@ -124,7 +137,7 @@ def main():
     state[:] = [terminal, port]
     whole(0)
     reader = port.reader
-    parse = terminal._request.parse
+    scan = terminal._request.scan
     fields = terminal._request.fields
     assessor = terminal.assessor
     history = assessor.history
@@ -141,7 +154,7 @@ def main():
         while i < assessor.n_reasons:
             verdict.reason(assessor.reasons[i])
             i += 1
-        verdict.end(123)
+        verdict.end(123, 70_000)
 
     def remember(i):
         history.own(scratch, START + 60 * i)
@@ -153,15 +166,15 @@ def main():
             pass
 
     def clear():
-        history._clear()
+        history.clear()
 
     keeper = node(Terminal)[0]
     keeper._request.scan(reader)
 
-    n = verdict.end(123)
+    n = verdict.end(123, 70_000)
     for name, function, prepare in (
         ("crc", lambda i: crc32(view), nothing_first),
-        ("parse", lambda i: parse(reader, looks_like_pan), nothing_first),
+        ("parse", lambda i: scan(reader), nothing_first),
         ("history", remember, clear),
         ("tree", lambda i: profile.model.score(x), nothing_first),
         ("reasons", reasons, nothing_first),
