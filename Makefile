@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep storm lint bench chip chip-full sizes generate clean
+.PHONY: help demo test sweep storm lint bench bench-short chip chip-full sizes generate clean
 
 help:            ## list the targets
 	@grep -hE '^[a-zA-Z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,7 +56,10 @@ lint: .venv/.stubs ## ruff, mypy, import layers, generated files
 	$(BIN)/pytest -q tests/test_layers.py tests/test_house.py
 
 bench: .venv/.bench ## run every benchmark of tools/bench
-	for file in tools/bench/[!_]*.py; do $(BIN)/python $$file || exit 1; done
+	$(BIN)/python tools/bench/_all.py
+
+bench-short: .venv/.bench ## the same in seconds, on generated input: whether they all work
+	$(BIN)/python tools/bench/_all.py --short
 
 bench-%: .venv/.bench ## run one benchmark: tools/bench/NAME.py; OPTIONS="--only boards" runs a part of deploy's
 	$(BIN)/python tools/bench/$*.py $(OPTIONS)

@@ -32,25 +32,3 @@ def test_who_does_not_read_loses_bytes_but_not_for_the_time_the_computer_stood_s
     finally:
         os.close(reader)
         port.unplug()
-
-
-def test_what_a_former_life_did_not_take_is_not_for_the_next(tmp_path):
-    loop = Loop()
-    taken = []
-    port = Port(loop, Openings(loop), Numbers(), tmp_path / "usb", taken.append, lambda: None)
-    port.plug()
-    writer = os.open(port.path, os.O_RDWR | os.O_NOCTTY)
-    try:
-        port.hold(True)  # the program hangs
-        os.write(writer, b"\x03" * 3000)
-        serve(loop, 0.2)
-        port.discard()  # the board is reset
-        port.hold(False)
-        serve(loop, 0.2)
-        assert not taken
-        os.write(writer, b"hello")
-        serve(loop, 0.2)
-        assert b"".join(taken) == b"hello"
-    finally:
-        os.close(writer)
-        port.unplug()

@@ -19,7 +19,7 @@ import math
 import random
 import statistics
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from _data import members
 
@@ -66,6 +66,19 @@ def load() -> list[Series]:
             if path.endswith(name):
                 found.append(_series(name, content.decode(), labels[name]))
                 break
+    return found
+
+
+def generated() -> list[Series]:
+    """Small series with a step in each, of two families, for a short run."""
+    found = []
+    for k in range(4):
+        dice = random.Random(k)
+        values = [100 + 10 * math.sin(i / 12) + dice.gauss(0, 2) + (60 if 700 <= i < 720 else 0) for i in range(900)]
+        start = datetime(2024, 1, 1)
+        times = [str(start + timedelta(minutes=5 * i)) for i in range(900)]
+        text = "timestamp,value\n" + "".join(f"{time},{value:.3f}\n" for time, value in zip(times, values, strict=True))
+        found.append(_series(f"generated{k % 2}/{k}.csv", text, [[times[690], times[730]]]))
     return found
 
 

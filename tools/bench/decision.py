@@ -6,7 +6,6 @@ between them. Bytes are what a call takes from the heap on 64 bits, frames of fu
 Prints a table with ratios to the tree kernel and writes build/bench/decision.json.
 """
 
-import argparse
 import json
 import subprocess
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from _data import about, write_results
+from _data import about, parser, write_results
 from tests.interpreters import DEVICE, unix_command
 
 WORKER = Path(__file__).with_name("_decision_device.py")
@@ -32,9 +31,10 @@ PARTS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=40, help="timed rounds; the fastest counts")
-    rounds = parser.parse_args().rounds
+    arguments = parser(__doc__)
+    arguments.add_argument("--rounds", type=int, default=40, help="timed rounds; the fastest counts")
+    options = arguments.parse_args()
+    rounds = 3 if options.short else options.rounds
     command = [*unix_command(), "-X", "heapsize=1M", str(WORKER), str(DEVICE), str(rounds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if done.returncode or not done.stdout.startswith("{"):
@@ -59,7 +59,7 @@ def main() -> None:
         results |= {f"part_{name}_us": us, f"part_{name}_alloc_bytes": taken, f"part_{name}_vs_tree": us / tree_us}
         table.add_row(name, f"{us:.2f}", f"{us / tree_us:.1f}", f"{taken:.0f}", meaning)
     out.print(table)
-    out.print(f"kept in {write_results('decision', results)}")
+    out.print(f"kept in {write_results('decision', results, options.short)}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ too; neither reads back. The 64 boards are unpaced; memory is what the deploying
 Prints a table and writes build/bench/deploy.json.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -25,7 +24,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from _data import ROOT, about, write_results
+from _data import KEYS, ROOT, about, parser, results_path, write_results
 from sentill_host.link import Link
 from sentill_host.virtual import Board, VirtualBoards
 
@@ -229,13 +228,32 @@ def many(out: Console, count: int, results: dict[str, float]) -> None:
     )
 
 
+def short(out: Console) -> None:
+    """Every tool once: the others with a few generated files, ours with the node on two boards at once."""
+    results: dict[str, float] = {}
+    with VirtualBoards(2) as started, tempfile.TemporaryDirectory() as folder:
+        for i in range(3):
+            (Path(folder) / f"generated{i}.py").write_text(f"VALUE = {i}\n")
+        for board, tool in zip(started, (by_mpremote, by_belay), strict=True):
+            results[f"{tool.__name__}_s"] = tool(board, Path(folder))
+    many(out, 2, results)
+    absent = dict.fromkeys(KEYS["deploy"], "takes minutes")
+    out.print(f"kept in {write_results('deploy', results, True, absent)}")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["paced", "unpaced", "boards"], help="a part of it; keeps the other results")
-    only = parser.parse_args().only
+    arguments = parser(__doc__)
+    arguments.add_argument(
+        "--only", choices=["paced", "unpaced", "boards"], help="a part of it; keeps the other results"
+    )
+    options = arguments.parse_args()
+    only = options.only
     out = Console()
     out.print(f"host {about()}, {os.cpu_count()} processors; virtual boards of MicroPython's Unix port")
-    path = ROOT / "build" / "bench" / "deploy.json"
+    if options.short:
+        short(out)
+        return
+    path = results_path("deploy")
     results: dict[str, float] = json.loads(path.read_text()) if only and path.exists() else {}
     for paced in (True, False):
         if only in (None, "paced" if paced else "unpaced"):
@@ -243,7 +261,8 @@ def main() -> None:
     if only in (None, "boards"):
         for count in (1, 8, BOARDS):
             many(out, count, results)
-    out.print(f"kept in {write_results('deploy', results)}")
+    left = dict.fromkeys(KEYS["deploy"], f"--only {only} leaves it out") if only else {}
+    out.print(f"kept in {write_results('deploy', results, absent=left)}")
 
 
 if __name__ == "__main__":

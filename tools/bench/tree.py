@@ -9,7 +9,6 @@ forest of one tree as in everywhereml (which has no other); `one_d8_vs_m2cgen_tr
 itself; `X_vs_m2cgen_scalar` with a regressor's, the leanest code m2cgen writes.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from _data import ROOT, about, write_results
+from _data import ROOT, about, parser, write_results
 from sentill_host import modelfile, quantize
 from tests.interpreters import DEVICE, unix_command
 
@@ -33,9 +32,9 @@ WORKER = Path(__file__).with_name("_tree_device.py")
 ROWS = 48
 
 
-def training_data() -> tuple[np.ndarray, np.ndarray]:
-    """Rows int16 (20000, 12) and labels, noisy enough for full trees."""
-    x, y = make_classification(20_000, 12, n_informative=9, n_redundant=1, flip_y=0.15, random_state=1)
+def training_data(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows int16 (count, 12) and labels, noisy enough for full trees."""
+    x, y = make_classification(count, 12, n_informative=9, n_redundant=1, flip_y=0.15, random_state=1)
     return np.clip(x * 900, -32_768, 32_767).astype(np.int16), y
 
 
@@ -53,8 +52,9 @@ def nested(estimator: DecisionTreeClassifier | DecisionTreeRegressor) -> quantiz
     return node(0)
 
 
-def generate(folder: Path, name: str, rows: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Train, and write what the worker needs; returns the quantised answers and what the quantiser chose."""
+def generate(folder: Path, name: str, rows: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
+    """Train, and write what the worker needs; returns the quantised answers for the rows that are asked, and what the
+    quantiser chose."""
     import m2cgen
     from everywhereml.sklearn.ensemble import RandomForestClassifier as EverywhereForest
 
@@ -74,7 +74,7 @@ def generate(folder: Path, name: str, rows: np.ndarray, labels: np.ndarray) -> d
     for other, source in sources.items():
         (folder / f"{name}_{other}.py").write_text(source)
 
-    sample = rows[:ROWS].tolist()
+    sample = asked.tolist()
     trees = [nested(tree) for tree in forest.estimators_]
     # Predictions agree with scikit-learn's probabilities as far as the leaves were rounded.
     whole, scale, error = quantize.quantize_leaves(trees, 16)
@@ -84,7 +84,7 @@ def generate(folder: Path, name: str, rows: np.ndarray, labels: np.ndarray) -> d
         packed = quantize.pack_model(integers, review=0, decline=0, layout=layout, rows=sample)
         (folder / f"{name}_{layout}.stm").write_bytes(packed)
         wanted[layout] = [quantize.Forest(integers).evaluate(row)[0] for row in sample]
-    reference = forest.predict_proba(rows[:ROWS])[:, 1] * count
+    reference = forest.predict_proba(asked)[:, 1] * count
     if np.abs(np.array(wanted["wide"]) / scale - reference).max() > error + 1e-6:
         raise SystemExit(f"{name}: the quantised forest is not the trained one")
     (folder / f"{name}.json").write_text(json.dumps({"layouts": list(wanted), "others": list(sources)}))
@@ -101,19 +101,21 @@ def measure(command: list[str]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds; the fastest counts")
-    rounds = parser.parse_args().rounds
-    rows, labels = training_data()
+    arguments = parser(__doc__)
+    arguments.add_argument("--rounds", type=int, default=5, help="timed rounds; the fastest counts")
+    options = arguments.parse_args()
+    rounds = 1 if options.short else options.rounds
+    rows, labels = training_data(2_000 if options.short else 20_000)
+    sample = rows[: 4 if options.short else ROWS]
     results: dict[str, float] = {}
     out = Console()
     out.print(f"host {about()}; timed on the MicroPython Unix port; 32-bit: WebAssembly, plain kernels")
     with tempfile.TemporaryDirectory(prefix="sentill-bench-") as name_of_folder:
         folder = Path(name_of_folder)
-        (folder / "rows.bin").write_bytes(rows[:ROWS].astype("<i2").tobytes())
+        (folder / "rows.bin").write_bytes(sample.astype("<i2").tobytes())
         for name in CASES:
-            results |= compare(folder, name, generate(folder, name, rows, labels), rounds, out)
-    out.print(f"written to {write_results('tree', results)}")
+            results |= compare(folder, name, generate(folder, name, rows, labels, sample), rounds, out)
+    out.print(f"written to {write_results('tree', results, options.short)}")
 
 
 def compare(folder: Path, name: str, made: dict[str, Any], rounds: int, out: Console) -> dict[str, float]:

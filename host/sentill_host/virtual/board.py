@@ -213,8 +213,6 @@ class VirtualBoard:
         self._then = None
         self.usb.plug()
         if cause != page.SOFT_RESET:
-            self.usb.discard()
-            self.uart.discard()
             self.hardware.power_up()
         self.hardware.boot(cause, skip_main=raw)
         child = self._starter.start(self.settings.heap_bytes, str(self.image), self.hardware.fd)

@@ -1,6 +1,5 @@
 """Serial ports of virtual boards: pseudo-terminals with a cable that can be pulled and a line that takes its time."""
 
-import contextlib
 import ctypes
 import fcntl
 import os
@@ -209,12 +208,6 @@ class Port:
         self._held = held
         if self.plugged and self._resume is None:
             self._listen(not held)
-
-    def discard(self) -> None:
-        """Lose what was sent to the board and not taken yet: it was meant for the life that has ended."""
-        with contextlib.suppress(OSError):  # BlockingIOError: no more is there
-            while self.plugged and os.read(self._master, 4096):
-                pass
 
     def write(self, data: bytes) -> None:
         """Send to whoever has the port open."""
