@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sentill_host.entries import read
+from sentill_host.entries import read, unrecorded
 from sentill_host.errors import UsageError
 from sentill_host.journals import (
     CHECKPOINTS,
@@ -31,6 +31,11 @@ class Audit:
     def proof(self) -> str:
         """Whose keys the last proven record was signed with: "device", "lab", or "" when there is none."""
         return read(self.records[-1]).proof if self.records else ""
+
+    @property
+    def unrecorded(self) -> int:
+        """How many records the node could not make, as those tell that are proven: nothing proves what it did then."""
+        return sum(unrecorded(record) for record in self.records)
 
 
 def verify_file(path: Path, roots: Mapping[bytes, Root], device: bytes | None = None) -> Audit:

@@ -33,9 +33,19 @@ def date_and_time(node_s: int) -> str:
 
 def when(record: Record) -> str:
     """When a record was made, for people: UTC, or the time since power-on where the node's clock was not set."""
-    if record.time >= CLOCK_IS_SET_S:
-        return date_and_time(record.time)
-    return f"power-on +{record.time // 3600:02}:{record.time // 60 % 60:02}:{record.time % 60:02}"
+    return _at(record.time)
+
+
+def _at(node_s: int) -> str:
+    if node_s >= CLOCK_IS_SET_S:
+        return date_and_time(node_s)
+    return f"power-on +{node_s // 3600:02}:{node_s // 60 % 60:02}:{node_s % 60:02}"
+
+
+def unrecorded(record: Record) -> int:
+    """How many records the node says in this one that it could not make; 0 in those of other kinds."""
+    count = read(record).fields.get("n", "") if record.kind == journal.MISSING else ""
+    return int(count) if count.isdecimal() else 0
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,18 @@ def read(record: Record) -> Entry:
         text = record.payload.decode("ascii")
     except UnicodeDecodeError:
         return Entry(record, at, {}, text=record.payload.hex())
-    return Entry(record, at, _pairs(text), text=text)
+    fields = _pairs(text)
+    return Entry(record, at, fields, text=_loss(fields) or text if record.kind == journal.MISSING else text)
+
+
+def _loss(fields: dict[str, str]) -> str:
+    """A record of kind MISSING in words, "" when it is not understood."""
+    count, verdicts, since, until = (fields.get(key, "") for key in ("n", "verdicts", "from", "to"))
+    if not all(number.isdecimal() for number in (count, verdicts, since, until)):
+        return ""
+    why = f", because of {fields['why']}" if fields.get("why") else ""
+    what = f"{count} record{'s' * (count != '1')} COULD NOT BE MADE, {verdicts} of them verdicts"
+    return f"{what}, {_at(int(since))} to {_at(int(until))}{why}"
 
 
 def _pairs(text: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ KINDS = {
     getattr(journal, name.upper()): name
     for name in (
         *("boot", "verdict", "alert", "health", "config", "model", "software", "tamper", "access", "command"),
-        *("feedback", "generation", "recovery", "compliance", "error"),
+        *("feedback", "generation", "recovery", "compliance", "error", "missing"),
     )
 }
 

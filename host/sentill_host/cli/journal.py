@@ -22,6 +22,7 @@ from sentill_host.cli.journal_parts import (
     Which,
     audits_of,
     lab_note,
+    lost_note,
     moment,
     open_keys_of,
     roots_of,
@@ -127,7 +128,8 @@ def _verified(terminal: Terminal, gaps: bool, opened: KeyFile | None) -> dict[st
         detail = f"it is signed with keys of generation {last.generation}, and the device was given {given}"
         audit = replace(audit, finding=Finding(last.sequence, 0, Fault.FORGED, detail))
     row = row_of(audit)
-    return {key: row[key] for key in ("proven", "proof", "finding")} | {"exit_code": 4 if audit.finding else 0}
+    told = {key: row[key] for key in ("proven", "proof", "unrecorded", "finding")}
+    return told | {"exit_code": 4 if audit.finding else 0}
 
 
 def _tell_pull(row: dict[str, Any]) -> None:
@@ -148,7 +150,8 @@ def _tell_pull(row: dict[str, Any]) -> None:
     if row.get("finding"):
         tell_finding(row["uid"], row["finding"])
     elif row.get("proven") is not None:
-        out.print(f"[green]proven[/]: all {row['proven']} records held" + lab_note(row["proof"]))
+        proven = f"[green]proven[/]: all {row['proven']} records held"
+        out.print(proven + lost_note(row["unrecorded"]) + lab_note(row["proof"]))
     elif "note" in row:
         err.print(f"[yellow]not verified: {escape(row['note'])}[/]")
 

@@ -97,6 +97,7 @@ def row_of(audit: Audit) -> dict[str, Any]:
         "first": records[0].sequence if records else None,
         "last": records[-1].sequence if records else None,
         "proof": audit.proof,
+        "unrecorded": audit.unrecorded,
         "finding": finding and asdict(finding) | {"fault": str(finding.fault), "file": str(audit.file)},
     }
 
@@ -105,6 +106,11 @@ def span_of(audit: Audit) -> str:
     """How many records are proven, and which, for people."""
     records = audit.records
     return f"{len(records)}: {records[0].sequence} to {records[-1].sequence}" if records else "0"
+
+
+def lost_note(unrecorded: int) -> str:
+    """What to add where a node could not record all it did."""
+    return f", [bold red]{unrecorded} more NEVER RECORDED[/]" if unrecorded else ""
 
 
 def lab_note(proof: str) -> str:

@@ -135,7 +135,7 @@ def _tell(audits: list[Audit], found: list[Absence], notes: list[str], book: Boo
     for audit in audits:
         times = [when(audit.records[i]) for i in (0, -1)] if audit.records else ["", ""]
         fault = audit.finding.fault if audit.finding else lacks.get(audit.uid, "")
-        result = f"[bold red]{fault}[/]" if fault else "[green]proven[/]"
+        result = f"[bold red]{fault}[/]" if fault else "[green]proven[/]" + parts.lost_note(audit.unrecorded)
         table.add_row(escape(audit.name), parts.span_of(audit), *times, result)
     if audits:
         print_table(table)
