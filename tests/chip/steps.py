@@ -10,6 +10,7 @@ from tests.chip.deploying import access, change, deploy
 from tests.chip.heap import Heap
 from tests.chip.run import Bench, Numbers, Step
 from tests.chip.terminal import PAUSING, SUSTAINED, Regime, Terminal
+from tests.chip.trees import trees
 
 _START_S = 30.0
 _SAMPLE_NS = 1e6
@@ -99,4 +100,5 @@ STEPS = [
     Step("boot", boot, begins=True),
     Step("pausing", pausing),
     Step("sustained", sustained),
+    Step("trees", trees, needs=(), begins=True),
 ]
