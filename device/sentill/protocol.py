@@ -40,7 +40,7 @@ other, are a journal file. Only kept records are sent. Status and H summaries te
 and jk: the records below it survive a power cut. A verdict names its record as j, when there is one.
 
 An H summary tells, as the answer to the command `status` does: up (uptime, s), hz (H frames per second), st (worst
-state of the channels), ap, rv, dc (verdicts), jn, jk, miss (audit records that could not be made since the start: they
+state of the channels), ap, rv, dc (verdicts), jn, jk, miss (audit records that could not be made of late: they
 are nowhere), free (KB free for files, as of a minute ago), heap (bytes free), and counts since the start: fr (frauds
 reported), rej (requests refused), crash (tasks), drop (frames without room), gap (frames missing), crc, bad (lines). In
 a summary too long for a frame the last of them are left out.

@@ -100,7 +100,7 @@ def troubles(status: dict[str, Any]) -> list[str]:
     """What a node's summary (its H frame, or the answer to `status`) tells that nobody must overlook, in words."""
     told = []
     if lost := int(status.get("miss", 0)):
-        told.append(f"{lost:,} audit record{'s' * (lost > 1)} NOT KEPT since it started")
+        told.append(f"{lost:,} audit record{'s' * (lost > 1)} NOT KEPT")
     if "free" in status and int(status["free"]) < FULL_KB:
         told.append(f"its flash is full: {int(status['free'])} KB free")
     return told

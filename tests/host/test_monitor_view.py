@@ -33,7 +33,7 @@ def test_frames_in_words():
     assert "lines not understood: 2" in said and "crashed" not in said and "480 KB of flash free" in said
     assert "NOT KEPT" not in said and "full" not in said
     said = words(Frame("H", {**SUMMARY, "miss": 1_234, "free": 4}))
-    assert "fail; 1,234 audit records NOT KEPT since it started; its flash is full: 4 KB free" in said
+    assert "fail; 1,234 audit records NOT KEPT; its flash is full: 4 KB free" in said
     said = words(Frame("H", row(2, "fail")))
     assert "62.96 °C, health 44, rising, fails in 31 h (25..38), limit: Check the ventilation" in said
     assert "channel_2 warn" in words(Frame("E", {"q": 1, "t": 1, "ev": "channel", **row(2, "warn")}))

@@ -143,7 +143,7 @@ def _tell_pull(row: dict[str, Any]) -> None:
     if row["gone"]:
         err.print(f"[yellow]{row['gone']} records gave way on the node before they were pulled: pull more often[/]")
     if row["unkept"]:
-        lost = f"{row['unkept']} record{'s' * (row['unkept'] > 1)} NOT KEPT by the node since it started"
+        lost = f"{row['unkept']} record{'s' * (row['unkept'] > 1)} NOT KEPT by the node"
         err.print(
             f"[bold red]{lost}: nothing proves what it did then[/]; `sentill doctor {escape(row['port'])}` tells why"
         )
