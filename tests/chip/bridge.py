@@ -10,6 +10,7 @@ import argparse
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,6 +88,9 @@ class Bridge:
         self.chip = chip
         self.usb = _Port(folder / "usb")
         self.uart = _Port(folder / "uart")
+        # What is seen of this chip is forgotten with the bridge: the next one may put back the flash it had before.
+        self._journals = folder / "journals"
+        shutil.rmtree(self._journals, ignore_errors=True)
         self.clock_path = folder / "clock"
         self._clock = ClockFile(str(self.clock_path), create=True)
         self._cpu: dict[int, tuple[int, int]] = {}
@@ -155,6 +159,7 @@ class Bridge:
         command = [sys.executable, "-m", "tests.chip.host_clock", str(self.clock_path), *arguments]
         root = Path(__file__).resolve().parents[2]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(root)}
+        environment["SENTILL_JOURNALS"] = str(self._journals)
         pipe = subprocess.PIPE
         process = subprocess.Popen(
             command, stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL, env=environment, bufsize=0

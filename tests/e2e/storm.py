@@ -23,6 +23,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sentill_host import boards, bundle, client, deploy, signing, workers
 from sentill_host.bundle import Bundle, Entry
 from sentill_host.errors import SentillHostError
@@ -408,7 +410,12 @@ def storm(cases: int, at_once: int, first: int = 0, told: Callable[[Outcome], No
     context = multiprocessing.get_context("fork")
     outcomes: list[Outcome] = []
     at_once = max(2, at_once)
-    with VirtualBoards(at_once) as started, tempfile.TemporaryDirectory() as folder:
+    with (
+        VirtualBoards(at_once) as started,
+        tempfile.TemporaryDirectory() as folder,
+        pytest.MonkeyPatch.context() as own,
+    ):
+        own.setenv("SENTILL_JOURNALS", str(Path(folder) / "journals"))
         with Link(started[0].usb) as link:
             link.enter_repl()
             mpy = link.exec_json("import sys, json\nprint(json.dumps(sys.implementation._mpy))")
