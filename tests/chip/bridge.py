@@ -88,10 +88,10 @@ class Bridge:
         self.chip = chip
         self.usb = _Port(folder / "usb")
         self.uart = _Port(folder / "uart")
-        # What is seen of this chip is forgotten with the bridge: the next one may put back the flash it had before.
-        self._journals = folder / "journals"
-        shutil.rmtree(self._journals, ignore_errors=True)
         self.clock_path = folder / "clock"
+        # Of the user who gives the commands, without a memory of boards: the next bridge may put back an older flash.
+        self.home = folder / "home"
+        shutil.rmtree(self.home, ignore_errors=True)
         self._clock = ClockFile(str(self.clock_path), create=True)
         self._cpu: dict[int, tuple[int, int]] = {}
         self._budget_s = 0.0
@@ -154,12 +154,17 @@ class Bridge:
         """Run `python -m ARGUMENTS`, as `sentill`."""
         return self.command(["-m", *arguments], limit_s, check)
 
-    def command(self, arguments: list[str], limit_s: float, check: bool) -> str:
+    def command(
+        self, arguments: list[str], limit_s: float, check: bool, environment: dict[str, str] | None = None
+    ) -> str:
         """Run what host_clock.py takes; its stdout. `limit_s` is of the chip's time."""
         command = [sys.executable, "-m", "tests.chip.host_clock", str(self.clock_path), *arguments]
         root = Path(__file__).resolve().parents[2]
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(root)}
-        environment["SENTILL_JOURNALS"] = str(self._journals)
+        environment = {
+            **os.environ, **(environment or {}), "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(root),
+            "XDG_DATA_HOME": str(self.home / "data"), "XDG_CONFIG_HOME": str(self.home / "config"),
+            "SENTILL_JOURNALS": str(self.home / "journals"),
+        }  # fmt: skip
         pipe = subprocess.PIPE
         process = subprocess.Popen(
             command, stdout=pipe, stderr=pipe, stdin=subprocess.DEVNULL, env=environment, bufsize=0
@@ -176,6 +181,9 @@ class Bridge:
 
         try:
             self.serve(ended, limit_s)
+        except Stuck as stuck:
+            told = b"".join(said.values()).decode(errors="replace")
+            raise Stuck(f"{' '.join(arguments)}: {stuck}; it said {told[-2000:]}") from None
         finally:
             if process.poll() is None:
                 process.kill()

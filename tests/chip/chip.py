@@ -82,6 +82,7 @@ class Chip:
         self.geometry = geometry
         self.baud = 115_200  # of the terminal
         self.adc: list[int] = list(_ADC)
+        self._waves: dict[int, Callable[[float], int]] = {}
         self.on_reset: Callable[[], None] = lambda: None
         self.on_console: Callable[[bytes], None] = lambda data: None
         self.on_sent: Callable[[int, float], None] = lambda byte, start_ns: None
@@ -117,6 +118,7 @@ class Chip:
             load_uf2(self.firmware.path, mcu)
         mcu.clk_peri = CLK_PERI_HZ
         mcu.adc.channel_values = self.adc
+        mcu.adc.on_adc_read = self._on_adc_read
         self.clock = mcu.clock
         self.usb = faults.USB(mcu.usb_ctrl)
         self.usb.on_device_connected = self._on_connected
@@ -288,6 +290,17 @@ class Chip:
 
     def _on_start(self, byte: int) -> None:
         self.on_sent(byte, self.ns)
+
+    # --- sensors -------------------------------------------------------------------------------------------------
+
+    def play(self, channel: int, wave: Callable[[float], int]) -> None:
+        """From now on the analogue input `channel` (pin 26 is 0) follows `wave(ns)`, 0..4095."""
+        self._waves[channel] = wave
+
+    def _on_adc_read(self, channel: int) -> None:
+        if channel in self._waves:
+            self.adc[channel] = self._waves[channel](self.ns)
+        self.mcu.adc._default_on_adc_read(channel)
 
     # --- files ---------------------------------------------------------------------------------------------------
 

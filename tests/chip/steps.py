@@ -6,6 +6,7 @@ import statistics
 import numpy as np
 
 from tests.chip.chip import Chip
+from tests.chip.costs import blocks, heap_after_traffic, idle, journal, parts, slow_line, wave
 from tests.chip.deploying import access, change, deploy
 from tests.chip.heap import Heap
 from tests.chip.run import Bench, Numbers, Step
@@ -101,4 +102,11 @@ STEPS = [
     Step("pausing", pausing),
     Step("sustained", sustained),
     Step("trees", trees, needs=(), begins=True),
+    Step("idle", idle),
+    Step("blocks", blocks),
+    Step("parts", parts, begins=True),
+    Step("heap", heap_after_traffic),
+    Step("journal", journal),
+    Step("slow_line", slow_line, begins=True),
+    Step("wave", wave, begins=True),
 ]
