@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sentill_host.audit import Audit
-from sentill_host.entries import CLOCK_IS_SET_S, EPOCH, when
+from sentill_host.entries import CLOCK_IS_SET_S, EPOCH, read, unrecorded, when
 from sentill_host.ledger_book import Book, History, Life, Pull, terminal_of
 
 
@@ -46,6 +46,7 @@ def coverage(folder: Path, book: Book, audits: Mapping[str, Audit], as_of: datet
 def _covered(history: History, life: Life, audit: Audit | None, as_of: datetime) -> Coverage:
     records = audit.records if audit else []
     holes = [hole for pull in life.pulls for hole in _holes(pull)]
+    holes += [f"{read(record).text} (record {record.sequence})" for record in records if unrecorded(record)]
     last = life.last
     until = min(datetime.fromisoformat(last.at), as_of) if last and records else None
     covered = until == as_of

@@ -132,6 +132,13 @@ def test_the_fleet_shows_it(site):
     assert "its flash is full" in site.fleet("status").stderr
 
 
+def test_a_deploy_to_it_is_done_but_says_so(site):
+    """Nothing is copied: the board runs this version."""
+    done = site.fleet("deploy", "--json")
+    (row,) = json.loads(done.stdout)["boards"]
+    assert row["state"] == "done" and "NOT KEPT" in row["told"] and "its flash is full" in row["told"], done
+
+
 def test_a_pull_calls_nothing_proven_that_was_not_recorded(site, tmp_path):
     done = site.sentill("journal", "pull", site.board.usb, "--dir", str(tmp_path))
     assert "proven" not in done.stdout or "NOT KEPT" in done.stderr, (done.stdout, done.stderr)

@@ -1,5 +1,6 @@
 """What `sentill journal` and `sentill fleet` say of records that a node could not make: never just "proven"."""
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ from sentill_host.audit import Audit
 from sentill_host.cli import journal as command
 from sentill_host.cli import journal_whole
 from sentill_host.cli.journal_parts import row_of
+from sentill_host.coverage import _covered
 from sentill_host.fleet.campaign import describe
 from tests.host.test_entries import made_at
 
@@ -33,6 +35,17 @@ def test_a_pull_says_what_the_node_could_not_keep(capsys, unkept):
     assert (f"{unkept} record{'s' * (unkept > 1)} NOT KEPT by the node" in words) == bool(unkept), said
     assert ("nothing proves what it did then" in words) == bool(unkept)
     assert (f"{unkept} more NEVER RECORDED" in said.out) == bool(unkept)
+
+
+def test_what_was_not_recorded_is_not_covered():
+    pulled = SimpleNamespace(at="2026-11-25T00:00:00+00:00", gone=0, missing=0, start=0)
+    life = SimpleNamespace(pulls=[pulled], last=pulled, ended="", number=0)
+    history = SimpleNamespace(uid="aa01", label="till 1")
+    audit = Audit("aa01", "aa01", [made_at(91_454_300), GAP])
+    row = _covered(history, life, audit, datetime(2026, 11, 24, 13, tzinfo=UTC))
+    (hole,) = row.holes
+    assert hole.startswith("12 records COULD NOT BE MADE, 10 of them verdicts") and "(record 7)" in hole
+    assert not _covered(history, life, Audit("aa01", "aa01", [made_at(5)]), datetime(2026, 11, 24, tzinfo=UTC)).holes
 
 
 def test_what_was_collected_from_a_node_with_a_full_disk():

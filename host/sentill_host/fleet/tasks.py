@@ -156,7 +156,12 @@ def _deploy(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
     _require(reporter, task)
     profile = str(task.options.get("profile", signing.NO_KEYS))
     job = deploy.Job(task.port, config=task.config, bundles=task.bundles, keys=task.keys, profile=profile)
-    return _told(task, dataclasses.asdict(deploy.work(reporter, job)))
+    result = _told(task, dataclasses.asdict(deploy.work(reporter, job)))
+    if not result["error"]:
+        with Link(task.port) as link:
+            ails = _trouble(client.NodeClient(link))
+        result["warning"] = "; ".join(filter(None, (result["warning"], ails)))
+    return result
 
 
 def _rollback(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
