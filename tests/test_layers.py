@@ -21,6 +21,7 @@ FAMILIES = {
     **dict.fromkeys(("channel", "detector", "points", "rul", "wear"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
     **dict.fromkeys(("access", "audit", "blink", "commands", "pinned", "port", "recovery", "session", "setup"), "node"),
+    "sentill_start": "main",
     **dict.fromkeys(("sleeper", "starts", "store", "tamper", "terminal", "update", "vitals", "waves"), "node"),
 }
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic
@@ -47,7 +48,7 @@ def family(name: str) -> str:
 
 def device_imports(name: str, tree: ast.Module) -> Iterator[str]:
     """DESIGN's direction: base <- pure logic <- risk <- node <- main; hal sees only compat, errors and hardware."""
-    path = DEVICE / "main.py" if name == "main" else modules().get(name, DEVICE / "sentill" / "planted.py")
+    path = DEVICE_FILES.get(name, DEVICE / "sentill" / "planted.py")
     own = family(name)
     pure = own not in {*BASE, *ABOVE_PURE, "hal", "main", "sentill"}
     for other in sorted(imports(name, path, tree)):
@@ -60,7 +61,7 @@ def device_imports(name: str, tree: ast.Module) -> Iterator[str]:
             yield f"imports {root}: only hal and main may touch hardware"
         elif root == "sentill" and other in modules() and "." in other:
             kin = family(other)
-            if kin == own or name == "main":
+            if kin == own or own == "main":
                 continue
             if own in BASE:
                 allowed = kin in BASE
@@ -79,7 +80,7 @@ def device_imports(name: str, tree: ast.Module) -> Iterator[str]:
 def host_imports(name: str, tree: ast.Module) -> Iterator[str]:
     """The host runs the pure device modules, never the node, its hardware layer or main."""
     for other in imports(name, Path(name.replace(".", "/") + ".py"), tree):
-        if other == "main" or other.startswith(("sentill.hal", "sentill.node")):
+        if other in ("main", "sentill_start") or other.startswith(("sentill.hal", "sentill.node")):
             yield f"imports {other}"
 
 
@@ -158,7 +159,7 @@ def _name(path: Path, base: Path) -> str:
 
 
 # main.py is the one file whose import is meant to do something: it starts the node.
-DEVICE_FILES = {**modules(), "main": DEVICE / "main.py"}
+DEVICE_FILES = {**modules(), "sentill_start": DEVICE / "sentill_start.py", "main": DEVICE / "main.py"}
 HOST_FILES = {_name(p, HOST.parent): p for p in sorted(HOST.rglob("*.py")) if not set(ONBOARD) & set(p.parents)}
 
 CHECKS = [

@@ -19,7 +19,7 @@ def text() -> str:
     """What the file must contain."""
     scope: dict[str, str] = {}
     exec((DEVICE / "sentill" / "__init__.py").read_text(), scope)
-    files = [path.relative_to(DEVICE).as_posix() for path in modules().values()]
+    files = ["sentill_start.py"] + [path.relative_to(DEVICE).as_posix() for path in modules().values()]
     files += sorted(path.relative_to(DEVICE).as_posix() for path in (DEVICE / "models").glob("*.stm"))
     urls = [[name, name] for name in files]
     return json.dumps({"version": scope["__version__"], "urls": urls, "deps": []}, indent=1) + "\n"

@@ -45,31 +45,13 @@ def provision(node, port, fields) -> list:
         node.audit.note(_ACCESS, [("ev", "provision"), ("gen", generation), ("prof", profile), ("pol", policy)])
     try:
         head = (generation, profile, policy, node.audit.device)
-        borrow("vault_keys").store(keys, head, root, _running(node))
+        borrow("vault_keys").store(keys, head, root, node.store.digest())
         borrow("recovery").save(node, generation, policy, profile, seal)
     except OSError:
         raise StorageError("storage", "the flash does not take the keys")
     node.store.take(_TAMPERED)
     node.after = "reboot"
     return [("gen", generation)]
-
-
-def _running(node):
-    # The SHA-256 of the manifest of what runs, b"" on a board without slots. As update.hash_file, whose module would
-    # not fit beside what provisioning needs.
-    digest = sha256()
-    block = bytearray(256)
-    view = memoryview(block)
-    try:
-        with open(node.store.path("manifest"), "rb") as file:
-            while True:
-                n = file.readinto(block)
-                if not n:
-                    break
-                digest.update(view[:n])
-    except OSError:
-        return b""
-    return digest.digest()
 
 
 def _unwrap(root, keys, generation):

@@ -28,6 +28,9 @@ def assemble(node) -> None:
     """Give `node` its parts, one after the other; those that fail are faults."""
     node.config, node.config_id = load_config(node)
     node.rate_hz = node.config["rate_hz"]
+    # First what takes the most code while it is put together, and leaves the least: vault, tamper, what is in audit.
+    borrow("audit_open").open_all(node)
+    collect()
     node.monitor = make_monitor(node)
     node.config["channels"] = None  # the largest thing that is needed no more
     node.vitals = Vitals(node, [channel.source for channel in node.monitor.channels])
@@ -38,9 +41,9 @@ def assemble(node) -> None:
         node.terminal_port = Port("uart", uart, _UART_ROOM, True, node.wake.set)
         node.ports.append(node.terminal_port)
     node.assessor, node.model_ids = make_assessor(node)
+    if node.tamper.refusing:
+        node.assessor = None  # what judges is needed no more, but room for the code that gives new keys
     collect()
-    start = borrow("audit_open")
-    start.open_all(node)  # vault, tamper, what is in audit
     node.hal.hold_ctrl_c(not node.may_stop())
     node.terminal = Terminal(node.assessor, node.guard, node.audit, node.vault, node.tamper)
     if node.config["blocked"] and node.assessor:
@@ -49,7 +52,8 @@ def assemble(node) -> None:
         if owner:
             node.attempt("state", node.store.load, name, owner.restore)
     node.attempt("vitals", borrow("starts").count, node)
-    start.note_start(node.audit, [("sw", __version__), ("cfg", node.config_id)] + node.model_ids, node.faults)
+    facts = [("sw", __version__), ("cfg", node.config_id)] + node.model_ids
+    borrow("audit_open").note_start(node.audit, facts, node.faults)
 
 
 def load_config(node) -> tuple:
@@ -124,5 +128,5 @@ def _add_of_board(node, monitor):
     except OSError:
         return
     with file:
-        for line in file:
+        while line := file.readline():
             node.attempt("channels", monitor.add, loads(line))

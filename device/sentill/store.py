@@ -95,12 +95,21 @@ class Store:
             return ""
 
     def bundle(self) -> str:
-        """The name of the bundle that the running version came from, by its manifest; "" without one."""
+        """The name of the bundle that the running version came from; "" on a board without slots."""
         try:
-            with open(self._home + "manifest") as file:
+            with open(self._home + "head.txt") as file:
                 return file.readline().split("bundle=")[1][:16]
         except (OSError, IndexError):
             return ""
+
+    def digest(self) -> bytes:
+        """The SHA-256 of the archive of the running version, which the start has compared; b"" without slots."""
+        try:
+            with open(self._root + "slot_%s.img" % self.slot()[:1], "rb") as file:
+                file.seek(-32, 2)
+                return file.read(32)
+        except OSError:
+            return b""
 
     def note(self) -> str:
         """Why a slot was given up (update.NOTE); "" when none was."""

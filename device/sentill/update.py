@@ -1,20 +1,17 @@
-"""Slots: two folders that hold a whole version each, a pointer that names the one to run, and the trial of a new one.
+"""Slots: two files that hold a whole version each, a pointer that names the one to run, and the trial of a new one.
 
 The pointer is the file `/slot`. "a" or "b" is the proven slot. "b 3 a" puts b on trial: it has three boots to prove
-itself, then a runs again. The proven slot is always the last letter, so main.py lets that slot's copy of this file
-decide, and the other's when that one cannot: no single copy of anything but main.py has to be whole.
+itself, then a runs again. The proven slot is always the last letter, so sentill_start.py lets that slot's copy of this
+file decide, and the other's when that one cannot.
 
-`/slot_a/manifest` lists all that belongs to the slot; a slot that differs from it in any byte or holds more code does
-not run. It is text, one item a line:
+`/slot_a.img` is the archive of a version (host/sentill_host/image.py): the same for all boards of a kind, and closed by
+its own SHA-256. One that differs from it in any byte does not run. `/slot_a.sig` signs it for one board:
 
-    sentill 1 version=0.1.0 board=SIM min=1.24.0 uid=- counter=0 bundle=0123456789abcdef
-    SHA-256-IN-HEX BYTES PATH
-    ...
-    mac HEX
+    sentill 2 uid=0123456789abcdef counter=215000000 sha=SHA-256-OF-THE-ARCHIVE-IN-HEX
+    mac HMAC-OF-THE-LINE-ABOVE-IN-HEX
 
-`bundle` names what was built; the configuration is not part of it. `uid` is the board the manifest was signed for,
-`counter` grows with every signed deploy, `mac` is the HMAC-SHA256 of all before its line under the board's key for
-signatures; the three are "-", 0 and "-" where no keys are in use.
+`counter` grows with every signed deploy, `mac` is the HMAC-SHA256 of the first line, its end included, under the
+board's key for signatures. A board without keys needs no such file.
 
 A board with keys (update_verifier.py) runs what is signed for it and not older than the version before the proven one:
 that one must stay good to return to. What it held when it was given its keys counts as signed.
@@ -22,165 +19,138 @@ that one must stay good to return to. What it held when it was given its keys co
 
 import os
 from binascii import hexlify, unhexlify
-from hashlib import sha256
 
 from .errors import StorageError
 
 POINTER = "slot"
 NOTE = "slot.note"  # why a slot was given up, for people
-MANIFEST = "manifest"
+IMAGE = "slot_%s.img"
+SIGNATURE = "slot_%s.sig"
 TRIES = 3
-_MOST = 16_384  # bytes of a manifest
+_MOST = 400  # bytes of a signature
 
 
-def pick(root: str = "/", verifier=None) -> tuple:
-    """The folder to run from and whether it is on trial; ("", False) on a board without slots.
+def pick(root: str, verifier, digest) -> tuple:
+    """The slot to run, "a" or "b", and whether it is on trial. Raises StorageError when none can run.
 
-    Counts the boots of a trial and ends it when they are used up. `verifier` is an update_verifier.Verifier; without
-    one unsigned manifests are accepted. Raises StorageError when no slot can run.
+    Counts the boots of a trial and ends it when they are used up. `digest(slot)` is the SHA-256 of a slot's archive,
+    b"" when that is missing or damaged. `verifier` is an update_verifier.Verifier; with None no signature is asked for.
     """
-    names = os.listdir(root)
-    if "slot_a" not in names and "slot_b" not in names:
-        return "", False
-    words = []
-    if POINTER in names:
-        with open(root + POINTER, "rb") as file:
-            words = [str(word, "ascii") for word in file.read(16).split() if max(word) < 128]
+    slots = _Slots(root, verifier, digest)
+    words = slots._words()
     why = "no slot is whole"
     if len(words) == 3:
         slot, left, proven = words
-        why = "slot_%s: not proven in its boots: %s" % (slot, _noted(root))
+        why = "slot_%s: not proven in its boots: %s" % (slot, slots._noted())
         if left.isdigit() and int(left) > 0:
-            why = fault(root + "slot_" + slot, verifier)
+            why = slots._fault(slot)
             if not why:
                 try:
                     if verifier:
-                        folders = root + "slot_" + slot, root + "slot_" + proven
-                        verifier.raise_floor(min([_counter(folder, verifier) for folder in folders]))
-                    _replace(root + POINTER, "%s %d %s" % (slot, int(left) - 1, proven))
-                    return root + "slot_" + slot, True
+                        verifier.raise_floor(min([slots._counter(name) for name in (slot, proven)]))
+                    slots._replace(POINTER, "%s %d %s" % (slot, int(left) - 1, proven))
+                    return slot, True
                 except (StorageError, OSError) as error:  # a boot that cannot be counted is none
                     why = "slot_%s: no trial: %r" % (slot, error)
-        _tell(root, why)
-        if left == "0" and proven != slot and "slot_" + slot in names:
-            # Without its manifest it is no version any more, whatever becomes of the proven one.
-            if MANIFEST in os.listdir(root + "slot_" + slot):
-                os.remove(root + "slot_" + slot + "/" + MANIFEST)
+        slots._tell(why)
+        if left == "0" and proven != slot:
+            slots._drop(slot)  # it is no version any more, whatever becomes of the proven one
     proven = words[-1] if words and words[-1] in ("a", "b") else "a"
     for slot in (proven, "a" if proven == "b" else "b"):
-        reason = fault(root + "slot_" + slot, verifier)
+        reason = slots._fault(slot)
         if not reason:
             if words != [slot]:
-                _replace(root + POINTER, slot)
-            return root + "slot_" + slot, False
+                slots._replace(POINTER, slot)
+            return slot, False
         why = why + "; " + reason
         if slot == proven:
-            _tell(root, reason)
+            slots._tell(reason)
     raise StorageError("slot", why)
 
 
-def fault(folder: str, verifier=None) -> str:
-    """Why the slot in `folder` must not run, in words; "" when it is whole and, by the `verifier`, meant for here."""
-    try:
-        check(folder, verifier)
-    except (StorageError, OSError, ValueError, IndexError, KeyError) as error:
-        return (
-            folder[1:] + ": " + (error.message if isinstance(error, StorageError) else "manifest is missing or damaged")
-        )
-    return ""
+class _Slots:
+    """The files in the folder `root` (with its slash) that make the slots; `verifier`, `digest`: see pick."""
 
+    def __init__(self, root: str, verifier, digest):
+        self._root = root
+        self._verifier = verifier
+        self._digest = digest
 
-def check(folder: str, verifier=None) -> dict:
-    """The header of the manifest in `folder` when everything is as it says; raises StorageError with the reason."""
-    head, data, at, end = _read(folder, verifier)
-    count = 0
-    while at < end:
-        stop = data.find(b"\n", at)
-        digest, size, path = str(data[at:stop], "ascii").split(" ")
-        if hash_file(folder + "/" + path) != (int(size), digest):
-            raise StorageError("file", path + " is not what the manifest says")
-        if path.endswith("py"):
-            count += 1
-        at = stop + 1
-    if _code(folder) > count:
-        raise StorageError("file", "code that is not in the manifest")
-    return head
+    def _words(self) -> list:
+        """Those of the pointer; none when there is no pointer, or it is not one."""
+        try:
+            with open(self._root + POINTER, "rb") as file:
+                return [str(word, "ascii") for word in file.read(16).split() if max(word) < 128]
+        except OSError:
+            return []
 
+    def _fault(self, slot: str) -> str:
+        """Why a slot must not run, in words; "" when it is whole and, by the verifier, meant for here."""
+        try:
+            self._check(slot)
+        except (StorageError, OSError, ValueError, IndexError, KeyError) as error:
+            return "slot_%s: %s" % (
+                slot,
+                error.message if isinstance(error, StorageError) else "the signature is missing or damaged",
+            )
+        return ""
 
-def hash_file(path: str) -> tuple:
-    """Bytes and SHA-256 in hex of a file; (-1, "") when it cannot be read."""
-    digest = sha256()
-    block = bytearray(512)
-    view = memoryview(block)
-    size = 0
-    try:
-        with open(path, "rb") as file:
-            while True:
-                n = file.readinto(block)
-                if not n:
-                    break
-                size += n
-                digest.update(view[:n])
-    except OSError:
-        return -1, ""
-    return size, str(hexlify(digest.digest()), "ascii")
+    def _counter(self, slot: str) -> int:
+        """The counter a slot is signed with; 0 when it has none that counts."""
+        try:
+            return self._check(slot)
+        except (StorageError, OSError, ValueError, IndexError, KeyError):
+            return 0
 
-
-def _read(folder, verifier):
-    # The header of the manifest, all of it, and where its list of files begins and ends. The files are not looked at.
-    with open(folder + "/" + MANIFEST, "rb") as file:
-        data = file.read(_MOST + 1)
-    end = data.rfind(b"mac ")
-    if len(data) > _MOST or not data.startswith(b"sentill 1 ") or not data.endswith(b"\n"):
-        raise StorageError("manifest", "the manifest is not one")
-    at = data.find(b"\n") + 1
-    head = dict([word.split("=") for word in str(data[: at - 1], "ascii").split()[2:]])
-    if verifier and verifier.adopted(sha256(data).digest()):
-        head["counter"] = "0"  # what it says is of former keys
-    elif verifier:
+    def _check(self, slot):
+        # The counter of a slot that may run; raises StorageError with the reason, others for a damaged signature.
+        found = self._digest(slot)
+        if not found:
+            raise StorageError("file", "the archive is missing or damaged")
+        verifier = self._verifier
+        if not verifier or verifier.adopted(found):
+            return 0  # what its signature says is of former keys
+        with open(self._root + SIGNATURE % slot, "rb") as file:
+            data = file.read(_MOST)
+        end = data.index(b"\n") + 1
+        head = dict([word.split("=") for word in str(data[:end], "ascii").split()[2:]])
+        if not data.startswith(b"sentill 2 ") or data[end : end + 4] != b"mac ":
+            raise ValueError
         if head["uid"] != verifier.uid:
-            raise StorageError("foreign", "signed for another board or not at all")
+            raise StorageError("foreign", "signed for another board")
         if not verifier.verify(data[:end], unhexlify(data[end + 4 :].strip())):
             raise StorageError("signature", "the signature is not this board's")
+        if head["sha"] != str(hexlify(found), "ascii"):
+            raise StorageError("signature", "the signature is not of this archive")
         floor = verifier.floor()
         if int(head["counter"]) < floor:
             raise StorageError("old", "older than this board accepts: %d" % floor)
-    return head, data, at, end
+        return int(head["counter"])
 
+    def _noted(self) -> str:
+        """What the version on trial, or its start, has left as the reason."""
+        try:
+            with open(self._root + NOTE) as file:
+                return file.read(100)
+        except OSError:
+            return "it did not say why"
 
-def _counter(folder, verifier):
-    try:
-        return int(_read(folder, verifier)[0]["counter"])
-    except (StorageError, OSError, ValueError, IndexError, KeyError):
-        return 0
+    def _tell(self, why: str) -> None:
+        """Leave the reason for people."""
+        try:
+            self._replace(NOTE, why)
+        except OSError:
+            pass  # on a full flash the way back counts for more than the reason
 
+    def _replace(self, name: str, text: str) -> None:
+        """Write a small file whole. Raises OSError."""
+        path = self._root + name
+        with open(path + ".new", "w") as file:
+            file.write(text)
+        os.rename(path + ".new", path)
 
-def _code(folder):
-    # How many files of code: a stray x.py would hide the x.mpy beside it.
-    n = 0
-    for name in os.listdir(folder):
-        path = folder + "/" + name
-        n += _code(path) if os.stat(path)[0] & 0x4000 else name.endswith("py")
-    return n
-
-
-def _noted(root):
-    # What the version on trial, or main.py, has left as the reason.
-    try:
-        with open(root + NOTE) as file:
-            return file.read(100)
-    except OSError:
-        return "it did not say why"
-
-
-def _tell(root, why):
-    try:
-        _replace(root + NOTE, why)
-    except OSError:
-        pass  # on a full flash the way back counts for more than the reason
-
-
-def _replace(path, text):
-    with open(path + ".new", "w") as file:
-        file.write(text)
-    os.rename(path + ".new", path)
+    def _drop(self, slot: str) -> None:
+        """Remove what a slot holds. Raises OSError."""
+        for name in (IMAGE % slot, SIGNATURE % slot):
+            if name in os.listdir(self._root):
+                os.remove(self._root + name)

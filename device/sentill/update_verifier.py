@@ -1,13 +1,13 @@
-"""What update.py asks about a manifest: is it signed for this device, and not older than what ran before.
+"""What update.py asks about a version: is it signed for this device, and not older than what ran before.
 
 Runs before the node, by the code of the proven slot. Key store entries are those of vault.py, and 6: the SHA-256 of the
-manifest of the version that ran when the device was given its keys.
+archive of the version that ran when the device was given its keys.
 """
 
 from struct import pack, unpack
 
-from . import audit_keys, crypto, vault_keys
-from .compat import const
+from . import crypto
+from .compat import borrow, const
 from .errors import StorageError
 
 ADOPTED = 6
@@ -22,7 +22,7 @@ def verifier(hardware):
     Keys that were erased or cannot be read are no keys: the node then refuses its work, and says so.
     """
     try:
-        keys = audit_keys.open_keys(hardware)
+        keys = borrow("audit_keys").open_keys(hardware)
     except (StorageError, OSError):
         return None
     root = keys.get(_ROOT)
@@ -40,19 +40,19 @@ class Verifier:
         self._keys = keys
 
     def adopted(self, digest) -> bool:
-        """Whether `digest` is the SHA-256 of the manifest that ran when the device was given its keys."""
+        """Whether `digest` is the SHA-256 of the archive that ran when the device was given its keys."""
         known = self._keys.get(ADOPTED)
         return bool(known) and crypto.equal(known, digest)
 
     def verify(self, data, tag) -> bool:
         """Whether `tag` (32 bytes) is the HMAC-SHA256 of `data` under the key of purpose b"sign"."""
-        mac = crypto.MAC(vault_keys.key(self._keys, b"sign"))
+        mac = crypto.MAC(borrow("vault_keys").key(self._keys, b"sign"))
         good = crypto.equal(mac.tag(data), tag)
         mac.wipe()
         return good
 
     def floor(self) -> int:
-        """The lowest counter of a manifest that is accepted."""
+        """The lowest counter that is accepted."""
         return self._counters()[_FLOOR]
 
     def raise_floor(self, n: int) -> None:

@@ -71,7 +71,7 @@ def load(vault, keys) -> None:
 def store(keys, head: tuple, root, running=b"") -> None:
     """Take a `root` key (a bytearray, overwritten) of `head`: generation, profile, policy, device id (8 bytes).
 
-    `running` is the SHA-256 of the manifest of what runs: signed with older keys or none, it must go on.
+    `running` is the SHA-256 of the archive of what runs: signed with older keys or none, it must go on.
 
     All counters begin anew; it is in use after the next start. Where keys were erased, a power cut before the new one
     is kept leaves a device without any.

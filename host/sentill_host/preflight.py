@@ -39,7 +39,8 @@ def findings(about: dict[str, Any], made: Bundle, slot: str) -> list[Finding]:
     if not block:
         found.append(Finding("the board has no file system", "flash MicroPython anew; its first start makes one"))
     else:
-        need = sum(-(-len(entry.data) // block) * block for entry in made.entries) + _SPARE_BLOCKS * block
+        # Besides the contents their index, and the two files for the root.
+        need = (-(-made.size // block) + 4 + _SPARE_BLOCKS) * block
         free = about["flash_free"] + about["slots"].get(slot, {}).get("bytes", 0)
         if need > free:
             found.append(

@@ -30,6 +30,8 @@ _END = b"\x04"
 # A node's frame or the prompt's greeting: the agent is gone.
 _ANOTHER_LIFE = re.compile(rb'#[A-Z] \{.*\}\*[0-9a-f]{8}\s*$|Type "help\(\)" for more')
 
+_PLACE = re.compile(r"/slot_[ab]\.img \d{1,7} \d{1,5}")
+
 # From the request to reset to the word that it is done.
 _RESET_S = 2.0
 
@@ -53,8 +55,8 @@ class Session:
         self.console: deque[str] = deque(maxlen=20)
         self._seq = 0
         self._text = b""
-        slot = self._find(hashlib.sha256(kept).hexdigest()) if kept else ""
-        link.launch(agent.starter(slot) if slot else agent.packed("session"))
+        place = self._find(hashlib.sha256(kept).hexdigest()) if kept else ""
+        link.launch(agent.starter(place) if place else agent.packed("session"))
         try:
             about = self._answer(0, time.monotonic() + 60.0, None, _START_S)
         except BoardError as error:
@@ -121,12 +123,12 @@ class Session:
             self.leave()
 
     def _find(self, digest: str) -> str:
-        """The slot whose agent has this hash, "" when none has, or none can be had in this way."""
+        """Where in a slot the agent with this hash lies, "" when none has it, or none can be had in this way."""
         try:
             told = self.link.exec(agent.finder(digest)).decode("utf-8", "replace").strip()
         except BoardError:
             return ""
-        return told if told in ("/slot_a", "/slot_b") else ""
+        return told if _PLACE.fullmatch(told) else ""
 
     def _message(self, words: bytes, body: bytes = b"") -> bytes:
         self._seq += 1

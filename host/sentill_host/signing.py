@@ -1,6 +1,6 @@
 """What a deploy needs keys for: it opens a locked board, signs what the board shall run, and gives first keys.
 
-A board with keys starts only versions whose manifest is signed for it (device/sentill/update.py). The signature is made
+A board with keys starts only versions whose archive is signed for it (device/sentill/update.py). The signature is made
 here, from the fleet's key file, for one board at a time: nothing that is signed for one board runs on another.
 """
 
@@ -8,7 +8,6 @@ import dataclasses
 import json
 import re
 import time
-from collections.abc import Mapping
 
 from sentill import crypto, vault
 from sentill_host import access
@@ -16,7 +15,7 @@ from sentill_host.bundle import Bundle
 from sentill_host.client import NodeClient
 from sentill_host.errors import LinkError, UsageError
 from sentill_host.keys import KeyFile
-from sentill_host.manifest import Manifest
+from sentill_host.seal import Seal, decode
 
 # Counters are seconds since 2020-01-01 UTC: small integers of a 32-bit chip until 2054, and a computer that has never
 # seen the board knows the next.
@@ -79,27 +78,25 @@ class Signer:
                 "`sentill bundle sign FILE` does, once you know where it comes from",
             )
 
-    def encode(
-        self, manifest: Manifest, uid: str, head: Mapping[str, str], same: bool = False, note: str = ""
-    ) -> bytes:
-        """The manifest's file for the board `uid`, whose proven version has the manifest's `head`.
+    def seal(self, sha: str, uid: str, running: str, same: bool = False, note: str = "") -> bytes:
+        """The signature of the archive with the SHA-256 `sha` for the board `uid`; b"" where it has no keys.
 
-        Signed when the board has keys; with a fresh counter, or the `same` as the proven version's. A board whose file
-        system was emptied has none, and this computer's clock may be behind: its `note` of why the version it has does
-        not start tells what it accepts.
+        `running` is the signature of its proven version, as the board has it: the new one gets a fresh counter, or the
+        `same`. A board whose file system was emptied has none, and this computer's clock may be behind: its `note` of
+        why the version it has does not start tells what it accepts.
         """
         generation = self._signs_with(uid)
         if self.keys is None or not generation:
-            return manifest.encode()
-        count = head.get("counter", "")
-        running = int(count) if count.isdecimal() and len(count) < 10 else 0  # others are not ours
+            return b""
+        proven = decode(running.encode())
+        last = proven.counter if proven and proven.counter <= _MOST_COUNTER else 0  # others are not ours
         told = FLOOR.search(note)
         floor = int(told[1]) if told else 0
-        counter = running if same and running >= floor else max(int(time.time()) - _EPOCH_S, running + 1, floor)
+        counter = last if same and last >= floor else max(int(time.time()) - _EPOCH_S, last + 1, floor)
         if counter > _MOST_COUNTER:
             raise UsageError(f"{self.port}: no counter is left for its signature", "set this computer's clock")
         key = self.keys.derive(uid, b"sign", generation)
-        return dataclasses.replace(manifest, uid=uid, counter=counter).encode(crypto.MAC(key).tag)
+        return Seal(uid, counter, sha).encode(crypto.MAC(key).tag)
 
     def _signs_with(self, uid: str) -> int:
         """The generation of the keys to sign with, 0 for none: the node's word; where none runs, the key file's."""

@@ -1,4 +1,4 @@
-"""What the keys of a device say of a manifest."""
+"""What the keys of a device say of a version."""
 
 from hashlib import sha256
 
@@ -29,10 +29,10 @@ def signed(data, generation=1):
 
 def test_a_signature_of_these_keys_only():
     verifier = Verifier(provisioned(), "0123")
-    assert verifier.verify(b"manifest", signed(b"manifest"))
-    assert not verifier.verify(b"manifesT", signed(b"manifest"))
-    assert not verifier.verify(b"manifest", signed(b"manifest", 2))
-    assert not verifier.verify(b"manifest", b"")
+    assert verifier.verify(b"line", signed(b"line"))
+    assert not verifier.verify(b"linE", signed(b"line"))
+    assert not verifier.verify(b"line", signed(b"line", 2))
+    assert not verifier.verify(b"line", b"")
 
 
 def test_the_floor_rises_is_kept_and_disturbs_no_other_counter():
@@ -54,7 +54,7 @@ def test_the_floor_rises_is_kept_and_disturbs_no_other_counter():
 
 
 def test_what_ran_is_adopted_until_both_slots_are_signed():
-    digest = sha256(b"manifest").digest()
+    digest = sha256(b"line").digest()
     keys = provisioned(1, digest)
     verifier = Verifier(keys, "0123")
     assert verifier.adopted(digest) and not verifier.adopted(sha256(b"other").digest())

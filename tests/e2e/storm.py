@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from sentill_host import boards, bundle, client, deploy, signing, workers
+from sentill_host import boards, bundle, client, deploy, image, signing, workers
 from sentill_host.bundle import Bundle, Entry
 from sentill_host.errors import SentillHostError
 from sentill_host.keys import KeyFile
@@ -318,25 +318,19 @@ def running(board: Board, patience_s: float = 40.0, refused: bool = False, keyed
     raise AssertionError(f"nothing runs: {seen}")
 
 
+INDEX = "f = open('/slot_%s.img' % open('/slot').read()[0], 'rb')\nprint(f.read(8192).hex())"
 HASHES = """
-import os, json
+import json
 from hashlib import sha256
-from binascii import hexlify
-def walk(d):
-    for e in os.ilistdir(d):
-        p = d + '/' + e[0]
-        if e[1] == 0x4000:
-            walk(p)
-        else:
-            h = sha256()
-            with open(p, 'rb') as f:
-                while True:
-                    b = f.read(512)
-                    if not b:
-                        break
-                    h.update(b)
-            print(json.dumps([p[8:], hexlify(h.digest()).decode()]))
-walk('/slot_' + open('/slot').read()[0])
+for name, at, size in {parts!r}:
+    h = sha256()
+    f.seek(at)
+    while size:
+        data = f.read(min(size, 512))
+        h.update(data)
+        size -= len(data)
+    print(json.dumps([name, h.digest().hex()]))
+f.close()
 """
 
 
@@ -346,11 +340,12 @@ def compare(board: Board, version: Path) -> str:
         client.request_maintenance(client.NodeClient(link))
         link.enter_repl()
         link.soft_reset()
-        told = link.exec(HASHES, 60.0).decode()
+        parts = image.parts(bytes.fromhex(link.exec(INDEX, 60.0).decode()))
+        told = link.exec(HASHES.format(parts=[(part.path, part.at, part.size) for part in parts]), 60.0).decode()
         link.exec("import os\nif 'maintenance' in os.listdir('/'): os.remove('/maintenance')")
         link.reset()
     held = dict(json.loads(line) for line in told.splitlines())
-    held.pop("manifest", "")
+    held.pop(image.HEAD, "")
     held.pop("config.json", "")
     wanted = {entry.path: entry.sha256 for entry in bundle.read(version).entries}
     different = sorted(path for path in held.keys() | wanted.keys() if held.get(path) != wanted.get(path))

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sentill import __version__
-from sentill_host import agent, boards, bundle, client, deploy
+from sentill_host import agent, boards, bundle, client, deploy, image
 from sentill_host.bundle import Bundle, Entry
 from sentill_host.link import Link
 from sentill_host.session import Session
@@ -87,12 +87,14 @@ def test_a_fresh_board_gets_everything_and_a_second_run_copies_nothing(board):
     assert not first.unchanged
     assert board.status()["boots"] == 3, "the start, a soft reset before it looks, and one into the node"
     told = mpremote_reset(
-        board, "exec",
-        "import os\ndef walk(d):\n for e in os.ilistdir(d):\n  p = d + '/' + e[0]\n"
-        "  walk(p) if e[1] == 0x4000 else print(p[8:])\nwalk('/slot_a')\nprint(open('/slot').read())",
-    ).split()  # fmt: skip
-    assert told.pop() == "a"
-    assert sorted(told) == sorted([*first.copied, "manifest"])
+        board, "exec", "import os\nprint(*os.listdir('/'))\nprint(open('/slot').read())\n"
+        "f = open('/slot_a.img', 'rb')\n"
+        "print(f.read(8192).hex())",
+    ).splitlines()  # fmt: skip
+    assert {"main.py", "sentill_start.mpy", "slot", "slot_a.img"} <= set(told[0].split())
+    assert not {"slot_b.img", "slot_a.sig"} & set(told[0].split())
+    assert told[1] == "a"
+    assert sorted(part.path for part in image.parts(bytes.fromhex(told[2]))) == sorted([*first.copied, image.HEAD])
     until(lambda: node_answers(board.usb))
     second = deploy_to(board.usb)
     assert (second.error, second.unchanged, second.before) == ("", True, __version__)
@@ -100,48 +102,86 @@ def test_a_fresh_board_gets_everything_and_a_second_run_copies_nothing(board):
 
 
 def test_stock_mpremote_lists_reads_and_runs_what_was_deployed(deployed, tmp_path):
-    assert "protocol.mpy" in mpremote(deployed.usb, "fs", "ls", ":/slot_a/sentill")
+    """While the node runs, or right after Ctrl-C, the version lies at /app; its archive is a file like any other."""
+    listed = mpremote(deployed.usb, "resume", "fs", "ls", ":/app/sentill")
+    assert "protocol.mpy" in listed and "hal/" in listed
+    assert mpremote(deployed.usb, "resume", "fs", "cat", ":/app/config.json") == "{}"
+    mpremote(deployed.usb, "resume", "fs", "cp", ":/app/models/rules.stm", str(tmp_path / "rules.stm"))
+    assert (tmp_path / "rules.stm").read_bytes() == (boards.device_data("models") / "rules.stm").read_bytes()
     told = mpremote(deployed.usb, "resume", "fs", "sha256sum", ":/main.py")
     assert hashlib.sha256(boards.device_data("main.py").read_bytes()).hexdigest() in told
-    mpremote(deployed.usb, "resume", "fs", "cp", ":/slot_a/manifest", str(tmp_path / "manifest"))
-    assert "main.py" in (tmp_path / "manifest").read_text()
     script = tmp_path / "script.py"
-    script.write_text("import sys\nsys.path.insert(0, '/slot_a')\nimport sentill\nprint(sentill.__version__)\n")
-    assert mpremote(deployed.usb, "resume", "run", str(script)).strip() == __version__
+    script.write_text("import sentill\nprint(sentill.__version__, sentill.__file__)\n")
+    told = mpremote(deployed.usb, "resume", "run", str(script)).strip()
+    assert told == f"{__version__} /app/sentill/__init__.mpy"
+    mpremote(deployed.usb, "resume", "fs", "cp", ":/slot_a.img", str(tmp_path / "slot_a.img"))
+    archive = (tmp_path / "slot_a.img").read_bytes()
+    assert image.digest(archive) == hashlib.sha256(archive[:-32]).digest()
     mpremote_reset(deployed)
     assert node_answers(deployed.usb)[1] == "a"
 
 
-def test_a_damaged_a_missing_and_a_foreign_file_are_put_right(board):
+DAMAGE = "f = open('/slot_a.img', 'r+b')\nf.seek({at})\nf.write(b'?')\nf.close()\n"
+
+
+def place(board: Board, path: str) -> int:
+    """Where in the archive of slot a the middle of a file lies."""
+    told = mpremote(board.usb, "exec", "f = open('/slot_a.img', 'rb')\nprint(f.read(8192).hex())\nf.close()")
+    return next(part.at + part.size // 2 for part in image.parts(bytes.fromhex(told.strip())) if part.path == path)
+
+
+def test_a_damaged_archive_and_a_missing_start_are_put_right(board):
     assert not deploy_to(board.usb).error
-    mpremote(
-        board.usb, "exec",
-        "import os\nos.remove('/slot_a/models/rules.stm')\n"
-        "f = open('/slot_a/sentill/protocol.mpy', 'ab')\nf.write(b'x')\nf.close()\n"
-        "f = open('/slot_a/sentill/wire.py', 'w')\nf.write('hides the .mpy')\nf.close()\n",
-    )  # fmt: skip
+    mpremote(board.usb, "exec", DAMAGE.format(at=place(board, "sentill/protocol.mpy")))
     result = deploy_to(board.usb)
     assert (result.error, result.slot) == ("", "b")
-    assert sorted(result.copied) == ["models/rules.stm", "sentill/protocol.mpy"], result
+    assert result.copied == ["sentill/protocol.mpy"], result
     assert result.reused > 30
-    assert deploy_to(board.usb).unchanged
+    for damage in ("os.remove('/sentill_start.mpy')", "f = open('/main.py', 'a')\nf.write('#')\nf.close()"):
+        mpremote(board.usb, "exec", "import os\n" + damage)
+        result = deploy_to(board.usb, verify=True)
+        assert (result.error, result.unchanged, result.copied) == ("", False, [])
+    assert deploy_to(board.usb, verify=True).unchanged
+
+
+OLD = """
+import os
+for folder in ("/slot_a", "/slot_a/sentill", "/slot_b"):
+    os.mkdir(folder)
+for path, text in (("/slot_a/sentill/x.mpy", "x" * 9000), ("/slot_a/config.json", '{"rate_hz": 3}'),
+                   ("/slot_a/manifest", "sentill 1 version=0.0.9 board=SIM"), ("/slot_b/manifest", "sentill 1"),
+                   ("/slot", "a"), ("/main.py", "print('old')"), ("/sentill_start.py", "raise 1")):
+    with open(path, "w") as file:
+        file.write(text)
+"""
+
+
+def test_a_board_of_a_version_that_kept_folders_is_taken_over(board):
+    mpremote(board.usb, "exec", OLD)
+    result = deploy_to(board.usb)
+    assert (result.error, result.slot, result.before) == ("", "b", "")
+    assert {"/slot_a", "/slot_a/sentill/x.mpy", "/slot_b/manifest", "/slot_b"} <= set(result.removed)
+    names = mpremote(board.usb, "resume", "exec", "import os\nprint(*os.listdir('/'))").split()
+    assert not {"slot_a", "slot_b", "sentill_start.py"} & set(names)
+    assert mpremote(board.usb, "resume", "exec", "print(open('/app/config.json').read())").strip() == '{"rate_hz": 3}'
 
 
 def test_the_agent_of_a_slot_is_used_only_when_it_is_whole(board, monkeypatch):
     assert not deploy_to(board.usb).error
+    damage = DAMAGE.format(at=place(board, agent.KEPT))
     launched = []
     launch = Link.launch
     monkeypatch.setattr(Link, "launch", lambda link, code: launched.append(code) or launch(link, code))
-    for damage in ("", "f = open('/slot_a/agent.mpy', 'r+b')\nf.seek(900)\nf.write(b'?')\nf.close()\n"):
+    for code in ("", damage):
         with Link(board.usb) as link:
             link.enter_repl()
-            link.exec(damage)
+            link.exec(code)
             link.soft_reset()
             session = Session(link, bundle.agent_code())
-            assert session.about["slots"]["a"]["bytes"] > 200_000
+            assert session.about["slots"]["a"]["bytes"] > 100_000
             session.leave()
         until(lambda: board.status()["state"] == "running")
-    assert launched == [agent.starter("/slot_a"), agent.packed("session")]
+    assert "import agent" in launched[0] and launched[1] == agent.packed("session")
     assert deploy_to(board.usb).copied == ["agent.mpy"]
 
 
@@ -153,10 +193,10 @@ def test_a_slot_that_is_not_whole_does_not_run(board, tmp_path):
     assert board.status()["boots"] == boots + 3, "maintenance, a soft reset, and one boot of its trial"
     assert (second.error, second.slot, second.before) == ("", "b", "1")
     assert second.copied == ["sentill/__init__.py"]
-    mpremote_reset(board, "exec", "f = open('/slot_b/sentill/rul.mpy', 'ab')\nf.write(b'x')\nf.close()")
+    mpremote_reset(board, "exec", "f = open('/slot_b.img', 'ab')\nf.write(b'x')\nf.close()")
     identity, slot = node_answers(board.usb)
     assert (identity["sw"], slot) == ("1", "a")
-    assert "rul.mpy" in mpremote(board.usb, "cat", ":/slot.note")
+    assert "slot_b: the archive is missing or damaged" in mpremote(board.usb, "cat", ":/slot.note")
 
 
 def test_a_configuration_is_checked_written_and_kept(deployed, tmp_path):
@@ -335,7 +375,6 @@ def test_a_node_that_is_the_one_wanted_is_left_running_and_with_verify_read_back
     result = deploy_to(deployed.usb)
     assert (result.error, result.unchanged, result.version) == ("", True, __version__)
     assert deployed.status()["boots"] == boots
-    mpremote_reset(deployed, "exec", "f = open('/slot_' + open('/slot').read() + '/new.py', 'w')\nf.close()")
     result = deploy_to(deployed.usb, verify=True)
-    assert result.error == ""
+    assert (result.error, result.unchanged) == ("", True)
     assert deployed.status()["boots"] > boots

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from sentill import crypto
 from sentill_host import access, boards, bundle, signing
 from sentill_host import deploy as deployer
 from sentill_host.client import NodeClient, await_identity
 from sentill_host.deploy import Result, deploy, roll_back
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
-from sentill_host.manifest import decode
+from sentill_host.seal import decode
 from sentill_host.signing import Signer, sign_bundle
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
@@ -164,25 +165,21 @@ def test_there_and_back(board: Board, keys: KeyFile) -> None:
 
 def test_what_is_not_signed_for_this_board_or_is_too_old_does_not_start(board: Board, keys: KeyFile) -> None:
     """Somebody at an open prompt plants versions beside the proven one: the next start refuses each, and says why."""
-    bring(board, keys, 7)
-    old = slots(board, keys)
-    proven = old["pointer"]
-    other = "ba"["ab".index(proven)]
-    kept = old[other]  # the version before: may still run, and not any more after two deploys
     bring(board, keys, 8)
     bring(board, keys, 9)
     now = slots(board, keys)
-    assert now["pointer"] == proven
-    manifest, signed, tag = decode(now[proven])
-    head = f"uid={manifest.uid} counter={manifest.counter}".encode()
-    body = signed.replace(head, b"uid=- counter=0")
-    foreign = signed.replace(manifest.uid.encode(), b"0123456789abcdef")
-    forged = signed.replace(head, head.replace(b"counter=", b"counter=1"))
+    proven = str(now["pointer"])
+    other = "ba"["ab".index(proven)]
+    signed, before = (decode(bytes(now[slot])) for slot in (proven, other))
+    assert signed is not None and before is not None and before.counter < signed.counter
+    mac = crypto.MAC(keys.derive(signed.uid, b"sign", keys.devices[signed.uid])).tag
+    stranger = crypto.MAC(b"of somebody else................").tag
     plants = {
-        "not at all": body + b"mac -\n",
-        "another board": foreign + b"mac " + tag.hex().encode() + b"\n",
-        "not this board's": forged + b"mac " + tag.hex().encode() + b"\n",
-        "older": kept,
+        "missing or damaged": b"",
+        "another board": dataclasses.replace(signed, uid="0123456789abcdef").encode(mac),
+        "not this board's": dataclasses.replace(signed, counter=signed.counter + 1).encode(stranger),
+        "not of this archive": dataclasses.replace(signed, sha=before.sha).encode(mac),
+        "older": dataclasses.replace(signed, counter=before.counter - 1).encode(mac),
     }
     for reason, data in plants.items():
         why, pointer = plant(board, keys, other, proven, data)
@@ -227,19 +224,32 @@ def test_a_clock_that_is_behind_does_not_keep_an_emptied_board_from_its_version(
 
 OTHER_FORMAT = """
 import os
-def patch(folder):
-    for name, kind, *_ in os.ilistdir(folder):
-        if kind & 0x4000:
-            patch(folder + "/" + name)
-        elif name.endswith(".mpy"):
-            with open(folder + "/" + name, "r+b") as file:
-                file.seek(1)
-                file.write(bytes([5]))
-patch("/slot_a")
+from hashlib import sha256
+for name in {names!r}:
+    if name in os.listdir("/"):
+        with open("/" + name, "r+b") as file:
+            for at in range(0, 20000, 500):
+                file.seek(at)
+                found = file.read(502).find(b"M\\x06\\x00")
+                if found >= 0:
+                    file.seek(at + found + 1)
+                    file.write(bytes([5]))
+            if name.endswith(".img"):
+                left = file.seek(0, 2) - 32
+                file.seek(0)
+                told = sha256()
+                while left:
+                    piece = file.read(min(left, 512))
+                    told.update(piece)
+                    left -= len(piece)
+                file.write(told.digest())
 """
 
 
-def test_a_locked_board_that_cannot_load_its_version_stays_shut_until_it_can(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("sentill_start.mpy",), ("slot_a.img", "slot_b.img")], ids=["start", "slots"])
+def test_a_locked_board_that_cannot_load_its_version_stays_shut_until_it_can(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
     """As under firmware of another .mpy format; what its flash held under the former one goes on."""
     keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
     with VirtualBoards(1, tmp_path / "boards") as boards:
@@ -256,7 +266,7 @@ def test_a_locked_board_that_cannot_load_its_version_stays_shut_until_it_can(tmp
             access.enter(client, keys, 5)
             link.enter_repl()
             link.soft_reset()
-            link.exec(OTHER_FORMAT, 30)
+            link.exec(OTHER_FORMAT.format(names=names), 30)
             boots = board.status()["boots"]
             link.reset()
             seen = b""
@@ -276,40 +286,50 @@ def test_a_locked_board_that_cannot_load_its_version_stays_shut_until_it_can(tmp
 
 
 READ = """
-with open("/slot_{slot}/manifest", "rb") as f:
-    while True:
-        piece = f.read(128)
-        if not piece:
-            break
-        print(piece.hex(), end="")
+import os
+for name in {names!r}:
+    if name in os.listdir("/"):
+        with open("/" + name, "rb") as file:
+            print(file.read().hex())
+    else:
+        print("-")
 """
 
 
 def slots(board: Board, keys: KeyFile) -> dict[str, bytes | str]:
-    """The manifests of both slots, and the pointer, as read by who may."""
+    """The signatures of both slots, and the pointer, as read by who may."""
     with Link(board.usb) as link:
         client = NodeClient(link)
         access.enter(client, keys, 5)
         link.enter_repl()
         link.soft_reset()
-        found: dict[str, bytes | str] = {
-            slot: bytes.fromhex(link.exec(READ.format(slot=slot), 10).decode()) for slot in "ab"
-        }
-        found["pointer"] = link.exec("print(open('/slot').read())", 10).decode().strip()
+        told = link.exec(READ.format(names=("slot_a.sig", "slot_b.sig", "slot")), 10).decode().split()
         restart(board, link)
-    return found
+    found = [b"" if word == "-" else bytes.fromhex(word) for word in told]
+    return {"a": found[0], "b": found[1], "pointer": found[2].decode()}
 
 
-def plant(board: Board, keys: KeyFile, slot: str, proven: str, manifest: bytes) -> tuple[str, str]:
-    """Replace the manifest of `slot` and put that on trial; why the board did not run it, and what it runs."""
+PLANT = """
+with open("/slot_{proven}.img", "rb") as old, open("/slot_{slot}.img", "wb") as new:
+    while True:
+        piece = old.read(1024)
+        if not piece:
+            break
+        new.write(piece)
+with open("/slot_{slot}.sig", "wb") as file:
+    file.write({data!r})
+with open("/slot", "w") as file:
+    file.write("{slot} 3 {proven}")
+"""
+
+
+def plant(board: Board, keys: KeyFile, slot: str, proven: str, data: bytes) -> tuple[str, str]:
+    """Give `slot` the proven archive and a signature, and put it on trial; why that did not run, and what runs."""
     with Link(board.usb) as link:
         access.enter(NodeClient(link), keys, 5)
         link.enter_repl()
         link.soft_reset()
-        link.exec(f"f = open('/slot_{slot}/manifest', 'wb')", 10)
-        for at in range(0, len(manifest), 512):
-            link.exec(f"f.write(bytes.fromhex('{manifest[at : at + 512].hex()}'))", 10)
-        link.exec(f"f.close()\nf = open('/slot', 'w')\nf.write('{slot} 3 {proven}')\nf.close()", 10)
+        link.exec(PLANT.format(slot=slot, proven=proven, data=data), 10)
         restart(board, link)
         access.enter(NodeClient(link), keys, 5)
         link.enter_repl()

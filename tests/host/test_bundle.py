@@ -1,5 +1,6 @@
 """Boards as data and the files made for them."""
 
+import ast
 import dataclasses
 import hashlib
 import re
@@ -10,6 +11,7 @@ import pytest
 from sentill_host import boards, bundle
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.wear import train
+from tools import device_modules
 
 UNIX64 = bundle.Firmware((1, 29, 0), 6 | 3 << 8 | 2 << 10)
 RP2040 = bundle.Firmware((1, 28, 0), 6 | 3 << 8 | 4 << 10)
@@ -49,12 +51,14 @@ def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
     paths = [entry.path for entry in first.entries]
     assert paths[-1] == "main.py"
     assert len(set(paths)) == len(paths)
+    assert {"sentill_start.mpy", "board.mpy", "channels.jsonl", "agent.mpy"} < set(paths)
     modules = {path.relative_to(boards.device_package()).as_posix() for path in boards.device_package().rglob("*.py")}
-    for name in modules:
-        source = (boards.device_package() / name).read_bytes()
-        here = not bundle.is_native(source) or bundle.is_for(source, firmware.arch)
-        if not name.startswith("hal/port_"):
-            assert (f"sentill/{name.removesuffix('.py')}.mpy" in paths) == here, name
+    missing = {name for name in modules if f"sentill/{name.removesuffix('.py')}.mpy" not in paths}
+    twins = {"wire.py", "features_plain.py", "tree_plain.py"}
+    others = {name for name in modules if name.startswith("hal/port_") and name != f"hal/port_{board.data['port']}.py"}
+    raw = {"journal_raw.py", "journal_raw_read.py"} if board.data["port"] == "rp2" else set()
+    thumb = {name for name in modules if "asm_thumb" in (boards.device_package() / name).read_text()}
+    assert missing == twins | others | raw | (thumb if firmware is UNIX64 else set())
     ports = [path for path in paths if path.startswith("sentill/hal/port_")]
     assert len(ports) == 1, ports
     assert f'PORT = "{ports[0].removeprefix("sentill/hal/port_").removesuffix(".mpy")}"' in board.pins.read_text()
@@ -71,6 +75,35 @@ def test_native_code_is_made_for_the_boards_processor_and_only_there():
         assert bool(thumb) == (firmware is RP2040), "instructions of ARM go to ARM only"
     plain = bundle.build(board, bundle.Firmware((1, 28, 0), 6 | 3 << 8))
     assert not [entry.path for entry in plain.entries if viper.match(entry.path)]
+
+
+def test_what_is_left_out_is_asked_for_only_where_something_else_serves():
+    """Of twins the native one is tried first; where there is no place, there is no store; Model.path is the host's."""
+    wanted = {
+        ("tree", "tree_plain"), ("features", "features_plain"), ("reader", "wire"), ("exchange", "wire"),
+        ("audit_open", "journal_raw"),
+    }  # fmt: skip
+    board = boards.load("RPI_PICO")
+    here = {entry.path for entry in bundle.build(board, RP2040).entries}
+    known = device_modules.modules()
+    present = {
+        name for name, path in known.items() if f"{path.relative_to(device_modules.DEVICE).with_suffix('.mpy')}" in here
+    }
+    asked = {
+        (name.removeprefix("sentill."), other.removeprefix("sentill."))
+        for name in present
+        for other in device_modules.imports(name, known[name]) & known.keys() - present
+    }
+    assert asked == wanted
+
+
+def test_what_a_hal_must_have_for_a_module_to_be_of_use_is_what_the_base_has_not():
+    """Each name in the table is a method of the HAL that answers None unless a port has one of its own."""
+    tree = ast.parse((boards.device_package() / "hal" / "base.py").read_text())
+    answers = {node.name: ast.unparse(node.body[-1]) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    for module, method in bundle._FOR_METHOD.items():
+        assert (boards.device_package() / module).is_file()
+        assert answers[method] == "return None"
 
 
 def test_an_interpreter_of_another_format_gets_sources():

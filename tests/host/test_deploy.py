@@ -1,21 +1,16 @@
 """What a deploy decides before and beside its conversation with a board."""
 
-import ast
 import dataclasses
-import io
+import hashlib
 import json
-import zlib
-from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from sentill import protocol, update
-from sentill_host import agent, boards, bundle, deploy, manifest, preflight
+from sentill import crypto, protocol, update
+from sentill_host import boards, bundle, deploy, image, preflight, seal
 from sentill_host.errors import UsageError, VerifyError
 from sentill_host.fleet import campaign
-from sentill_host.manifest import Item, Manifest
+from sentill_host.seal import Seal
 from tests.host.fakes import FakeNode, reply
 
 UNIX64 = bundle.Firmware((1, 29, 0), 6 | 3 << 8 | 2 << 10)
@@ -49,97 +44,64 @@ def test_findings_become_one_error_with_a_line_each():
     assert caught.value.hint == "flash it\nclean up"
 
 
-ITEMS = (Item("sentill/node.mpy", 3, "ab" * 32), Item("main.py", 0, "cd" * 32))
+def test_a_head_goes_through_its_text_and_back():
+    head = seal.head("0.1.0", "SIM", "1.24.0", "00ff" * 4)
+    assert seal.parse_head(head) == {"version": "0.1.0", "board": "SIM", "min": "1.24.0", "bundle": "00ff" * 4}
+    assert seal.parse_head("something else") == {}
 
 
-def test_a_manifest_goes_through_its_text_and_back():
-    made = Manifest("0.1.0", "SIM", "1.24.0", ITEMS, "00ff" * 4, uid="0123", counter=7)
-    data = made.encode(lambda body: bytes(32))
-    assert data.endswith(b"mac " + b"00" * 32 + b"\n")
-    again, body, tag = manifest.decode(data)
-    assert (again, tag) == (made, bytes(32))
-    assert data.startswith(body) and body.endswith(b"main.py\n")
-    assert manifest.decode(Manifest("0.1.0", "SIM", "1.24.0", ITEMS, "00ff" * 4).encode())[2] == b""
-    assert manifest.parse_head(made.head)["counter"] == "7"
-    assert manifest.parse_head("something else") == {}
+@pytest.mark.parametrize("word", ["1 2", "1\n", "1\x0b", "", "1 bundle=x", "é"])
+def test_no_word_of_a_head_brings_others(word):
+    with pytest.raises(VerifyError, match="not one word"):
+        seal.head(word, "SIM", "1.24.0", "0" * 16)
+
+
+def test_a_signature_goes_through_its_text_and_back():
+    made = Seal("0123", 7, "ab" * 32)
+    data = made.encode(lambda line: hashlib.sha256(line).digest())
+    line, _, mac = data.partition(b"\n")
+    assert mac == b"mac " + hashlib.sha256(line + b"\n").hexdigest().encode() + b"\n"
+    assert seal.decode(data) == made
 
 
 @pytest.mark.parametrize(
     "told",
-    [
-        {"items": (Item("config.json", 5, f"{'a' * 64} 7 evil.mpy\n{'b' * 64}"),)},
-        {"items": (Item("config.json", 5, "b" * 64), Item("x 1\ny", 1, "c" * 64))},
-        {"items": (Item("config.json", "5 x\n", "b" * 64),)},
-        {"items": (Item("config.json", 5, "B" * 64),)},
-        {"items": (Item("config.jsön", 5, "b" * 64),)},
-        {"uid": "00 11"},
-        {"uid": "0011\n"},
-        {"uid": "0011 counter=9"},
-        {"version": "1\x0b"},
-    ],
+    [{"uid": "00 11"}, {"uid": "0011\n"}, {"uid": "0011 counter=9"}, {"uid": "é"}, {"counter": -1}, {"sha": "AB" * 32}],
 )
-def test_what_a_board_tells_brings_no_line_of_its_own_into_a_manifest(told):
-    fields = {"version": "1", "board": "SIM", "min_firmware": "1.24.0", "items": ITEMS, "bundle": "0" * 16, **told}
+def test_what_a_board_tells_brings_no_word_of_its_own_under_a_signature(told):
+    def sign(line: bytes) -> bytes:
+        raise AssertionError(f"signed {line!r}")
 
-    def sign(body: bytes) -> bytes:
-        raise AssertionError(f"signed {body!r}")
-
-    with pytest.raises(VerifyError, match="not a manifest"):
-        Manifest(**fields).encode(sign)
+    with pytest.raises(VerifyError, match="not a signature"):
+        Seal(**{"uid": "0123", "counter": 1, "sha": "ab" * 32, **told}).encode(sign)
 
 
-def test_a_damaged_manifest_is_refused():
-    data = Manifest("0.1.0", "SIM", "1.24.0", ITEMS, "00ff" * 4).encode()
-    for damaged in (data[:-1], data.replace(b"cd", b"xx"), b"", data[1:]):
-        with pytest.raises(VerifyError):
-            manifest.decode(damaged)
+def test_a_damaged_signature_is_none():
+    data = Seal("0123", 7, "ab" * 32).encode(lambda line: bytes(32))
+    for damaged in (data[:-1], data.replace(b"ab", b"xx"), b"", data[1:], data + b"\n", data.replace(b"2 ", b"1 ")):
+        assert seal.decode(damaged) is None
 
 
-def line_up(told: bytes, old: bytes) -> bytes:
-    """What the agent's own function makes of the `told` changes and the manifest in the other slot."""
-    agent_file = Path(agent.__file__).with_name("session.py")
-    (function,) = [n for n in ast.parse(agent_file.read_text()).body if getattr(n, "name", "") == "_line_up"]
-    names: dict = {}
-    exec(compile(ast.Module([function], []), agent_file, "exec"), names)
-    made = io.BytesIO()
-    names["_line_up"](io.BytesIO(told), io.BytesIO(old), made)
-    return made.getvalue()
+def test_the_board_takes_the_signature_that_the_host_writes(tmp_path):
+    archive = image.build("sentill 2 version=1", {"a": b"1"})
+    found = image.digest(archive)
+    key = b"k" * 32
 
+    class Verifier:
+        uid = "0123"
 
-def crcs(manifest_file: bytes) -> bytes:
-    return b"".join(zlib.crc32(line).to_bytes(4, "little") for line in manifest_file.splitlines(keepends=True))
+        def adopted(self, digest):
+            return False
 
+        def verify(self, line, tag):
+            return crypto.equal(crypto.MAC(key).tag(line), tag)
 
-LINES = st.lists(st.sampled_from([f"{n:064x} {n} f{n}.mpy" for n in range(12)])).map(
-    lambda lines: "".join(line + "\n" for line in ("sentill 1 version=1", *lines, "mac -")).encode()
-)
+        def floor(self):
+            return 7
 
-
-@given(LINES, LINES)
-def test_a_manifest_is_told_by_what_differs_from_another(new, old):
-    assert line_up(manifest.changes(new, crcs(old)), old) == new
-    assert line_up(manifest.changes(new, b""), old) == new
-
-
-def test_few_bytes_tell_that_one_file_has_changed():
-    items = [Item(f"{n}.mpy", n, f"{n:064x}") for n in range(80)]
-    old = Manifest("0.1.0", "SIM", "1.24.0", tuple(items), "00ff" * 4).encode()
-    items[50] = Item("50.mpy", 7, "ff" * 32)
-    new = Manifest("0.1.0", "SIM", "1.24.0", tuple(items), "ff00" * 4).encode()
-    told = manifest.changes(new, crcs(old))
-    assert told.split(b"\n")[1:] == [b"-1", b"+50", b"ff" * 32 + b" 7 50.mpy", b"-1", b"+30", b""]
-
-
-def test_the_board_takes_the_manifest_that_the_host_writes(tmp_path):
-    made = bundle.build(boards.load("SIM"), UNIX64)
-    for entry in made.entries:
-        path = tmp_path / "slot_a" / entry.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(entry.data)
-    items = tuple(entry.item for entry in made.entries)
-    text = Manifest(made.version, made.board, "1.24.0", items, made.id).encode()
-    (tmp_path / "slot_a" / "manifest").write_bytes(text)
-    assert update.check(str(tmp_path / "slot_a"))["version"] == made.version
+    (tmp_path / "slot_a.img").write_bytes(archive)
+    (tmp_path / "slot_a.sig").write_bytes(Seal("0123", 7, found.hex()).encode(crypto.MAC(key).tag))
+    assert update.pick(f"{tmp_path}/", Verifier(), {"a": found, "b": b""}.get) == ("a", False)
 
 
 def test_configurations_are_checked_by_the_nodes_own_rules():

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from typer.testing import CliRunner
 
 from sentill.crypto import LAB_ROOT
-from sentill_host import access, bundle, manifest, signing
+from sentill_host import access, bundle, seal, signing
 from sentill_host.cli import build
 from sentill_host.errors import UsageError
 from sentill_host.keys import PASSWORD, KeyFile
@@ -128,16 +128,18 @@ def test_the_counter_of_a_signature_rises_above_what_runs_and_fits_the_chip(
 ) -> None:
     signer = signing.Signer("p", keys)
     signer.generation = 1
-    made = manifest.Manifest("1", "SIM", "1.24.0", (), "0" * 16)
 
-    def counter(head: str, same: bool = False, note: str = "") -> int:
-        return manifest.decode(signer.encode(made, UID, {"counter": head}, same, note))[0].counter
+    def counter(running: str, same: bool = False, note: str = "") -> int:
+        known = f"sentill 2 uid={UID} counter={running} sha={'0' * 64}\nmac {'0' * 64}\n"
+        made = seal.decode(signer.seal("ab" * 32, UID, known, same, note))
+        assert made is not None and (made.uid, made.sha) == (UID, "ab" * 32)
+        return made.counter
 
     now = counter("0")
     assert 0 < now < 1 << 30
     assert counter(str(now + 1000)) == now + 1001
     assert counter("7", same=True) == 7
-    note = f"slot_a: older than this board accepts: {now + 500}; slot_b: manifest is missing or damaged"
+    note = f"slot_a: older than this board accepts: {now + 500}; slot_b: the archive is missing or damaged"
     assert counter("7", same=True, note=note) == counter("0", note=note) == now + 500
     assert counter(str(now + 600), note=note) == now + 601
     assert counter("99999999999999") < now + 100 > counter("x"), "what is no counter of ours does not count"

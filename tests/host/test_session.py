@@ -43,7 +43,10 @@ class Line:
         del self._then[:1]
 
 
-@pytest.mark.parametrize("found", [b"", b"/slot_", b"\xff", b"/slot_a\r\n/slot_b\r\n", BoardError("SyntaxError")])
+@pytest.mark.parametrize(
+    "found",
+    [b"", b"/slot_", b"/slot_a.img", b"\xff", b"/slot_a.img 1 2\r\n/slot_b.img 3 4\r\n", BoardError("SyntaxError")],
+)
 def test_an_agent_is_sent_where_none_is_found(found: bytes | Exception) -> None:
     line = Line(found=found)
     Session(line, b"agent")  # type: ignore[arg-type]
@@ -51,9 +54,9 @@ def test_an_agent_is_sent_where_none_is_found(found: bytes | Exception) -> None:
 
 
 def test_the_agent_in_a_slot_is_taken_when_there_is_the_same() -> None:
-    line = Line(found=b"/slot_b\r\n")
+    line = Line(found=b"/slot_b.img 4711 5882\r\n")
     Session(line, b"agent")  # type: ignore[arg-type]
-    assert line.launched == agent.starter("/slot_b")
+    assert line.launched == agent.starter("/slot_b.img 4711 5882")
 
 
 FRAME = b'#I {"q":1,"t":0,"sw":"0.1.0"}*00000000\n'

@@ -14,7 +14,7 @@ import json
 import os
 import select  # noqa: F401  (the agent's; no module can be imported once the root is the board's)
 import sys
-from binascii import hexlify
+from binascii import a2b_base64, hexlify
 from hashlib import sha256
 
 sys.path[:0] = sys.argv[1:3]
@@ -23,11 +23,15 @@ import life
 import vfs
 from flash_model import Nor
 from scenario import Part
-from sentill import crypto, keystore_open, pinned_open, update, update_verifier, vault_keys  # noqa: F401
+from sentill import audit_keys, crypto, keystore_open, pinned_open, update, update_verifier, vault_keys  # noqa: F401
 from sentill.errors import SentillError
 from sentill.store import Store
-from struct import unpack
+from struct import pack, unpack, unpack_from
 from sweep import MODES, Fault, carry_out, check, torn
+
+import sentill_start  # last: it lets nothing but its own be imported
+
+sys.path[:] = sentill_start._path
 
 FILES = 48  # blocks of the littlefs
 HEAD = (1, 1, 7, life.DEVICE)
@@ -52,28 +56,49 @@ def noise(seed, size):
     return (digest * (size // 32 + 1))[:size]
 
 
+def number(value):
+    """As ROMFS writes it, in three bytes."""
+    return bytes((value >> 14 | 0x80, value >> 7 & 0x7F | 0x80, value & 0x7F))
+
+
 class Version:
-    """What a bundle is for a board: its files and the manifest, signed with `key` unless that is None."""
+    """What a bundle is for a board: its archive, as sentill_host.image makes it, signed with `key` unless that is
+    None."""
 
     def __init__(self, name, counter=0, code=1, model=1, config=1, key=SIGN, uid=life.UID):
         self.name = name
         self.counter = counter
-        self.main = noise(code, 900)
-        self.files = {
-            "main.py": self.main,
-            "sentill/update.mpy": noise(code + 100, 1500),
-            "sentill/node.mpy": noise(code + 200, 5000),
-            "sentill/__init__.py": b"",
-            "models/local.stm": noise(model + 300, 3000),
+        self.root = {"main.py": noise(code, 900), "sentill_start.mpy": noise(code + 50, 2500)}
+        files = {
+            "head.txt": b"sentill 2 version=%s board=SIM min=1.24.0 bundle=0123456789abcdef\n" % name.encode(),
             "config.json": b'{"rate_hz":%d}' % config,
+            "update.mpy": noise(code + 100, 1500),
+            "node.mpy": noise(code + 200, 5000),
+            "local.stm": noise(model + 300, 3000),
         }
-        head = "sentill 1 version=%s board=SIM min=1.24.0 uid=%s counter=%d bundle=%s\n"
-        text = head % (name, uid if key else "-", counter, "0123456789abcdef")
-        for path, data in self.files.items():
-            text += "%s %d %s\n" % (hexlify(sha256(data).digest()).decode(), len(data), path)
-        tag = hexlify(crypto.MAC(key).tag(text.encode())).decode() if key else "-"
-        self.manifest = (text + "mac " + tag + "\n").encode()
-        self.sha = hexlify(sha256(self.manifest).digest()).decode()
+        files.update(self.root)
+        names = sorted(files)
+        names.remove("head.txt")
+        names.insert(0, "head.txt")
+        end = 12 + sum([len(name) + 11 for name in names])
+        self.parts = []  # name, place and size
+        at = end + 5
+        index = b""
+        for name in names:
+            size = len(files[name])
+            record = bytes((len(name),)) + name.encode() + b"\x03\x06" + number(size) + number(at - 7)
+            index += bytes((5, len(record))) + record
+            self.parts.append((name, at, size))
+            at += size
+        data = b"".join([files[name] for name in names])
+        image = b"\x01\x03" + number(end) + index + b"\x02\x80" + number(len(data)) + data
+        image = b"\xd2\xcd\x31\x80" + number(len(image)) + image
+        check(len(image) == at and len(index) == end - 12, "the archive is not laid out right")
+        found = sha256(image).digest()
+        self.archive = image + found
+        self.sha = hexlify(found).decode()
+        line = b"sentill 2 uid=%s counter=%d sha=%s\n" % (uid.encode(), counter, self.sha.encode())
+        self.seal = line + b"mac " + hexlify(crypto.MAC(key).tag(line)) + b"\n" if key else b""
 
 
 FIRST = Version("first", key=None)
@@ -93,13 +118,23 @@ class Options:
         self.bug = bug
 
 
-def changes(new, old):
-    """The manifest `new` in the words of the agent: what the same line of the other slot's says, is not said again."""
-    told = []
-    old = old.split(b"\n")
-    for at, line in enumerate(new.split(b"\n")[:-1]):
-        told.append(b"+1" if at < len(old) and line == old[at] else b"-1\n" + line)
-    return b"\n".join(told) + b"\n"
+def plan_for(version, table):
+    """The plan for the agent, and what is sent: what the other slot has by its `table` is not."""
+    known = {}
+    for i in range(0, len(table), 16):
+        beginning, at, size = unpack_from("<8sII", table, i)
+        known[beginning, size] = at
+    steps = []
+    sent = b""
+    at = 0
+    for _, start, size in version.parts:
+        place = known.get((sha256(version.archive[start : start + size]).digest()[:8], size))
+        if place:
+            steps += [(0, start - at), (place, size)]
+            sent += version.archive[at:start]
+            at = start + size
+    steps.append((0, len(version.archive) - at))
+    return b"".join([pack("<II", *step) for step in steps if step[1]]), sent + version.archive[at:]
 
 
 class Board:
@@ -107,7 +142,7 @@ class Board:
 
     code = None  # of the agent, compiled
     wrong: dict = {}  # names of it that a seeded bug replaces
-    order = ("diff", "data", "seal", "point", "tidy")
+    order = ("build", "data", "seal", "point", "tidy")
 
     def __init__(self, flash, options):
         self.flash = flash
@@ -127,8 +162,8 @@ class Board:
             pass  # it was not on
 
     def start(self):
-        """What main.py does: (folder, on trial)."""
-        return update.pick("/", update_verifier.verifier(self.hal))
+        """What sentill_start does: (slot, on trial)."""
+        return update.pick("/", update_verifier.verifier(self.hal), sentill_start._Slots()._digest)
 
     def agent(self):
         """The agent's names, as in a board's REPL; what it would tell the host is not sent."""
@@ -146,22 +181,19 @@ class Board:
         slot = "b" if proven == "a" else "a"
         state = {}
 
-        def diff():
-            found = agent["do_diff"]({"slot": slot}, changes(version.manifest, read("/slot_" + proven + "/manifest")))
-            check(found["sha"] == version.sha, "the manifest is not what was sent")
-            paths = list(version.files)
-            names = [line.split(" ")[2] for line in version.manifest.decode().split("\n")[1:-2]]
-            check(sorted(names) == sorted(paths), "the manifest does not list the files")
-            state["all"] = b"".join([version.files[names[i]] for i in found["miss"]])
-            state["miss"] = len(found["miss"])
+        def build():
+            table = a2b_base64(agent["do_parts"]({"slot": proven}, b"")["parts"])
+            plan, state["sent"] = plan_for(version, table)
+            agent["do_build"]({"slot": slot}, plan)
 
         def data():
-            for at in range(0, max(len(state["all"]), 1 if state["miss"] else 0), PIECE):
-                found = agent["do_data"]({}, state["all"][at : at + PIECE])
-                check(not found["bad"], "read back wrong:", found["bad"])
+            for at in range(0, len(state["sent"]), PIECE):
+                found = agent["do_data"]({}, state["sent"][at : at + PIECE])
+            check(not found["left"], "more is wanted:", found["left"])
 
         def seal():
-            check(agent["do_seal"]({"slot": slot, "sha": version.sha}, b"")["sha"] == version.sha, "not sealed")
+            told = agent["do_seal"]({"sha": version.sha, "sig": version.seal.decode()}, b"")
+            check(told["sha"] == version.sha, "not sealed")
 
         def point():
             agent["do_point"]({"text": "%s %d %s" % (slot, update.TRIES, proven)}, b"")
@@ -169,27 +201,30 @@ class Board:
         def tidy():
             agent["do_tidy"](None, b"")
 
-        parts = {"diff": diff, "data": data, "seal": seal, "point": point, "tidy": tidy}
+        parts = {"build": build, "data": data, "seal": seal, "point": point, "tidy": tidy}
         for name in Board.order:
             step(name, slot, parts[name])
 
     def back(self, slot):
         """Point to what the other slot holds, as `sentill rollback` does."""
         agent = self.agent()
-        check(not agent["do_check"]({"slot": slot}, b"")["fault"], "the other slot is not whole")
+        fault = agent["do_check"]({"slot": slot}, b"")["fault"]
+        check(
+            fault in ("", "/main.py is another", "/sentill_start.mpy is another"), "the other slot is not whole", fault
+        )
         agent["do_point"]({"text": "%s %d %s" % (slot, update.TRIES, "b" if slot == "a" else "a")}, b"")
 
     def prove(self, slot):
-        Store("/", "/slot_" + slot + "/").prove()
+        Store("/", "/app/").prove()
 
 
 class Run:
     """What was done, and between which operations which state of the board was a good one.
 
     A state: what the next start runs ("runs": slot, version, on trial), what the "other" slot must hold for a return,
-    the main.py that is there ("main": a version), the lowest counter ("floor") and whether the first version is still
-    "adopted", the manifest in each slot ("a", "b": a version or None), what an install or a way back is under way for
-    ("aim").
+    whose main.py and sentill_start.mpy are there ("main": a version), the lowest counter ("floor") and whether the
+    first version is still "adopted", the archive in each slot ("a", "b": a version or None), what an install or a way
+    back is under way for ("aim").
     """
 
     def __init__(self):
@@ -224,12 +259,10 @@ def record(options):
     board = Board(flash, options)
     vfs.VfsLfs2.mkfs(board.files, progsize=options.prog, readsize=32)
     board.on()
-    for path, data in list(FIRST.files.items()) + [("manifest", FIRST.manifest)]:
-        make("/slot_a/" + path, data)
-    make("/main.py", FIRST.main)
-    make("/slot", b"a")
-    keys = update_verifier.audit_keys.open_keys(board.hal)
-    vault_keys.store(keys, HEAD, bytearray(ROOT), sha256(FIRST.manifest).digest())
+    for path, data in [("slot_a.img", FIRST.archive), ("slot", b"a")] + list(FIRST.root.items()):
+        make("/" + path, data)
+    keys = audit_keys.open_keys(board.hal)
+    vault_keys.store(keys, HEAD, bytearray(ROOT), bytes(FIRST.archive[-32:]))
     board.off()
     run.base = bytearray(flash.data)
     flash.log = run.log
@@ -238,13 +271,13 @@ def record(options):
         board.on()
         run.step(board.start, **changes)
         slot, _, trial = run.state["runs"]
-        check(found == ["/slot_" + slot, trial], "the scenario itself started", found)
+        check(found == [slot, trial], "the scenario itself started", found)
         board.off()
 
     def install(version, good=True):
         def step(name, slot, function):
             changes = {}
-            if name == "diff":
+            if name == "build":
                 changes = {slot: None, "other": None, "aim": version if good else LAST}
             elif name == "seal":
                 changes = {slot: version}
@@ -295,13 +328,13 @@ def record(options):
     install(HANGS)
     start()
     board.on()
-    run.step(lambda: Store("/", "/slot_a/").write_note("sampler: OSError(5,)"))
+    run.step(lambda: Store("/", "/app/").write_note("sampler: OSError(5,)"))
     board.off()
     start()
     # The last of its boots: another start has none left for it.
     board.on()
     run.step(board.start, runs=("b", CONFIG, False), other=None)
-    check(found == ["/slot_a", True], "no third boot", found)
+    check(found == ["a", True], "no third boot", found)
     board.off()
     start(a=None)
     install(LATER)
@@ -316,12 +349,6 @@ def record(options):
 
 
 def make(path, data):
-    parts = path.split("/")
-    for i in range(2, len(parts)):
-        try:
-            os.mkdir("/".join(parts[:i]))
-        except OSError:
-            pass  # it is there
     with open(path, "wb") as file:
         file.write(data)
 
@@ -334,21 +361,14 @@ def read(path):
         return None
 
 
-def tree(folder):
-    """Paths of all files below a folder."""
-    found = []
-    for entry in os.ilistdir(folder):
-        path = folder + "/" + entry[0]
-        found += tree(path) if entry[1] == 0x4000 else [path]
-    return found
+def held(slot):
+    """The archive in a slot, None where there is none."""
+    return read("/slot_%s.img" % slot)
 
 
 def whole(slot, version):
-    """Raise Fault unless a slot holds a version byte by byte, and nothing else."""
-    folder = "/slot_" + slot
-    for path, data in list(version.files.items()) + [("manifest", version.manifest)]:
-        check(read(folder + "/" + path) == data, path, "of", version.name, "is not whole")
-    check(len(tree(folder)) == len(version.files) + 1, "more in the slot than", version.name)
+    """Raise Fault unless a slot holds a version byte by byte."""
+    check(held(slot) == version.archive, "the archive of", version.name, "is not whole")
 
 
 def look(board, states):
@@ -360,31 +380,33 @@ def look(board, states):
     floor = counters(keys)
     check(floor in [state["floor"] for state in states], "floor", floor, "before the start")
     adopted = keys.get(6)
-    check(not adopted or adopted == sha256(FIRST.manifest).digest(), "what is adopted is damaged")
+    check(not adopted or adopted == bytes(FIRST.archive[-32:]), "what is adopted is damaged")
     # Above 0 the floor stands alone; the entry behind it goes in the next start at the latest.
     check(bool(adopted) in [state["adopted"] for state in states], "adopted:", bool(adopted))
-    check(read("/main.py") in [state["main"].main for state in states], "main.py is neither old nor new")
+    for name in FIRST.root:
+        check(read("/" + name) in [state["main"].root[name] for state in states], name, "is neither old nor new")
     for slot in "ab":
-        found = read("/slot_" + slot + "/manifest")
-        allowed = [state[slot] and state[slot].manifest for state in states]
-        check(found in allowed, "the manifest of", slot, "is neither old nor new:", found and len(found))
-    folder, trial = board.start()
+        found = held(slot)
+        allowed = [state[slot] and state[slot].archive for state in states]
+        check(found in allowed, "the archive of", slot, "is neither old nor new:", found and len(found))
+    started, trial = board.start()
     state = None
     for candidate in states:
         slot, version, on_trial = candidate["runs"]
-        if (folder, trial) == ("/slot_" + slot, on_trial):
+        if (started, trial) == (slot, on_trial):
             state = candidate
-    check(state, "started", folder, trial, "not", [(s["runs"][0], s["runs"][2]) for s in states])
+    check(state, "started", started, trial, "not", [(s["runs"][0], s["runs"][2]) for s in states])
     slot, version, _ = state["runs"]
     whole(slot, version)
     other = state["other"] if len(states) == 1 or states[0]["other"] is states[1]["other"] else None
-    keys = update_verifier.audit_keys.open_keys(board.hal)
+    keys = audit_keys.open_keys(board.hal)
     least = max(floor, min(version.counter, state["other"].counter)) if trial else floor
     check(counters(keys) == least, "floor", counters(keys), "after the start, not", least)
     if other:
-        whole("b" if slot == "a" else "a", other)
-        why = update.fault("/slot_" + ("b" if slot == "a" else "a"), update_verifier.verifier(board.hal))
-        check(not why, "no return:", why)
+        slot = "b" if slot == "a" else "a"
+        whole(slot, other)
+        slots = update._Slots("/", update_verifier.verifier(board.hal), sentill_start._Slots()._digest)
+        check(not slots._fault(slot), "no return:", slots._fault(slot))
 
 
 def twice(board, states, seed):
@@ -410,14 +432,10 @@ def twice(board, states, seed):
             carry_out(flash.data, done)
         torn(flash.data, entry, MODES[(seed + number) % 3], seed + number)
         board.on()
-        folder, _ = board.start()
-        found = [(slot, version) for slot, version in allowed if "/slot_" + slot == folder and version]
-        check(found, "started", folder, "after a second cut, not", [slot for slot, _ in allowed])
-        manifest = read(folder + "/manifest")
-        check(manifest in [version.manifest for _, version in found], "neither version after a second cut")
-        for slot, version in found:
-            if version.manifest == manifest:
-                whole(slot, version)
+        started, _ = board.start()
+        found = [(slot, version) for slot, version in allowed if slot == started and version]
+        check(found, "started", started, "after a second cut, not", [slot for slot, _ in allowed])
+        check(held(started) in [version.archive for _, version in found], "neither version after a second cut")
         floor = counters(update_verifier.verifier(board.hal)._keys)
         check(floor >= least, "floor", floor, "after a second cut, was", least)
         board.off()
@@ -434,7 +452,7 @@ def again(board, states):
     version = states[-1]["aim"]
     pointer = read("/slot").decode()
     slot = pointer[0]
-    if len(pointer) > 1 or read("/slot_" + slot + "/manifest") != version.manifest or read("/main.py") != version.main:
+    if len(pointer) > 1 or held(slot) != version.archive or not at_root(version):
         to = "b" if pointer[-1] == "a" else "a"
         if version is states[-1]["runs"][1] and version is not states[0]["runs"][1] and states[0][to] is version:
             board.back(to)
@@ -442,18 +460,21 @@ def again(board, states):
             board.deploy(version)
         board.off()
         board.on()
-        folder, trial = board.start()
+        slot, trial = board.start()
         check(trial, version.name, "is not tried:", read("/slot.note"))
-        whole(folder[-1], version)
-        board.prove(folder[-1])
+        whole(slot, version)
+        board.prove(slot)
         board.off()
         board.on()
-    folder, trial = board.start()
+    slot, trial = board.start()
     check(not trial, "not proven")
-    check(read(folder + "/manifest") == version.manifest, "not", version.name)
-    whole(folder[-1], version)
-    check(read("/main.py") == version.main, "not the main.py of", version.name)
+    whole(slot, version)
+    check(at_root(version), "not the main.py of", version.name)
     check(not [name for name in os.listdir("/") if name.endswith(".new")], "left behind:", os.listdir("/"))
+
+
+def at_root(version):
+    return all([read("/" + name) == data for name, data in version.root.items()])
 
 
 def main():
@@ -513,18 +534,18 @@ def main():
 def seed_bug(bug):
     """Break the code on purpose."""
     if bug == "order":  # the pointer names what is not sealed yet
-        Board.order = ("diff", "data", "point", "seal", "tidy")
+        Board.order = ("build", "data", "point", "seal", "tidy")
     elif bug == "floor":  # the version on trial decides alone what is too old
         update.min = max
-    elif bug == "early":  # what a manifest says counts before its signature was looked at
+    elif bug == "early":  # what a signature says counts before it was looked at
         pick = update.pick
 
-        def trusting(root, verifier):
+        def trusting(root, verifier, digest):
             words = read("/slot").decode().split()
             if len(words) == 3:
-                found = [read("/slot_" + slot + "/manifest") or b"counter=0 " for slot in (words[0], words[2])]
+                found = [read("/slot_%s.sig" % slot) or b"counter=0 " for slot in (words[0], words[2])]
                 verifier.raise_floor(min([int(data.split(b"counter=")[1].split(b" ")[0]) for data in found]))
-            return pick(root, verifier)
+            return pick(root, verifier, digest)
 
         update.pick = trusting
     elif bug == "gap":  # the old one goes before the new one takes its place

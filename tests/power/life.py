@@ -30,10 +30,15 @@ UID = "6c6966652d303031"
 DEVICE = b"life-001"
 FILES = 24  # blocks of the littlefs
 POLICY = 7
-MANIFEST = b"sentill 1 of the version that runs\n"
+IMAGE = b"archive of the version that runs" + bytes(range(32))
 RECORDS = 12  # between two events
 LAB = crypto.LAB_ROOT
-OTHERS = (("manifest", MANIFEST), ("small", b"a few bytes"), ("large", bytes([i * i >> 3 & 255 for i in range(9000)])))
+OTHERS = (
+    ("slot", b"a"),
+    ("slot_a.img", IMAGE),
+    ("small", b"a few bytes"),
+    ("large", bytes([i * i >> 3 & 255 for i in range(9000)])),
+)
 
 
 def given(generation):
@@ -289,7 +294,7 @@ def look(run, machine, facts, chains):
             node.audit.journal.generation == generation, "the journal is of generation", node.audit.journal.generation
         )
     if generation:
-        may_run = update_verifier.Verifier(node.audit.keys, UID).adopted(sha256(MANIFEST).digest())
+        may_run = update_verifier.Verifier(node.audit.keys, UID).adopted(IMAGE[-32:])
         check(may_run, "what ran when the keys came must not start any more")
     # Counters that were used stay used, as long as the keys are those they were used with.
     counter = acked.get("counter", (0, 0))

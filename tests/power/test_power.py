@@ -77,7 +77,7 @@ BUGS = {
     Run("raw", 256, bug="order", script="life"): "a used counter is free",
     Run("raw", 256, bug="latch", script="life"): "no keys, and not tampered",
     Run("raw", 256, bug="adopt", script="life"): "must not start any more",
-    Run("raw", 256, of=4, bug="order", script="install"): "False not [(",
+    Run("raw", 256, of=4, bug="order", script="install"): "not the main.py of config",
     Run("raw", 256, of=4, bug="place", script="install"): "is neither old nor new",
     Run("raw", 256, of=4, bug="gap", script="install"): "main.py is neither old nor new",
     Run("raw", 256, of=4, bug="early", script="install"): "floor 50",

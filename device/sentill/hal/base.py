@@ -31,7 +31,8 @@ _CAUSES = (
 class HAL:
     """Hardware of `board`, a module or object with ID, PORT, UART and perhaps I2C (see boards/).
 
-    `root` is the folder of the node's own files, with its slash; `home` that of the version it runs: a slot, or `root`.
+    `root` is the folder of the node's own files, with its slash; `home` that of the version it runs: what sentill_start
+    has mounted, or `root`.
     """
 
     root = "/"
@@ -44,7 +45,7 @@ class HAL:
     def __init__(self, board):
         self.board = board
         folder = getattr(board, "__file__", "").rpartition("/")[0]
-        self.home = folder + "/" if folder.startswith("/slot_") else self.root
+        self.home = folder + "/" if folder == "/app" else self.root
         self.usb = self.open_usb()
         self._ticks = ticks_ms()
         self._uptime_ms = 0  # within the running second

@@ -43,21 +43,39 @@ def packed(name: str) -> str:
 
 
 def finder(digest: str) -> str:
-    """Python that prints the slot whose agent has the SHA-256 `digest` (hex), or nothing."""
+    """Python that prints where in the archives of the slots an agent with the SHA-256 `digest` (hex) lies: file, place
+    and size. Prints nothing when there is none."""
+    name = bytes([len(KEPT)]) + KEPT.encode()
     return (
         "from binascii import hexlify\nfrom hashlib import sha256\n"
-        "for s in('/slot_a','/slot_b'):\n"
+        "for p in('/slot_a.img','/slot_b.img'):\n"
         " try:\n"
-        f"  with open(s+'/{KEPT}','rb')as f:\n"
-        f"   if hexlify(sha256(f.read()).digest())==b'{digest}':\n"
-        "    print(s)\n    break\n"
-        " except OSError:pass\n"
+        "  with open(p,'rb')as f:\n"
+        f"   d=f.read(4096)\n   i=d.find({name!r})+{len(name) + 2}\n"
+        "   n=[(d[j]&127)<<14|(d[j+1]&127)<<7|d[j+2]for j in(i,i+3)]\n"
+        "   f.seek(n[1]+7)\n"
+        f"   if i>{len(name) + 1} and hexlify(sha256(f.read(min(n[0],20000))).digest())==b'{digest}':\n"
+        "    print(p,n[1]+7,n[0])\n    break\n"
+        " except(OSError,IndexError):pass\n"
     )
 
 
-def starter(slot: str) -> str:
-    """Python that runs the agent in `slot`."""
-    return f"import sys\nsys.path.insert(0,{slot!r})\nimport {KEPT.removesuffix('.mpy')}\n"
+def starter(place: str) -> str:
+    """Python that runs the agent at `place`, which `finder` printed."""
+    path, at, _ = place.split()
+    return (
+        "import sys,vfs\n"
+        "class A:\n"
+        " def mount(s,r,m):pass\n"
+        " def umount(s):pass\n"
+        " def stat(s,p):\n"
+        f"  if p!='/{KEPT}':raise OSError(2)\n"
+        "  return(32768,)+(0,)*9\n"
+        " def open(s,p,m):\n"
+        f"  f=open({path!r},'rb')\n  f.seek({at})\n  return f\n"
+        "vfs.mount(A(),'/agent')\nsys.path.insert(0,'/agent')\n"
+        f"import {KEPT.removesuffix('.mpy')}\n"
+    )
 
 
 def _pieces(text: str) -> list[str]:

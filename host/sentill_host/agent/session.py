@@ -6,14 +6,15 @@ are of what travels, JSON-BYTES of what is meant. An answer is a line
 `@JSON*CRC-32` with `re`, the request it answers; `nack` asks for the request once more, `at` tells progress. A request
 that comes twice is carried out once.
 
-Files go to the slot that is not the proven one. Its manifest is taken away before the first change and put in place at
-the end: what lies there meanwhile is no version, and never runs.
+An archive is made for the slot that is not the proven one, of what comes and of what the proven one has. What that slot
+held is removed first; the new one gets its name when it was read back whole.
 """
 
 import gc
 import json
 import os
 import select
+import struct
 import sys
 import time
 from binascii import b2a_base64, crc32, hexlify
@@ -29,11 +30,10 @@ _poll = select.poll()
 _poll.register(sys.stdin, select.POLLIN)
 _buffer = bytearray(0)
 _todo = iter(())
-_open = 0
-_target = None
-_file = None
+_new = None
+_old = None
 _left = 0
-_bad = []
+_slot = ""
 _told = 0
 
 
@@ -110,8 +110,7 @@ def _receive():
 
 def _hash(path):
     digest = sha256()
-    block = bytearray(512)
-    view = memoryview(block)
+    block = memoryview(bytearray(1024))
     size = 0
     try:
         with open(path, "rb") as f:
@@ -120,32 +119,109 @@ def _hash(path):
                 if not n:
                     return size, str(hexlify(digest.digest()), "ascii")
                 size += n
-                digest.update(view[:n])
+                digest.update(block[:n])
     except OSError:
         return -1, ""
 
 
-def _same(path, size, digest):
+def _number(data, at):
+    # Of three bytes, as an archive writes it.
+    return (data[at] & 127) << 14 | (data[at + 1] & 127) << 7 | data[at + 2]
+
+
+def _image(slot):
+    return "/slot_%s.img" % slot
+
+
+def _end(path):
+    # The SHA-256 that the archive ends with, whether it is true or not; "" when there is none.
     try:
-        return os.stat(path)[6] == size and _hash(path)[1] == digest
+        with open(path, "rb") as f:
+            f.seek(-32, 2)
+            return str(hexlify(f.read(32)), "ascii")
     except OSError:
-        return False
+        return ""
 
 
-def _files(folder, name="manifest"):
-    # [path, bytes, SHA-256] for each file that the manifest lists.
+def _head(path):
+    # The first line of an archive; "" for what is none.
     try:
-        with open(folder + "/" + name) as f:
-            for line in f:
-                words = line.split()
-                if len(words) == 3 and len(words[0]) == 64:
-                    yield words[2], int(words[1]), words[0]
-    except (OSError, ValueError):
+        with open(path, "rb") as f:
+            data = f.read(12)
+            if data[:3] == b"\xd2\xcd\x31" and len(data) == 12:
+                f.seek(_number(data, 9) + 5)
+                line = f.readline(200)
+                if line.startswith(b"sentill 2 "):
+                    return str(line, "ascii").strip()
+    except (OSError, UnicodeError):
+        pass
+    return ""
+
+
+def _parts(path):
+    # Name without folders, place and size of each file of an archive.
+    try:
+        with open(path, "rb") as f:
+            data = f.read(12)
+            end = _number(data, 9) - 12
+            data = f.read(min(end, 8192)) if data[:3] == b"\xd2\xcd\x31" else b""
+    except (OSError, IndexError):
+        return
+    at = 0
+    try:
+        while at < len(data):
+            kind = data[at]
+            while data[at + 1] & 128:
+                at += 1
+            name = at + 3
+            at = name + data[at + 2]
+            if kind == 5:
+                yield str(data[name:at], "ascii"), _number(data, at + 5) + 7, _number(data, at + 2)
+                at += 8
+    except (IndexError, ValueError):
+        # It is damaged.
         return
 
 
+def _part(path, name):
+    # Place and size of the first file of that name.
+    for found, at, size in _parts(path):
+        if found == name:
+            return at, size
+    return 0, 0
+
+
+def _pieces(f, at, size):
+    # Views of a part of a file, one after the other.
+    block = memoryview(bytearray(1024))
+    f.seek(at)
+    while size > 0:
+        n = f.readinto(block, size)
+        if not n:
+            break
+        size -= n
+        yield block[:n]
+
+
+def _whole(path):
+    # The SHA-256 of an archive, in hex, when it ends with it; "" else.
+    digest = sha256()
+    try:
+        with open(path, "rb") as f:
+            size = f.seek(0, 2) - 32
+            done = 0
+            for piece in _pieces(f, 0, size):
+                digest.update(piece)
+                done += len(piece)
+                _tell(done, size)
+            told = digest.digest()
+            return str(hexlify(told), "ascii") if f.read(32) == told else ""
+    except OSError:
+        return ""
+
+
 def _walk(folder, base=""):
-    # Path, relative to the folder, and bytes of each file below it.
+    # Path, relative to the folder, and bytes of each file below it, then the folders.
     try:
         entries = list(os.ilistdir(folder + "/" + base if base else folder))
     except OSError:
@@ -155,28 +231,16 @@ def _walk(folder, base=""):
         if entry[1] == 0x4000:
             for inner in _walk(folder, path):
                 yield inner
+            yield path, 0
         else:
             yield path, entry[3]
 
 
-def _fault(folder):
-    # The first file that is not what the manifest says, or not in it; "" when the slot is whole.
-    listed = 0
-    for path, size, digest in _files(folder):
-        _tell(listed, 0)
-        listed += 1
-        if not _same(folder + "/" + path, size, digest):
-            return path
-    if not listed:
-        return "manifest"
-    return "" if sum(1 for _ in _walk(folder)) == listed + 1 else "more than the manifest says"
-
-
-def _read(path):
+def _read(path, most=64):
     try:
         with open(path) as f:
-            return f.read(64)
-    except OSError:
+            return f.read(most)
+    except (OSError, UnicodeError):
         return ""
 
 
@@ -197,74 +261,68 @@ def _replace(path):
         os.rename(path + ".new", path)
 
 
-def _copied(source, target, size, digest):
-    # Whether the target is now a file of that content; the source is hashed on the way, the target read back.
-    try:
-        if os.stat(source)[6] != size:
-            return False
-        f = open(source, "rb")
-    except OSError:
-        return False
-    block = bytearray(1024)
-    view = memoryview(block)
-    told = sha256()
-    _make_folder(target)
-    with f, open(target, "wb") as g:
-        while True:
-            try:
-                n = f.readinto(block)
-            except OSError:
-                return False
-            if not n:
-                break
-            told.update(view[:n])
-            g.write(view[:n])
-    return str(hexlify(told.digest()), "ascii") == digest and _same(target, size, digest)
-
-
-def _make_folder(path):
-    parts = path.split("/")
-    for i in range(2, len(parts)):
+def _clear(folder):
+    # Remove a folder with all that is in it: a slot of older versions was one. What was removed.
+    gone = [folder + "/" + path for path, _ in _walk(folder)]
+    if gone:
+        gone.append(folder)
+    for path in gone:
+        _tell(0, 0)
         try:
-            os.mkdir("/".join(parts[:i]))
+            os.remove(path)
         except OSError:
-            # It is there already; if not, opening the file says so.
-            pass
+            os.rmdir(path)
+    return gone
 
 
-def _lines(path):
-    # The CRC-32 of each line of a file, four bytes each, the lowest first; in base64.
-    known = b""
+def _config(proven):
+    # The configuration of the proven version, base64, "" when there is none.
+    image = _image(proven)
+    at, size = _part(image, "config.json")
+    path = image if at else "/slot_%s/config.json" % proven
     try:
         with open(path, "rb") as f:
-            known = b"".join([crc32(line).to_bytes(4, "little") for line in f])
+            f.seek(at)
+            return str(b2a_base64(f.read(size if at else 8193)), "ascii").strip()
     except OSError:
-        pass
-    return str(b2a_base64(known), "ascii").strip()
+        return ""
+
+
+def _root(slot):
+    # Of the files that a version has for the root, those that are not there as it has them: name, place and size. A
+    # place of 0 says that there must be none.
+    image = _image(slot)
+    for name in ("sentill_start.mpy", "sentill_start.py", "main.py"):
+        at, size = _part(image, name)
+        if not at:
+            if name in os.listdir("/"):
+                yield name, 0, 0
+        else:
+            digest = sha256()
+            with open(image, "rb") as f:
+                for piece in _pieces(f, at, size):
+                    digest.update(piece)
+            if _hash("/" + name) != (size, str(hexlify(digest.digest()), "ascii")):
+                yield name, at, size
 
 
 def do_about(a, body):
     stat = os.statvfs("/")
-    pointer = _read("/slot")
+    pointer = _read("/slot").strip()
+    proven = pointer[-1:] if pointer[-1:] in ("a", "b") else "a"
     slots = {}
-    config = None
-    for name in "ba" if pointer[:1] == "b" else "ab":
-        folder = "/slot_" + name
-        manifest = folder + "/manifest"
-        try:
-            with open(manifest) as f:
-                head = f.readline()
-        except OSError:
-            head = ""
-        blocks = sum(-(-size // stat[0]) for _, size in _walk(folder))
-        slots[name] = {"head": head.strip(), "sha": _hash(manifest)[1], "bytes": blocks * stat[0]}
-        if name == pointer[-1:]:
-            slots[name]["lines"] = _lines(manifest)
-        for path, size, digest in _files(folder):
-            if path == "config.json" and not config and _same(folder + "/" + path, size, digest):
-                config = [size, digest]
-    if not config and _hash("/config.json")[1]:
-        config = _hash("/config.json")
+    names = os.listdir("/")
+    for name in "ab":
+        image = _image(name)
+        blocks = sum(-(-size // stat[0]) for _, size in _walk("/slot_" + name))
+        for path in (image, image + ".new"):
+            blocks += -(-os.stat(path)[6] // stat[0]) if path[1:] in names else 0
+        slots[name] = {
+            "head": _head(image),
+            "sha": _end(image),
+            "sig": _read("/slot_%s.sig" % name, 400),
+            "bytes": blocks * stat[0],
+        }
     try:
         import deflate
 
@@ -287,8 +345,7 @@ def do_about(a, body):
         "pointer": pointer,
         "note": _read("/slot.note"),
         "slots": slots,
-        "config": config,
-        "main": _hash("/main.py")[1],
+        "config": _config(proven),
     }
 
 
@@ -300,137 +357,129 @@ def _inflated(a, body):
     return DeflateIO(BytesIO(body), RAW, 12)
 
 
-def _line_up(stream, old, new):
-    # The lines of the new manifest: as they come, "+N" for the next N of the old one, "-N" to pass over N of those.
-    while True:
-        line = stream.readline()
-        if not line:
-            break
-        if line[:1] in b"+-":
-            for _ in range(int(line[1:])):
-                kept = old.readline()
-                if line[:1] == b"+":
-                    new.write(kept)
-        else:
-            new.write(line)
-
-
-def _pending(folder, missing):
-    # The files to come, one at a time, from the manifest: the list of them would take a third of a small heap.
-    at = 0
-    for path, size, digest in _files(folder, "manifest.new"):
-        if at in missing:
-            yield folder + "/" + path, size, digest
-        at += 1
-
-
-def do_diff(a, body):
-    # Take the manifest, remove what it does not name, copy from elsewhere on the board what is there, list the rest.
-    global _todo, _open, _target, _file, _bad
-    slot = a["slot"]
-    folder = "/slot_" + slot
-    other = "/slot_b" if slot == "a" else "/slot_a"
-    if _read("/slot")[-1:] == slot:
-        raise ValueError("that is the proven slot")
-    if _file:
-        _file.close()
-        _file = None
-    _target = None
-    _bad = []
-    _make_folder(folder + "/x")
-    _remove(folder + "/manifest")
+def do_parts(a, body):
+    # For each file of a slot the beginning of its SHA-256, its place and its size; in base64.
+    image = _image(a["slot"])
+    told = b""
     try:
-        old = open(other + "/manifest", "rb")
+        with open(image, "rb") as f:
+            for _, at, size in _parts(image):
+                digest = sha256()
+                for piece in _pieces(f, at, size):
+                    digest.update(piece)
+                told += struct.pack("<8sII", digest.digest()[:8], at, size)
+                _tell(at, 0)
     except OSError:
-        old = BytesIO(b"")
-    with old, open(folder + "/manifest.new", "wb") as f:
-        _line_up(_inflated(a, body), old, f)
-    wanted = {path for path, _, _ in _files(folder, "manifest.new")}
-    wanted.add("manifest.new")
-    removed = []
-    for path, _ in _walk(folder):
-        if path not in wanted:
-            removed.append(path)
-    for path in removed:
-        os.remove(folder + "/" + path)
-    missing = []
-    copied = kept = at = 0
-    for path, size, digest in _files(folder, "manifest.new"):
-        _tell(at, len(wanted))
-        target = folder + "/" + path
-        if _same(target, size, digest):
-            kept += 1
+        pass
+    return {"parts": str(b2a_base64(told), "ascii").strip()}
+
+
+def _close():
+    global _new, _old
+    for f in (_new, _old):
+        if f:
+            f.close()
+    _new = _old = None
+
+
+def _advance():
+    # Carry out the steps of the plan up to the next that needs what is sent.
+    global _left
+    while not _left:
+        step = next(_todo, None)
+        if step is None:
+            break
+        if step[0]:
+            for piece in _pieces(_old, *step):
+                _new.write(piece)
+                _tell(step[0], 0)
         else:
-            if _copied(other + "/" + path, target, size, digest) or _copied("/" + path, target, size, digest):
-                copied += 1
-            else:
-                missing.append(at)
-        at += 1
-    _open = len(missing)
-    _todo = _pending(folder, missing)
-    return {
-        "miss": missing,
-        "kept": kept,
-        "copied": copied,
-        "removed": removed,
-        "sha": _hash(folder + "/manifest.new")[1],
-    }
+            _left = step[1]
+
+
+def do_build(a, body):
+    # Begin an archive: its plan are place and size of what is copied from the other slot, or 0 and what is to be sent.
+    global _todo, _new, _old, _left, _slot
+    slot = a["slot"]
+    if _read("/slot").strip()[-1:] == slot:
+        raise ValueError("that is the proven slot")
+    _close()
+    image = _image(slot)
+    _remove(image)
+    _remove("/slot_%s.sig" % slot)
+    removed = _clear("/slot_" + slot)
+    plan = _inflated(a, body).read()
+    _todo = iter([struct.unpack_from("<II", plan, i) for i in range(0, len(plan), 8)])
+    _left = 0
+    _slot = slot
+    try:
+        _old = open(_image("b" if slot == "a" else "a"), "rb")
+    except OSError:
+        _old = None
+    _new = open(image + ".new", "wb")
+    _advance()
+    return {"left": _left, "removed": removed}
 
 
 def do_data(a, body):
-    # The next piece of all missing files laid end to end.
-    global _target, _open, _file, _left
+    # The next of what is to be sent.
+    global _left
     stream = _inflated(a, body)
-    block = bytearray(512)
-    view = memoryview(block)
-    done = 0
-    while True:
-        if not _file:
-            _target = None
-            for _target in _todo:
-                break
-            if not _target:
-                break
-            _make_folder(_target[0])
-            _file = open(_target[0], "wb")
-            _left = _target[1]
-        n = stream.readinto(view[: min(_left, 512)]) if _left else 0
-        if n:
-            _file.write(view[:n])
-            _left -= n
-        if not _left:
-            _file.close()
-            _file = None
-            if not _same(*_target):
-                _bad.append(_target[0])
-            done += 1
-            _open -= 1
-            _tell(done, 0)
-        elif not n:
+    block = memoryview(bytearray(1024))
+    while _left:
+        n = stream.readinto(block[: min(_left, 1024)])
+        if not n:
             break
-    return {"done": done, "left": _open, "bad": _bad}
+        _new.write(block[:n])
+        _left -= n
+        _tell(_left, 0)
+        _advance()
+    return {"left": _left}
 
 
 def do_seal(a, body):
-    folder = "/slot_" + a["slot"]
-    if _open or _bad or _hash(folder + "/manifest.new")[1] != a["sha"]:
-        raise ValueError("the slot is not complete")
-    _replace(folder + "/manifest")
-    return {"sha": _hash(folder + "/manifest")[1]}
+    # Give the archive its name when what is read back of it is what was meant; then its signature.
+    if not _new or _left:
+        raise ValueError("the archive is not complete")
+    _close()
+    image = _image(_slot)
+    found = _whole(image + ".new")
+    if found == a["sha"]:
+        if a["sig"]:
+            seal = "/slot_%s.sig" % _slot
+            with open(seal + ".new", "w") as f:
+                f.write(a["sig"])
+            _replace(seal)
+        _replace(image)
+    return {"sha": found}
 
 
 def do_check(a, body):
-    return {"fault": _fault("/slot_" + a["slot"])}
+    # What is wrong with a slot, and with what it has for the root; "" when nothing is.
+    image = _image(a["slot"])
+    if not _whole(image):
+        return {"fault": "the archive is damaged"}
+    for name, _, _ in _root(a["slot"]):
+        return {"fault": "/" + name + " is another"}
+    return {"fault": ""}
 
 
 def do_point(a, body):
-    # main.py comes with the version, too; then the pointer.
-    main = "/slot_" + a["text"][:1] + "/main.py"
-    size, digest = _hash(main)
-    if not _same("/main.py", size, digest):
-        if not _copied(main, "/main.py.new", size, digest):
-            raise ValueError("main.py is not what was written")
-        _replace("/main.py")
+    # What a version has for the root comes with it; then the pointer.
+    slot = a["text"][:1]
+    for name, at, size in _root(slot):
+        path = "/" + name
+        if not at:
+            os.remove(path)
+            continue
+        with open(_image(slot), "rb") as f, open(path + ".new", "wb") as g:
+            for piece in _pieces(f, at, size):
+                g.write(piece)
+        with open(_image(slot), "rb") as f, open(path + ".new", "rb") as g:
+            for piece in _pieces(f, at, size):
+                if g.read(len(piece)) != piece:
+                    raise ValueError(path + " is not what was written")
+        _replace(path)
     with open("/slot.new", "w") as f:
         f.write(a["text"])
     _replace("/slot")
@@ -439,17 +488,18 @@ def do_point(a, body):
 
 
 def do_tidy(a, body):
-    # What a cut left behind, and the files of versions that knew no slots (they had a manifest.json).
+    # What a cut left behind, and what older versions had: folders for slots, before that no slots at all.
     names = os.listdir("/")
-    stale = [name for name in names if name.endswith(".new")]
+    stale = ["/" + name for name in names if name.endswith(".new")]
     if "manifest.json" in names:
         flat = ("board.mpy", "board.py", "channels.jsonl", "config.json", "manifest.json")
-        stale += [name for name in names if name in flat]
-        for folder in ("sentill", "models"):
-            stale += [folder + "/" + path for path, _ in _walk("/" + folder)]
+        stale += ["/" + name for name in names if name in flat]
     for path in stale:
         _tell(0, 0)
-        _remove("/" + path)
+        _remove(path)
+    for name in ("slot_a", "slot_b") + (("sentill", "models") if "manifest.json" in names else ()):
+        if name in names:
+            stale += _clear("/" + name)
     return {"removed": stale}
 
 

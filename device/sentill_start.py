@@ -1,0 +1,291 @@
+"""Started by main.py: picks the slot to run, and runs the node in it.
+
+A slot is one file, `/slot_a.img`: an archive as host/sentill_host/image.py describes it, which is mounted at `/app`.
+The code of the proven slot decides which one runs (sentill.update tells how), or the other's when that one cannot: no
+single copy of anything but this file and main.py has to be whole. Nothing else is imported before, so that no file
+beside the slots runs in its place.
+
+What this file asks of the code in a slot must not change: the other slot may be older or newer than this.
+"""
+
+import sys
+
+_path = sys.path[:]
+sys.path[:] = [".frozen"]
+
+import gc  # noqa: E402
+from hashlib import sha256  # noqa: E402
+from io import BytesIO, StringIO  # noqa: E402
+
+import micropython  # noqa: E402
+import vfs  # noqa: E402
+from micropython import const  # noqa: E402
+
+_APP = "/app"
+_IMAGE = "/slot_%s.img"
+_BASE = const(7)
+_INDEX = const(12)
+_DIGEST = const(32)
+_FOLDER = const(4)
+_BLOCK = const(4096)
+_WINDOW = const(512)  # of the index at a time; a record is not longer than what two of them share
+_OVERLAP = const(128)
+_NOTHING = (0, 0, False)
+_ENOENT = const(2)
+_EROFS = const(30)
+_WDT_MS = const(8000)
+
+
+def _number(data, at):
+    # Of three bytes.
+    return (data[at] & 0x7F) << 14 | (data[at + 1] & 0x7F) << 7 | data[at + 2]
+
+
+class _Archive:
+    """A file system of the files in an archive, read-only. `open` gives the archive itself at the place of a .mpy file,
+    which says by itself where it ends, and of anything else the content. The index stays in flash."""
+
+    def __init__(self, path: str):
+        self._path = path
+        self._folders: dict = {}  # where the records of each folder's files are, and whether a source is among them
+        # Found last: an import asks for a file before it opens it.
+        self._last = ""
+        self._file = None
+        self._at = self._size = 0
+
+    def _find(self, path):
+        # Open the archive and note where a file lies in it.
+        if path == self._last:
+            return
+        at = path.rfind("/")
+        first, end, source = self._folders.get(path[:at], _NOTHING)
+        if not source and path.endswith(".py"):
+            end = first
+        name = path[at + 1 :].encode()
+        name = bytes((len(name),)) + name + b"\x03\x06"
+        if self._file:
+            self._file.close()
+        self._file = None
+        self._last = ""
+        file = open(self._path, "rb")
+        while first < end:
+            file.seek(first)
+            data = file.read(min(_WINDOW, end - first))
+            at = data.find(name)
+            if 0 <= at <= len(data) - len(name) - 6:
+                at += len(name)
+                self._size = _number(data, at)
+                self._at = _number(data, at + 3) + _BASE
+                self._file = file
+                self._last = path
+                return
+            first += _WINDOW - _OVERLAP
+        file.close()
+        raise OSError(_ENOENT)
+
+    def mount(self, *options) -> None:
+        """MicroPython's word that it begins; nothing is to be done."""
+
+    umount = mount
+
+    def stat(self, path: str) -> tuple:
+        """As os.stat. An import asks for a folder of that name first, then for a .py file, then for a .mpy file: what
+        has no dot is no file."""
+        if path in self._folders or path == "/":
+            return (0x4000, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        if "." in path:
+            self._find(path)
+            return (0x8000, 0, 0, 0, 0, 0, self._size, 0, 0, 0)
+        raise OSError(_ENOENT)
+
+    def ilistdir(self, path: str):
+        """As os.ilistdir."""
+        folder = "" if path == "/" else path
+        first, end, _ = self._folders[folder]
+        for name in self._folders:
+            if name and name[: name.rfind("/")] == folder:
+                yield name[len(folder) + 1 :], 0x4000, 0, 0
+        with open(self._path, "rb") as file:
+            file.seek(first)
+            data = file.read(end - first)
+        at = 0
+        while at < len(data):
+            name = at + 3
+            at = name + data[at + 2]
+            yield str(data[name:at], "ascii"), 0x8000, 0, _number(data, at + 2)
+            at += 8
+
+    def open(self, path: str, mode: str):
+        """As open, for reading."""
+        if mode not in ("r", "rb", "rt"):
+            raise OSError(_EROFS)
+        self._find(path)
+        file = self._file or open(self._path, "rb")
+        self._file = None
+        file.seek(self._at)
+        if path.endswith(".mpy"):
+            return file
+        with file:
+            data = file.read(self._size)
+        return BytesIO(data) if "b" in mode else StringIO(str(data, "utf-8"))
+
+
+def _walk(folders, data, folder, at, end):
+    # Fill the `folders` of an archive by its beginning, `data`: this one, then those in it.
+    first = at
+    while at < end:
+        start = at
+        size = data[at + 1] & 0x7F
+        while data[at + 1] & 0x80:
+            at += 1
+            size = size << 7 | data[at + 1] & 0x7F
+        at += 2
+        if data[start] == _FOLDER:
+            if folder not in folders:
+                folders[folder] = (first, start, data.find(b".py\x03\x06", first, start) >= 0)
+            name = at + 1 + data[at]
+            _walk(folders, data, folder + "/" + str(data[at + 1 : name], "ascii"), name, at + size)
+        at += size
+    if folder not in folders:
+        folders[folder] = (first, end, data.find(b".py\x03\x06", first, end) >= 0)
+
+
+class _Slots:
+    """The slots of the board: what they hold, and which is mounted. Each is hashed once at most."""
+
+    def __init__(self):
+        self._known: dict = {}
+
+    def _digest(self, slot: str) -> bytes:
+        """The SHA-256 of the archive in `slot`; b"" where there is none, or it does not end with this."""
+        if slot not in self._known:
+            try:
+                self._known[slot] = _hash(_IMAGE % slot)
+            except OSError:
+                self._known[slot] = b""
+        return self._known[slot]
+
+    def _mount(self, slot: str) -> None:
+        """Let the code in `slot` be imported."""
+        archive = _Archive(_IMAGE % slot)
+        with open(archive._path, "rb") as file:
+            end = _number(file.read(_INDEX), 9)
+            file.seek(0)
+            _walk(archive._folders, file.read(end), "", _INDEX, end)
+        vfs.mount(archive, _APP)
+        sys.path.insert(0, _APP)
+
+    def _umount(self) -> None:
+        """Forget all code that came from the slot that is mounted."""
+        sys.path.pop(0)
+        for module in [name for name in sys.modules if name == "board" or name.startswith("sentill.")]:
+            del sys.modules[module]
+        sys.modules.pop("sentill", None)
+        vfs.umount(_APP)
+
+    def _pick(self) -> tuple:
+        """Mount the slot to run: its letter, whether it is on trial, whether there are keys, and its HAL or None."""
+        names = "ab"
+        try:
+            with open("/slot", "rb") as file:
+                names = "ba" if file.read(16).strip()[-1:] == b"b" else "ab"
+        except OSError:
+            pass
+        refusal = None
+        for name in names:
+            if not self._digest(name):
+                continue
+            self._mount(name)
+            try:
+                import board
+
+                from sentill import hal
+                from sentill.compat import borrow
+
+                hardware = hal.make(board)
+                verifier = borrow("update_verifier").verifier(hardware)
+                slot, trial = borrow("update").pick("/", verifier, self._digest)
+                if slot != name:
+                    self._umount()
+                    self._mount(slot)
+                    hardware = None
+                return slot, trial, verifier is not None, hardware
+            except Exception as error:
+                sys.print_exception(error)
+                refusal = refusal if isinstance(error, ImportError) else error
+                self._umount()
+        if refusal:
+            raise refusal  # what lies beside the slots is no version
+        return "", False, False, None
+
+
+def _hash(path):
+    digest = sha256()
+    block = memoryview(bytearray(_BLOCK))
+    with open(path, "rb") as file:
+        left = file.seek(0, 2) - _DIGEST
+        file.seek(0)
+        while left > 0:
+            n = file.readinto(block, left)
+            if not n:
+                break
+            digest.update(block[:n])
+            left -= n
+        found = digest.digest()
+        return found if file.read(_DIGEST) == found else b""
+
+
+def _locked():
+    # Whether the board was given keys and a profile that shuts the REPL (sentill.recovery.FILE).
+    try:
+        with open("/recovery.bin", "rb") as file:
+            return file.read(4)[3] > 0
+    except (OSError, IndexError):
+        return False
+
+
+def run() -> None:
+    """Run the node until it leaves the prompt to a person. On a locked board, or on trial, errors end in a reset."""
+    global _Slots, _walk, _hash
+    trial = False
+    try:
+        # Collecting during the start keeps what stays together: else the rest of a small heap ends in small pieces.
+        gc.threshold(2048)
+        slot, trial, keys, hardware = _Slots()._pick()
+        if keys or _locked():
+            if not slot:
+                raise OSError(_ENOENT, "no slot, and only what is in one may run here")
+        elif slot:
+            sys.path.extend(_path)
+        else:
+            sys.path[:] = _path
+        del _Slots, _walk, _hash  # nobody picks twice
+        gc.collect()
+        if trial:
+            from machine import WDT
+
+            WDT(timeout=_WDT_MS)  # ends a boot that hangs before the node arms its own
+        import board
+
+        from sentill import hal, node
+
+        hardware = hardware or hal.make(board)
+        if trial:
+            hardware.wdt_start(_WDT_MS)
+        node.start(hardware)
+    except BaseException as error:
+        sys.print_exception(error)
+        if trial:
+            try:
+                with open("/slot.note", "w") as file:
+                    file.write(repr(error)[:100])
+            except OSError:
+                pass  # it need not be known
+        if trial or _locked():
+            from time import sleep_ms
+
+            from machine import reset
+
+            sleep_ms(300)  # what the last words need on the wire
+            reset()
+        micropython.kbd_intr(3)

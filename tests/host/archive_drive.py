@@ -1,0 +1,93 @@
+"""Looks at an archive inside the Unix port, for test_image.py: `archive_drive.py DEVICE WHAT ARCHIVE [ARGUMENTS]`.
+
+Prints one line of JSON. The computer's files are only read.
+"""
+
+import json
+import os
+import sys
+from binascii import hexlify
+from hashlib import sha256
+
+import vfs
+
+sys.path[:] = [sys.argv[1], ".frozen"]
+import sentill_start  # noqa: E402
+
+WHAT, PATH = sys.argv[2:4]
+APP = "/app"
+
+
+def files(folder, base=""):
+    for entry in os.ilistdir(folder):
+        path = folder + "/" + entry[0]
+        if entry[1] == 0x4000:
+            yield from files(path, base + entry[0] + "/")
+        else:
+            yield base + entry[0], path, entry[3]
+
+
+def hashes():
+    found = {}
+    for name, path, size in files(APP):
+        assert os.stat(path)[6] == size, path
+        with open(path, "rb") as file:
+            found[name] = hexlify(sha256(file.read(size)).digest()).decode()
+    return found
+
+
+def bounds():
+    with open(APP + "/a.txt", "rb") as file:
+        assert file.read() == b"one\ntwo\nthree" and file.read() == b"" and file.read(5) == b""
+        assert file.seek(0, 2) == 13 and file.seek(-5, 2) == 8 and file.read(99) == b"three"
+        assert file.seek(4) == 4 and file.readline() == b"two\n" and file.readline() == b"three"
+        assert file.readline() == b""
+        file.seek(8)
+        block = bytearray(20)
+        assert file.readinto(block) == 5 and block == b"three" + bytes(15) and file.readinto(block) == 0
+        file.seek(99)
+        assert file.read() == b""
+    with open(APP + "/a.txt") as file:
+        assert [file.readline() for _ in range(4)] == ["one\n", "two\n", "three", ""]
+    for path, mode in (("/a.txt", "w"), ("/a.txt", "ab"), ("/c.txt", "rb"), ("/", "rb")):
+        try:
+            open(APP + path, mode)
+        except OSError:
+            continue
+        raise AssertionError((path, mode))
+    return {}
+
+
+def stats():
+    found = {}
+    for path in sys.argv[4:]:
+        try:
+            told = os.stat(APP + path)
+            found[path] = [told[0], told[6]]
+        except OSError:
+            found[path] = None
+    return found
+
+
+def imports():
+    return {name: _import(name).__file__ for name in sys.argv[4:]}
+
+
+def _import(name):
+    module = __import__(name)
+    for part in name.split(".")[1:]:
+        module = getattr(module, part)
+    return module
+
+
+if WHAT == "romfs":
+    with open(PATH, "rb") as file:
+        vfs.mount(vfs.VfsRom(file.read()), APP)
+else:
+    sentill_start._IMAGE = PATH.replace("slot", "%s")
+    slots = sentill_start._Slots()
+    assert slots._digest("slot")
+    sys.path[:] = [".frozen"]
+    slots._mount("slot")
+    assert sys.path == [APP, ".frozen"]
+print(json.dumps({"romfs": hashes, "archive": hashes, "bounds": bounds, "stat": stats, "import": imports}[WHAT]()))
