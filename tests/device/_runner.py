@@ -19,9 +19,9 @@ from json import dumps, loads
 
 import support
 
-try:
+if support.COUNTS:
     from micropython import mem_current
-except ImportError:
+else:  # CPython, and firmware for boards
 
     def mem_current():
         return 0
