@@ -250,7 +250,7 @@ def run() -> None:
     trial = False
     try:
         # Collecting during the start keeps what stays together: else the rest of a small heap ends in small pieces.
-        gc.threshold(2048)
+        gc.threshold(16384)
         slot, trial, keys, hardware = _Slots()._pick()
         if keys or _locked():
             if not slot:

@@ -73,6 +73,23 @@ def borrow(name: str):
     return module
 
 
+class Lent:
+    """While this context lasts, `borrow` gives the module `sentill.NAME` without loading it again and again."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __enter__(self):
+        __import__("sentill." + self._name)
+        return self
+
+    def __exit__(self, *error) -> None:
+        if sys.implementation.name == "micropython":
+            path = "sentill." + self._name
+            delattr(sys.modules["sentill"], self._name)
+            del sys.modules[path]
+
+
 def present(name: str, part: str) -> bool:
     """Whether the interpreter has the module `name` with this part, such as ulab's numpy; a mere folder has none."""
     try:

@@ -7,7 +7,7 @@ from gc import collect
 from json import loads
 
 from . import __version__
-from .compat import borrow, const
+from .compat import Lent, borrow, const
 from .errors import ModelError
 from .features import SCHEMA_ID, History
 from .health import Monitor
@@ -69,10 +69,11 @@ def make_assessor(node) -> tuple:
     A model that is missing or damaged is a fault, and the hand-written rules take its place.
     """
     names = ("model_profile", "model_local")
-    models = [node.attempt(name, load_model, node.store.path(node.config[name])) for name in names]
-    if None in models:
-        rules = node.attempt("model_rules", load_model, node.store.path(node.config["model_rules"]))
-        models = [model or rules for model in models]
+    with Lent("tree_file"):
+        models = [node.attempt(name, load_model, node.store.path(node.config[name])) for name in names]
+        if None in models:
+            rules = node.attempt("model_rules", load_model, node.store.path(node.config["model_rules"]))
+            models = [model or rules for model in models]
     if None in models:
         return None, []
     history = node.attempt("history", History, node.config["history"])
@@ -96,17 +97,22 @@ def make_monitor(node):
     What is wrong with one of them, or with the board's file, is a fault; the others are watched.
     """
     monitor = Monitor()
+    with Lent("channel_spec"):
+        _add_channels(node, monitor)
+    for i in range(len(monitor.channels)):
+        source = monitor.channels[i].source
+        if source.startswith("wear:"):
+            node.attempt("wear", _attach, node, monitor, i, source[5:])
+    return monitor
+
+
+def _add_channels(node, monitor):
     specs = node.config["channels"]
     if specs is None:
         node.attempt("channels", _add_of_board, node, monitor)
     else:
         for spec in specs:
             node.attempt("channels", monitor.add, spec)
-    for i in range(len(monitor.channels)):
-        source = monitor.channels[i].source
-        if source.startswith("wear:"):
-            node.attempt("wear", _attach, node, monitor, i, source[5:])
-    return monitor
 
 
 def _attach(node, monitor, i, name):
