@@ -150,6 +150,8 @@ def healthy(channel: str, times_s: NDArray[np.int64], dice: Dice) -> Floats:
         return dice.gamma(2, 4, n)
     if channel == "flash_wear":
         return dice.uniform(500, 3000) + 0.4 * (times_s - times_s[0]) / 3600
+    if channel == "disk":
+        return 200 - 4 * np.floor(times_s / 3600 % 6)  # the journal takes blocks and gives them back
     return np.zeros(n)
 
 
