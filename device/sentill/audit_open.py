@@ -1,25 +1,34 @@
 """The start of keys and journal: where they lie, what they begin with, and what a start is remembered by.
 
 Keys and, where there is room for it, the records lie on flash that no file system uses (HAL.raw_flash): its first two
-blocks hold the keys, three or more behind them the records. Else the records are files of the file system, and the keys
-lie in two pinned blocks of it (pinned_open.py).
+blocks hold the keys, three or more behind them the records. Else both lie in blocks of the file system's that are
+written past it (pinned_open.py, journal_blocks.py).
 """
 
 import os
 from binascii import unhexlify
 from gc import collect
+from struct import unpack
 
 from . import crypto, journal
 from .compat import borrow, const
 from .errors import StorageError
 from .flash import Region
+from .journal_ring import Ring
 from .tamper import FILE, Tamper
 from .vault import ERASE, REFUSE, Vault
 
 _SEALED = const(2)
 _KEY_BLOCKS = const(2)
 _LEAST_RING = const(3)
+_LEAST = const(16)  # blocks of the file system that the journal keeps
+_MOST = const(128)
+_SPARE = const(16)
+_GROWTH = const(8)  # that the next version may be larger by
+_ENOSPC = const(28)
 _KNOWN = "known.txt"
+_MISSED = const(7)  # see audit
+_ROOT = const(2)  # the kept key in the key store, see vault
 _NEXT = const(5)  # the journal's next first key in the key store, see vault_keys
 
 
@@ -32,6 +41,7 @@ def open_all(node) -> None:
     borrow("vault_keys").load(node.vault, node.audit.keys)
     _open_tamper(node)
     if node.audit.keys:
+        _remember(node.audit)
         node.attempt("journal", _open_journal, node, raw)
     if node.vault.latch:
         # Whoever cuts the power in that moment must not keep it out of the journal.
@@ -42,11 +52,45 @@ def open_all(node) -> None:
         node.tamper.trip("board")
 
 
+def _remember(audit):
+    # What the key store knows of records that were lost before this start.
+    entry = audit.keys.get(_MISSED)
+    if entry:
+        lost = unpack("<IIII", entry)
+        audit.lost[:5] = list(lost + lost[:1])
+        audit.missed = lost[0]
+
+
+def note(audit) -> None:
+    """Add the record that tells what could not be recorded. Raises as Journal.append."""
+    lost = audit.lost
+    text = "n=%d verdicts=%d from=%d to=%d" % tuple(lost[:4]) + " why=" + audit.why
+    audit.journal.append(journal.MISSING, audit.node.hal.now_s(), text.encode())
+    lost[:4] = [0, 0, 0, 0]
+    lost[5] = audit.journal.next - 1
+
+
+def recover(node) -> None:
+    """Open what could not be opened at the start. Raises what stands against it."""
+    audit = node.audit
+    if audit.keys is None:
+        keys = borrow("audit_keys").open_keys(node.hal)
+        if keys.get(_ROOT):
+            raise StorageError("keys", "there are keys again; restart the node")
+        audit.keys = keys
+        node.vault.keys = keys
+    _open_journal(node, node.hal.raw_flash())
+    for part in ("keys", "journal"):
+        if part in node.faults:
+            node.faults.remove(part)
+    node.event("journal", [("ok", True)])
+
+
 def _open_journal(node, raw):
     keys = node.audit.keys
     device = node.audit.device
     node.audit.store = store = _store(node, raw)
-    log = journal.Journal(store, keys, device, node.audit.window)
+    log = journal.Journal(store, keys, device)
     generation = node.vault.generation
     start = borrow("journal_open")
     erased = node.vault.profile and not generation
@@ -94,6 +138,8 @@ def _take(name, readinto, size):
 def note_start(audit, facts, faults) -> None:
     """Record the start: BOOT with the reset cause and `facts` (pairs); what of them is new; what failed."""
     node = audit.node
+    if audit.journal and audit.lost[0]:
+        note(audit)
     audit.note(journal.BOOT, [("rst", node.hal.reset_cause())] + facts)
     log = audit.journal
     if log and (log.lost or log.dropped):
@@ -123,21 +169,38 @@ def note_start(audit, facts, faults) -> None:
 
 
 def _store(node, raw):
-    # Raw flash where there is enough of it: it wears least.
+    # Raw flash where there is enough of it: nobody else can fill it.
     if raw and raw[1] >= _KEY_BLOCKS + _LEAST_RING:
-        from .journal_raw import RawStore
+        return Ring(Region(raw[0], _KEY_BLOCKS, raw[1] - _KEY_BLOCKS, raw[2]))
+    flash = node.hal.file_flash()
+    if not flash:
+        raise StorageError("raw", "no flash for the journal")
+    blocks = borrow("journal_blocks")
+    files = _calls(), node.hal.root + "journal", node.hal.urandom, _reserve(node), _LEAST, _MOST
+    region = blocks.open_region(flash, files)
+    try:
+        while region.count < _LEAST_RING:
+            for _ in blocks.extend(region):
+                pass
+    except OSError as error:
+        if error.args[0] != _ENOSPC:
+            raise
+        raise StorageError("full", "no room for the journal")
+    return Ring(region)
 
-        return RawStore(Region(raw[0], _KEY_BLOCKS, raw[1] - _KEY_BLOCKS, raw[2]))
-    from .journal_files import FileStore
 
-    return FileStore(_files(), node.hal.root + "journal", tail_bytes=node.hal.inline_bytes)
+def _reserve(node):
+    # Blocks that stay free: for saved state and the like, and for a second slot where there is only one yet.
+    images = [entry[3] for entry in os.ilistdir(node.hal.root) if entry[0][:5] == "slot_" and entry[0][6:] == ".img"]
+    return _SPARE + (images[0] // 4096 + _GROWTH if len(images) == 1 else 0)
 
 
-def _files():
-    # What FileStore wants of a file system, as functions of a class, which does not bind them.
+def _calls():
+    # What journal_blocks wants of a file system, as functions of a class, which does not bind them.
     class Files:
         pass
 
-    for name, function in (("open", open), ("ilistdir", os.ilistdir), ("mkdir", os.mkdir), ("remove", os.remove)):
-        setattr(Files, name, function)
+    for name in ("ilistdir", "mkdir", "remove", "rename", "statvfs"):
+        setattr(Files, name, getattr(os, name))
+    Files.open = open
     return Files

@@ -1,26 +1,34 @@
 """A host reads the journal: its records as A frames, at the pace of the line (protocol.py tells their fields)."""
 
 from binascii import b2a_base64
-from struct import unpack_from
 
 from .compat import const
+from .errors import StorageError
 
-_PART = const(120)  # bytes of a record per A frame
+_PART = const(141)  # bytes of records per A frame
 _ROOM = const(960)  # two A frames, and what events and replies may need meanwhile
 
 
-class Pull:
-    """The records of `audit` from `start` on, to `port`, until all that is kept has been sent."""
+def start(store, port, at: int):
+    """A Pull of the records from `at` on. Raises StorageError("state") without a journal."""
+    if store is None:
+        raise StorageError("state", "this node keeps no journal; see its faults")
+    return Pull(store, port, at)
 
-    def __init__(self, audit, port, start: int):
-        self._audit = audit
+
+class Pull:
+    """The records of `store` from `start` on, to `port`, until all that is kept has been sent."""
+
+    def __init__(self, store, port, start: int):
+        self._store = store
         self._port = port
-        self._at = min(max(start, audit.store.first), audit.store.next)
-        self._tail = None
+        self._at = min(max(start, store.first), store.next)
+        self._reader = store.reader(self._at)
+        self._record = None  # read and not sent yet
 
     def about(self) -> list:
         """Pairs of the reply to the command."""
-        store = self._audit.store
+        store = self._store
         kept = store.next
         return [
             ("first", store.first),
@@ -32,28 +40,42 @@ class Pull:
 
     def pump(self) -> bool:
         """Send what the port has room for; whether more is to come. Raises what the store raises."""
-        port = self._port
-        while port.room() >= _ROOM:
-            record = None
-            if self._at < self._audit.store.next:
-                if self._tail is None:
-                    self._tail = self._audit.store.records(self._at)
-                record = next(self._tail, None)
-            if record is None:
-                port.send("A", [("n", self._at), ("end", True)])
+        while self._port.room() >= _ROOM:
+            if not self._send():
                 return False
-            self._at = unpack_from("<I", record, 3)[0]  # more than asked for where records are missing
-            for at in range(0, len(record), _PART):
-                part = _base64(record[at : at + _PART])
-                port.send("A", [("n", self._at), ("at", at), ("of", len(record)), ("d", part)])
-            self._at += 1
         return True
 
-    def rewind(self) -> None:
-        """Close what is open: the store is about to change."""
-        if self._tail is not None:
-            self._tail.close()
-            self._tail = None
+    def _send(self) -> bool:
+        # One frame of whole records, or a long one in parts.
+        port = self._port
+        record = self._next()
+        if record is None:
+            port.send("A", [("n", self._at), ("end", True)])
+            return False
+        self._record = None
+        self._at = first = self._reader.sequence  # more than asked for where records are missing
+        size = len(record)
+        if size > _PART:
+            for at in range(0, size, _PART):
+                part = _base64(record[at : at + _PART])
+                port.send("A", [("n", first), ("at", at), ("of", size), ("d", part)])
+            self._at += 1
+            return True
+        while True:
+            self._at += 1
+            more = self._next()
+            if more is None or self._reader.sequence != self._at or len(record) + len(more) > _PART:
+                break
+            record += more
+            self._record = None
+        port.send("A", [("n", first), ("d", _base64(record))])
+        return True
+
+    def _next(self):
+        # The next record, which stays in _record until it is sent; None at the end.
+        if self._record is None and self._reader.step():
+            self._record = self._reader.record()
+        return self._record
 
 
 def _base64(data) -> str:

@@ -16,12 +16,14 @@ class Region:
         self.count = count
         self.block_size = block_size
         self.size = count * block_size
-        self._device = device
+        self.device = device
         self._places = range(first, first + count)
         self._skip = 0
         self._heads: list = []
         self._prog = prog
-        self._page = bytearray(b"\xff" * prog)
+        self.files = None  # of a region of files, what journal_blocks knows of them
+        self._blank = b"\xff" * prog
+        self._page = bytearray(self._blank)
 
     def pin(self, places, heads, skip: int) -> None:
         """Use the blocks `places`, without the first `skip` bytes of each: they begin with `heads`, also once erased.
@@ -35,7 +37,7 @@ class Region:
     def read(self, address: int, buffer) -> None:
         """Fill `buffer` from `address`; the range must lie within one block."""
         block = address // self.block_size
-        self._device.readblocks(self._places[block], buffer, address - block * self.block_size + self._skip)
+        self.device.readblocks(self._places[block], buffer, address - block * self.block_size + self._skip)
 
     def program(self, address: int, data) -> None:
         """Clear those bits from `address` on that are 0 in `data`; the range must lie within one block.
@@ -63,20 +65,19 @@ class Region:
         try:
             self._write(address - before, page)
         finally:
-            for i in range(before, end):
-                page[i] = 255
+            page[:] = self._blank
 
     def _write(self, address, data):
         block = address // self.block_size
-        self._device.writeblocks(self._places[block], data, address - block * self.block_size + self._skip)
+        self.device.writeblocks(self._places[block], data, address - block * self.block_size + self._skip)
 
     def erase(self, block: int) -> None:
         """Set all bits of a block, but for its head."""
         place = self._places[block]
-        self._device.ioctl(6, place)
+        self.device.ioctl(6, place)
         if self._heads:
             head = self._heads[block]
-            self._device.writeblocks(place, head + b"\xff" * (-len(head) % self._prog), 0)
+            self.device.writeblocks(place, head + b"\xff" * (-len(head) % self._prog), 0)
 
     def is_blank(self, block: int) -> bool:
         """Whether all bits of a block are set."""

@@ -7,18 +7,18 @@
 The tag before the first record is the first half of SHA-256("sentill journal" + device id). Sequence numbers count on
 through generations of keys; a record of kind GENERATION carries the new generation (u16) and is the first one made
 with that generation's first key, so `first_key` of the root key and a generation lets the host verify all of it.
+Numbers jump where records that were kept are gone: what follows is chained to the last one that is there.
 
 The payload of a VERDICT is VERDICT_FORMAT: ref, amount (cents), score, verdict (0 approve, 1 review, 2 decline), id of
 the model, token of the card; then the reason codes as in the verdict frame, left out when approved. All other payloads
-are ASCII text, `key=value` separated by spaces.
+are ASCII text, `key=value` separated by spaces. MISSING tells how many records could not be made (`n`), how many of
+them were verdicts, between which times, and why.
 
-A record counts as kept when `append` or `commit` says so: it is then on flash and survives a power cut. The key on
-flash moves on after every `key_every` records, and at once after a record of a kind in `sealing`; the former key is
-overwritten there and in RAM. Who takes the board can therefore forge at most the last `key_every` - 1 records.
+A record waits in RAM, signed, until `piece` or `commit` has put it on flash: `kept` says up to where. The key on flash
+moves on after `key_every` records, and at once after a record of a kind in `sealing`; the former key is overwritten
+there and in RAM. Who takes the board can therefore forge at most the records that wait and `key_every` - 1 more.
 
-A store (journal_files.FileStore, journal_raw.RawStore) has the sequence numbers `first` and `next`, open(device),
-append(records, sequence), which skips what it already has, records(sequence), which yields those from there on,
-drop(sequence), which cuts the tail there, tag_before(sequence), head(), the FILE_HEAD of all it holds, and tidy().
+The store is a journal_ring.Ring. What waits lies in RAM as it does there: each record starts at a slot of 64 bytes.
 """
 
 from hashlib import sha256
@@ -58,6 +58,12 @@ VERDICT_FORMAT = "<IIiB4s8s"
 
 _KEY_ENTRY = const(1)  # name in the key store
 _KEY_FORMAT = "<HII"
+_KEY_BYTES = const(42)
+_HEAD = const(11)
+_TAG = const(16)
+_SLOT = const(64)
+_LONGEST = const(256)  # bytes of slots that the longest record takes
+_MOST_WAIT = const(24)
 
 
 def next_key(key) -> bytes:
@@ -72,35 +78,36 @@ def file_head(device, generation: int, start: int, tag) -> bytes:
     return FILE_MAGIC + bytes(device) + pack("<HI", generation, start) + bytes(tag)
 
 
+def slots(size: int) -> int:
+    """Bytes of the slots that a record of `size` bytes takes."""
+    return size + _SLOT - 1 & -_SLOT
+
+
 class Journal:
-    """The chain of `device` (8 bytes) in `store`, its key in `keys` (a keystore.KeyStore). Call `open` first.
+    """The chain of `device` (8 bytes) in `store`, its key in `keys` (a keystore.KeyStore). Call `open` first."""
 
-    Up to `window` records wait in RAM until they are kept together; 1 keeps every record at once.
-    """
-
-    def __init__(self, store, keys, device: bytes, window: int = 1, key_every: int = 10, sealing=SEALING):
-        if window < 1 or key_every < 1:
-            raise StorageError("window", "window and key_every are 1 or more")
+    def __init__(self, store, keys, device: bytes, key_every: int = 10, sealing=SEALING):
+        if key_every < 1:
+            raise StorageError("window", "key_every is 1 or more")
         self.next = 0  # sequence of the next record
         self.kept = 0  # records below this one survive a power cut
         self.lost = 0  # records the key says were kept, but are not there: the tail was cut
         self.dropped = 0  # unacknowledged or foreign records found behind the last whole one at `open`
-        self.tag = b""
+        self.tag = bytearray(TAG)
         self.generation = 0
-        self.commits = 0
         self._start = 0
         self._store = store
         self._keys = keys
         self._device = bytes(device)
-        self._window = window
         self._key_every = key_every
         self._sealing = sealing
         self._mac = crypto.MAC()
         self._key = bytearray(32)
         self._key_at = 0  # sequence of the key on flash
-        self._buf = bytearray(window * 64 + MAX)
+        self._buf = bytearray(_MOST_WAIT * _SLOT + _LONGEST)
         self._view = memoryview(self._buf)
-        self._used = 0
+        self._low = 0  # what waits is between the two
+        self._high = 0
 
     def open(self) -> None:
         """Recover: find the last whole record, drop what a power cut left behind it, bring the key up to date.
@@ -112,44 +119,56 @@ class Journal:
     def append(self, kind: int, time: int, payload=b"") -> bool:
         """Add a record of `kind` (1..255) made at `time` (s since 2024); whether it, and all before it, is kept.
 
-        False means pending: it is kept by `commit`, or with the window's last record. The first record of a new
-        generation is added by itself. Raises StorageError("size") for a payload above MAX_PAYLOAD bytes, and what the
-        store raises: the record then stays pending.
+        False means that it waits, as those of a kind not in `sealing` do. The first record of a new generation is added
+        by itself. Raises StorageError: "size" for a payload above MAX_PAYLOAD bytes, "full" when there is no room to
+        wait; then there is no such record. Raises what the store raises when a sealing kind cannot be kept: it waits.
         """
         if self.next == self._start and kind != GENERATION:
             self.append(GENERATION, time, pack("<H", self.generation))
         n = len(payload)
         if n > MAX_PAYLOAD:
             raise StorageError("size", "a record holds at most %d bytes" % MAX_PAYLOAD)
-        if self._used + HEAD + n + TAG > len(self._buf):
+        if not self.room():
+            raise StorageError("full", "too many records wait for the flash")
+        self._lay(kind, time, payload, n)
+        self._sign(self._high, _HEAD + n)
+        if kind in self._sealing:
             self.commit()
-        at = self._used
-        body = at + HEAD + n
-        buf = self._buf
-        pack_into("<HBII", buf, at, HEAD + n + TAG, kind, self.next, time)
-        buf[at + HEAD : body] = payload
-        tag = self._mac.tag(self.tag, self._view[at:body])[:TAG]
-        buf[body : body + TAG] = tag
-        self._used = body + TAG
-        self._advance(tag)
-        if kind in self._sealing or self.next - self.kept >= self._window:
-            self.commit()
-            if kind in self._sealing:
-                self._keep_key()
+            self._keep_key()
             return True
         return False
 
-    def room(self) -> int:
-        """Bytes of records that can still wait without being kept first."""
-        return len(self._buf) - self._used
+    def room(self) -> bool:
+        """Whether another record can wait."""
+        return self.next - self.kept < _MOST_WAIT and (self._high + _LONGEST <= len(self._buf) or self._low >= _LONGEST)
+
+    def piece(self) -> bool:
+        """Do one piece of flash work: at most one erase, and programs within one block. Whether more remains.
+
+        Raises what store and key store raise; what waits then still does.
+        """
+        if self._low < self._high:
+            if self._store.room(self.kept, self._buf[self._low] | self._buf[self._low + 1] << 8):
+                self._flush()
+                if self._low == self._high and self.next - self._key_at >= self._key_every:
+                    if self._keys.room(_KEY_BYTES):
+                        self._keep_key()
+                    return True
+                return self._low < self._high
+            self._store.advance(self.kept)
+            return True
+        if self.next - self._key_at >= self._key_every:
+            self._keep_key()
+            return False
+        return self._store.tidy()
 
     def commit(self) -> None:
-        """Keep all pending records. Raises what the store raises; they then stay pending."""
-        if self._used:
-            self._store.append(self._view[: self._used], self.kept)
-            self._used = 0
-            self.kept = self.next
-            self.commits += 1
+        """Keep all that waits, in as many pieces as it takes. Raises what the store raises; the rest still waits."""
+        while self._low < self._high:
+            if self._store.room(self.kept, self._buf[self._low] | self._buf[self._low + 1] << 8):
+                self._flush()
+            else:
+                self._store.advance(self.kept)
         if self.next - self._key_at >= self._key_every:
             self._keep_key()
 
@@ -162,14 +181,44 @@ class Journal:
         crypto.wipe(self._key)
         self._mac.wipe()
 
-    def _advance(self, tag):
-        self.tag = tag
+    def _lay(self, kind, time, payload, n):
+        # The record without its tag, at _high.
+        if self._high + _LONGEST > len(self._buf):
+            self._buf[: self._high - self._low] = self._view[self._low : self._high]
+            self._high -= self._low
+            self._low = 0
+        at = self._high
+        pack_into("<HBII", self._buf, at, _HEAD + n + _TAG, kind, self.next, time)
+        self._buf[at + _HEAD : at + _HEAD + n] = payload
+
+    def _sign(self, at, n):
+        # Tag of the record without its tag, n bytes at `at`; then the next key. Fills the last slot up.
+        self.tag[:] = self._mac.tag(self.tag, self._view[at : at + n])[:_TAG]
+        at += n
+        self._buf[at : at + _TAG] = self.tag
+        at += _TAG
+        end = at + _SLOT - 1 & -_SLOT
+        while at < end:
+            self._buf[at] = 255
+            at += 1
+        self._high = end
+        self._advance()
+
+    def _advance(self):
         self.next += 1
         self._key[:] = next_key(self._key)
         self._mac.rekey(self._key)
 
+    def _flush(self):
+        # One program, or two in a fresh block.
+        self._low += self._store.write(self._view[self._low : self._high], self.kept)
+        self.kept = self._store.next
+        if self._low == self._high:
+            self._low = self._high = 0
+
     def _keep_key(self):
-        if self._key_at != self.next:
+        # Only when nothing waits: the key must not be ahead of the records.
+        if self._key_at != self.next and self._low == self._high:
             entry = bytearray(pack(_KEY_FORMAT, self.generation, self._start, self.next) + self._key)
             self._keys.put(_KEY_ENTRY, entry)
             crypto.wipe(entry)

@@ -69,22 +69,21 @@ def recover(log) -> None:
     log.lost = max(0, at - store.next)
     log.dropped = 0
     log._mac.rekey(log._key)
-    log.tag = store.tag_before(min(at, store.next))
+    log.tag[:] = store.tag_before(min(at, store.next))
     log.next = at
-    tail = store.records(at)
-    for record in tail:
+    for record in store.records(at):
         body = len(record) - TAG
         tag = log._mac.tag(log.tag, memoryview(record)[:body])[:TAG]
         if unpack_from("<I", record, 3)[0] != log.next or not crypto.equal(tag, memoryview(record)[body:]):
             break
-        log._advance(tag)
-    tail.close()  # an open file must not wait for the collector
+        log.tag[:] = tag
+        log._advance()
     if store.next > log.next:
         log.dropped = store.next - log.next
     if at <= store.next:
         store.drop(log.next)
     log.kept = log.next
-    log._used = 0
+    log._low = log._high = 0
     log._keep_key()
 
 
@@ -97,6 +96,7 @@ def renew(log, generation: int, key, time: int) -> None:
     log._key[:] = key
     log._mac.rekey(log._key)
     log.append(GENERATION, time, pack("<H", generation))
+    log.commit()
 
 
 def parse(record):

@@ -72,12 +72,16 @@ class KeyStore:
             raise StorageError("wiped", "the keys were erased")
         if not 0 < name < _WIPED or len(payload) > MAX:
             raise StorageError("size", "no such entry fits")
-        # The last place of a block stays free for the mark of a wipe.
-        if self._end + room(len(payload)) > self._region.block_size - _STEP:
+        if not self.room(len(payload)):
             borrow("keystore_open").move(self)
-            if self._end + room(len(payload)) > self._region.block_size - _STEP:
+            if not self.room(len(payload)):
                 raise StorageError("size", "the key store is full")
         self._write(name, payload, self._version + 1)
+
+    def room(self, length: int) -> bool:
+        """Whether `put` of so many bytes erases nothing."""
+        # The last place of a block stays free for the mark of a wipe.
+        return self._end + room(length) <= self._region.block_size - _STEP
 
     def remove(self, name: int) -> None:
         """Overwrite the entry `name`, if there is one."""

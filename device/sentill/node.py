@@ -44,6 +44,7 @@ _CALM_MS = const(60_000)  # a task that ran this long starts anew with the first
 _FLUSH_MS = const(3000)
 _ASIDE_MS = const(30_000)
 _PULL_MS = const(100)
+_MANY = const(8)  # records wait: no longer for a pause of the terminal's
 _CHURN_BYTES = const(4096)
 _MOST_CHURN_BYTES = const(8192)
 _PROOF_MS = const(3000)  # a version on trial that ran this long without fault or crash is proven
@@ -306,6 +307,8 @@ class Node:
                     break
                 if kind == _T:
                     self.terminal.judge(port, started)
+                    if self.audit.waiting() >= _MANY:
+                        self.audit.piece()
                 elif kind == _P:
                     self.terminal.feedback(port)
                 elif kind == _C:
@@ -436,7 +439,8 @@ class Node:
 
     async def _journal(self, loop):
         while True:
-            self.audit.commit()
+            while self.audit.piece():
+                await self._pause(loop)
             for _ in range(self.config["journal_ms"] // _PULL_MS):
                 loop.beat()
                 while self.audit.pump():

@@ -26,7 +26,7 @@ time `t` is in seconds since 2024-01-01 UTC (since power-on while the clock is n
 | I    | node: who it is, at boot and on the command identify | q, t, sw, board, uid, fw, mpy, ... |
 | H    | node: health, at the configured rate | q, t; a summary, or with `ch` one channel's row |
 | E    | node: an event | q, t, ev and what belongs to it |
-| A    | node: journal records, after the command audit | q, n (sequence of the record), at (offset of this part in it), of (its length in bytes), d (the part, base64); at the end n (sequence of the next) and end=true |
+| A    | node: journal records, after the command audit | q, n (sequence of the first record), d (whole records, base64); of a record that is too long, in parts: at (offset of the part), of (length of the record); at the end n (sequence of the next) and end=true |
 
 Amount 0 is a transaction like any other (account verification). A refund is not judged: amounts below 0 are refused.
 A CRC is no proof of origin. Frames with what looks like a card number are refused (code "pan") and never echoed.
@@ -34,7 +34,7 @@ A CRC is no proof of origin. Frames with what looks like a card number are refus
 The command `audit` with `from` (a sequence number) is answered by an R with first (the oldest record held), next (the
 one after the last that is kept), from (where the A frames begin: the `from` asked for, moved into first..next), head
 (base64: a journal file's head for records from `first` on, see journal.py) and tag (base64: tag of record next-1, a
-checkpoint). The A frames follow, records in order, each in one part or more; what is kept meanwhile is sent as well.
+checkpoint). The A frames follow, with records in order; what is kept meanwhile is sent as well.
 Whoever lost frames asks again from the first record missing. The head and the records from `first` on, one after the
 other, are a journal file. Only kept records are sent. Status and H summaries tell jn, the number of the next record,
 and jk: the records below it survive a power cut. A verdict names its record as j, when there is one.

@@ -47,7 +47,7 @@ class Vault:
         self.latch = 0  # a tamper event that did not erase the keys, or not yet
         self.frame = None
         self.card = crypto.MAC()  # its tag of a card reference stands for it
-        self._keys = keys
+        self.keys = keys
 
     def admit(self, line: int, head: str, data, c) -> None:
         """Check the frame with the object `data` (bytes) and the counter `c`, then use that up.
@@ -76,12 +76,12 @@ class Vault:
             raise SentillError("stale", "used before; the next is %d" % self.counters[counter])
         if n >= self.kept[counter]:
             self.kept[counter] = n + (_STEP if counter < _ORDER else 1)
-            self._keys.put(_COUNTERS, pack("<IIII", *self.kept))
+            self.keys.put(_COUNTERS, pack("<IIII", *self.kept))
         self.counters[counter] = n + 1
 
     def note_tries(self, failed: int, latch: int) -> None:
         """Keep the number of failed unlocks and the tamper latch."""
-        self._keys.put(_TRIES, pack("<HB", failed, latch))
+        self.keys.put(_TRIES, pack("<HB", failed, latch))
         self.failed = failed
         self.latch = latch
 
@@ -96,6 +96,6 @@ class Vault:
         self.generation = 0
         self.profile = 2
         try:
-            self._keys.wipe()
+            self.keys.wipe()
         finally:
             self.close()

@@ -189,7 +189,7 @@ class _Reader:
                 return n == self.expected
             if n != self.expected and not (first and self._jumps(fields)):
                 return False
-            if fields.get("at") != len(self._part):
+            if fields.get("at", 0) != len(self._part):
                 return False
             first = False
             self._take(fields)
@@ -200,7 +200,7 @@ class _Reader:
     def _jumps(self, fields: dict[str, Any]) -> bool:
         """Whether records are missing on the node: asked for one, it begins with a later one, time and again."""
         n = fields.get("n")
-        if not isinstance(n, int) or n < self.expected or fields.get("at") != 0:
+        if not isinstance(n, int) or n < self.expected or fields.get("at", 0) != 0:
             return False
         self._jump = (n, self._jump[1] + 1 if self._jump[0] == n else 1)
         if self._jump[1] < _ATTEMPTS - 1:
@@ -210,17 +210,28 @@ class _Reader:
         return True
 
     def _take(self, fields: dict[str, Any]) -> None:
-        size = fields.get("of")
         try:
-            self._part += _binary(fields["d"])
+            data = _binary(fields["d"])
         except (KeyError, ValueError):
             raise self._nonsense() from None
+        size = fields.get("of")
+        if size is None:
+            while data:
+                size = int.from_bytes(data[:2], "little")
+                self._add(data[:size], size)
+                data = data[size:]
+            return
+        self._part += data
         if not isinstance(size, int) or size > journal.MAX or len(self._part) > size:
             raise self._nonsense()
-        if len(self._part) < size:
-            return
-        record, self._part = self._part, b""
-        if size < journal.HEAD + journal.TAG or struct.unpack_from("<HxI", record) != (size, self.expected):
+        if len(self._part) == size:
+            record, self._part = self._part, b""
+            self._add(record, size)
+
+    def _add(self, record: bytes, size: int) -> None:
+        if not journal.HEAD + journal.TAG <= size <= journal.MAX or len(record) != size:
+            raise self._nonsense()
+        if struct.unpack_from("<HxI", record) != (size, self.expected):
             raise self._nonsense()
         if self._known and self._known.sequence == self.expected:
             if record != self._known.record:

@@ -1,7 +1,5 @@
 """Flash and file systems for tests: NOR flash with MicroPython's block protocol, and littlefs's calls over a dict."""
 
-from io import BytesIO
-
 
 class Nor:
     """NOR flash of `count` blocks: programs only clear bits. Counts programs and erases; `log` gets them when a list.
@@ -66,16 +64,25 @@ def program(image, at, data):
 
 
 class Tree:
-    """Files in memory behind the methods of a littlefs object; content counts when the file is closed."""
+    """A file system on `flash`, as far as the journal wants one: files of one flash block, one block each.
 
-    def __init__(self):
-        self.files = {}
+    Content counts when the file is closed; it lies in the flash, where it can be written past the file system. `taken`
+    blocks are somebody else's.
+    """
+
+    def __init__(self, flash):
+        self.flash = flash
+        self.files = {}  # path -> block, None for a file without content
         self.folders = {}
-        self.room = None  # bytes the files may hold together
-        self.names = None  # how many there may be
+        self.taken = 0
+        self._next = 0
 
     def open(self, path, mode):
-        return _File(self, path, mode)
+        if mode == "rb":
+            self._find(path)
+        elif path not in self.files:
+            self.files[path] = None
+        return _File(self, path, mode == "wb")
 
     def remove(self, path):
         self._find(path)
@@ -93,8 +100,23 @@ class Tree:
             raise OSError(2)
         prefix = path + "/"
         for name in list(self.files):
-            if name.startswith(prefix) and "/" not in name[len(prefix) :]:
-                yield name[len(prefix) :], 0x8000, 0, len(self.files[name])
+            if name.startswith(prefix):
+                yield name[len(prefix) :], 0x8000, 0, 0 if self.files[name] is None else self.flash.block_size
+
+    def statvfs(self, path):
+        used = len([1 for block in self.files.values() if block is not None])
+        return 0, 0, self.flash.count, self.flash.count - used - self.taken
+
+    def place(self):
+        """A free block."""
+        used = list(self.files.values())
+        if self.statvfs("")[3] <= 0:
+            raise OSError(28)
+        while self._next in used:
+            self._next = (self._next + 1) % self.flash.count
+        block = self._next
+        self._next = (block + 1) % self.flash.count
+        return block
 
     def _find(self, path):
         if path not in self.files:
@@ -103,33 +125,41 @@ class Tree:
 
 
 class _File:
-    def __init__(self, tree, path, mode):
-        old = b"" if mode == "wb" else tree.files.get(path, b"") if mode == "ab" else tree._find(path)
+    def __init__(self, tree, path, writes):
         self._tree = tree
         self._path = path
-        self._writes = mode != "rb"
-        self._data = b"" if self._writes else old
-        self._old = old
-        self._stream = BytesIO(old)
-        if self._writes and path not in tree.files:
-            if tree.names is not None and len(tree.files) >= tree.names:
-                raise OSError(28)
-            tree.files[path] = b""
+        self._data = b"" if writes else None
+        self._at = 0
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exc):
-        if self._writes and exc[0] is None:
-            self._tree.files[self._path] = self._old + self._data
+        self.close()
         return False
 
-    def read(self, n=-1):
-        return self._stream.read(n)
+    def close(self):
+        tree, data = self._tree, self._data
+        if data:
+            size = tree.flash.block_size
+            block = tree.place()
+            tree.flash.ioctl(6, block)
+            for at in range(0, size, 256):
+                tree.flash.writeblocks(block, data[at : at + 256], at)
+            tree.files[self._path] = block
+        self._data = None
+
+    def seek(self, at):
+        self._at = at
+
+    def read(self, n):
+        block = self._tree.files[self._path]
+        data = bytearray(0 if block is None else n)
+        if data:
+            self._tree.flash.readblocks(block, data, self._at)
+        self._at += n
+        return bytes(data)
 
     def write(self, data):
-        tree = self._tree
-        if tree.room is not None and sum([len(d) for d in tree.files.values()]) + len(data) > tree.room:
-            raise OSError(28)
         self._data += bytes(data)
         return len(data)

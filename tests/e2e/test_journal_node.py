@@ -41,11 +41,17 @@ class Reading:
         if "end" in fields:
             self.ended = True
             return
-        part = self._parts.setdefault(fields["n"], bytearray())
-        assert len(part) == fields["at"], fields
-        part += base64.b64decode(fields["d"])
-        if len(part) == fields["of"]:
-            self.records[fields["n"]] = bytes(part)
+        data, n = base64.b64decode(fields["d"]), fields["n"]
+        if "of" in fields:
+            part = self._parts.setdefault(n, bytearray())
+            assert len(part) == fields["at"], fields
+            part += data
+            if len(part) == fields["of"]:
+                self.records[n] = bytes(part)
+            return
+        while data:
+            size = int.from_bytes(data[:2], "little")
+            self.records[n], data, n = data[:size], data[size:], n + 1
 
 
 def proven(about: dict[str, Any], reading: Reading, device: bytes) -> list[Record]:

@@ -10,19 +10,28 @@ from struct import pack
 
 import vfs
 from flash_model import Nor
-from sentill import journal, journal_open, journal_raw_read, keystore_open, store  # noqa: F401  (kept loaded)
+from sentill import (  # noqa: F401  (kept loaded)
+    journal,
+    journal_blocks,
+    journal_open,
+    journal_ring_read,
+    journal_turn,
+    keystore_open,
+    store,
+)
 from sentill.flash import Region
 from sentill.journal import Journal
-from sentill.journal_files import FileStore
-from sentill.journal_raw import RawStore
+from sentill.journal_ring import Ring
 from sentill.keystore import KeyStore
 
 DEVICE = b"sweep-01"
 ROOT = b"root key of the swept device...."
-BLOCKS = 40
+BLOCKS = 34
+RESERVE = 18  # blocks of the littlefs that stay free for others
+LEAST = 5  # of it that the journal does not give back
 RING = 6
 KEY_BLOCKS = 2
-KEEP = 128
+KEEP = 128  # records held at least, once there were as many
 PAYLOAD_BYTES = 37  # records of 64 bytes
 
 
@@ -59,22 +68,34 @@ class OpenKeyStore(KeyStore):
         pass
 
 
-class UnflushedStore(FileStore):
-    """Seeded bug: acknowledges records that are still in the buffer of an open file."""
+class HastyRing(Ring):
+    """Seeded bug: acknowledges what is programmed only with the next records."""
 
-    _file = None
+    _late = None
 
-    def _write(self, chunk, sequence, fresh):
-        if fresh or self._file is None:
-            if self._file is not None:
-                self._file.close()
-            first = sequence if fresh else self._tails[-1][0]
-            self._file = self._fs.open(self._tail(first), "wb" if fresh else "ab")
-            if fresh:
-                self._tails.append((sequence, 0))
-        self._file.write(chunk)
-        first, size = self._tails[-1]
-        self._tails[-1] = (first, size + len(chunk))
+    def program(self, address, data):
+        if self._late:
+            Ring.program(self, *self._late)
+        self._late = address, bytes(data)
+
+
+class Calls:
+    """The file calls of the mounted littlefs, as a board's node hands them over."""
+
+    open = open
+    ilistdir = os.ilistdir
+    mkdir = os.mkdir
+    remove = os.remove
+    rename = os.rename
+    statvfs = os.statvfs
+
+
+_numbers = iter(range(1 << 30))
+
+
+def numbered(n):
+    """Bytes that no other block begins with."""
+    return sha256(pack("<I", next(_numbers))).digest()[:n]
 
 
 class HastyStore(store.Store):
@@ -103,21 +124,25 @@ class Machine:
         self.keys = (OpenKeyStore if o.bug == "key" else KeyStore)(region)
         self.keys.open()
         if o.raw:
-            self.store = RawStore(Region(self.flash, 0, RING, o.prog))
+            region = Region(self.flash, 0, RING, o.prog)
         else:
             self.fs = vfs.VfsLfs2(part, progsize=o.prog, readsize=o.prog)
             vfs.mount(self.fs, "/x")
-            tail = min(4 * o.prog, 448)
-            kind = UnflushedStore if o.bug == "flush" else FileStore
-            self.store = kind(self.fs, keep=KEEP, tail_bytes=tail)
+            files = Calls, "/x/journal", numbered, RESERVE, LEAST, 99
+            region = journal_blocks.open_region((part, o.blocks, o.prog), files)
+            while region.count < 3:
+                for _ in journal_blocks.extend(region):
+                    pass
             self.files = (HastyStore if o.bug == "rename" else store.Store)("/x/", "/x/")
-        self.journal = Journal(self.store, self.keys, DEVICE, o.window)
+        self.store = (HastyRing if o.bug == "flush" else Ring)(region)
+        self.journal = Journal(self.store, self.keys, DEVICE)
         if journal_open.key_place(self.keys):
             self.journal.open()
         else:
             self.store.open(DEVICE)
 
     def halt(self):
+        self.store.close()
         if self.fs:
             vfs.umount("/x")
             self.fs = None
@@ -176,10 +201,16 @@ def record(options):
             run.acked.append((len(run.log), "generation", 2))
         run.tried.append((len(run.log), "next", log.next + (2 if i == 0 else 1)))
         log.append(journal.CONFIG if i % 25 == 24 else journal.VERDICT, i, payload(i, options.mixed))
+        if log.next - log.kept >= options.window:
+            log.commit()
         run.acked.append((len(run.log), "next", log.kept))
         if i % 5 == 4:
-            while machine.store.tidy():
+            while log.kept == log.next and log.piece():  # what is done ahead
                 pass
+        if i == options.appends * 6 // 10 and not options.raw:
+            hog()  # somebody else fills the disk
+        if i == options.appends * 8 // 10 and not options.raw:
+            os.remove("/x/hog")
         if i % 25 == 24 and not options.raw:
             for name in ("config.json", "state.bin", "model.stm")[: 3 if i % 100 == 99 else 2]:
                 run.tried.append((len(run.log), name, version))
@@ -196,6 +227,13 @@ def record(options):
     flash.log = None
     machine.halt()
     return run
+
+
+def hog():
+    """Leave three blocks of the littlefs free."""
+    with open("/x/hog", "wb") as file:
+        for _ in range(os.statvfs("/x")[3] - 3):
+            file.write(b"x" * 4096)
 
 
 def expect(run):

@@ -45,7 +45,7 @@ RUNS = [
     Run("files", 32, 8, True, of=3),
     Run("files", 256, 1),
     Run("files", 256, 4, True),
-    Run("files", 256, 7),
+    Run("files", 256, 23),
     Run("raw", 32, 1),
     Run("raw", 32, 8, True),
     Run("raw", 256, 1),
@@ -65,7 +65,8 @@ MORE = [
     Run("files", 32, 4),
     Run("files", 32, 1, True),
     Run("files", 256, 16, True),
-    Run("raw", 256, 31),
+    Run("raw", 256, 23),
+    Run("files", 32, 23, True),
     Run("raw", 32, 1, True),
 ]
 # A seeded bug, and what the sweep says of it.

@@ -1,11 +1,13 @@
 """Flash wear and cost of the journal on the Unix port, one JSON line: `micropython wear.py DEVICE TESTS OPTIONS`.
 
 OPTIONS: {"raw", "prog", "window", "key_every", "records", "keep"}. Counts all programs and erases, those of the key
-store included, over records of 64 bytes, after as many as fit; then restarts and times the scan.
+store included, over records of 64 bytes, `window` of them kept together, after as many as fit; then restarts and times
+the scan.
 """
 
 import gc
 import json
+import os
 import sys
 
 sys.path[:0] = sys.argv[1:3]
@@ -13,13 +15,12 @@ sys.path[:0] = sys.argv[1:3]
 import micropython
 import vfs
 from flash_model import Nor
-from scenario import DEVICE, KEY_BLOCKS, ROOT, Part, payload
-from sentill import journal, journal_open
+from scenario import DEVICE, KEY_BLOCKS, ROOT, Calls, Part, payload
+from sentill import journal, journal_blocks, journal_open, journal_turn  # noqa: F401  (kept loaded)
 from sentill.compat import ticks_diff, ticks_us
 from sentill.flash import Region
 from sentill.journal import Journal
-from sentill.journal_files import FileStore
-from sentill.journal_raw import RawStore
+from sentill.journal_ring import Ring
 from sentill.keystore import KeyStore
 
 
@@ -67,7 +68,8 @@ class Metered(Nor):
 def main():
     o = json.loads(sys.argv[3])
     prog, raw, keep, records = o["prog"], o["raw"], o["keep"], o["records"]
-    blocks = keep // 62 + 3 if raw else keep // 63 + 40
+    ring = keep // 62 + 3
+    blocks = ring if raw else ring + 16
     flash = Metered(blocks + KEY_BLOCKS)
 
     flash.calibrate()
@@ -76,13 +78,19 @@ def main():
         keys = KeyStore(Region(flash, blocks, KEY_BLOCKS, prog))
         keys.open()
         if raw:
-            store = RawStore(Region(flash, 0, blocks, prog))
+            region = Region(flash, 0, blocks, prog)
         else:
-            vfs.mount(vfs.VfsLfs2(Part(flash, blocks), progsize=prog, readsize=prog), "/x")
-            store = FileStore(Files, "/x/journal", keep, min(4 * prog, 448))
+            part = Part(flash, blocks)
+            vfs.mount(vfs.VfsLfs2(part, progsize=prog, readsize=prog), "/x")
+            files = Calls, "/x/journal", os.urandom, 6, 16, ring
+            region = journal_blocks.open_region((part, blocks, prog), files)
+            while region.count < 3:
+                for _ in journal_blocks.extend(region):
+                    pass
+        store = Ring(region)
         if not journal_open.key_place(keys):
             journal_open.stage_key(keys, 1, 0, journal_open.first_key(ROOT, 1))
-        log = Journal(store, keys, DEVICE, o["window"], o["key_every"], ())
+        log = Journal(store, keys, DEVICE, o["key_every"], ())
         log.open()
         return log, store
 
@@ -90,14 +98,15 @@ def main():
         vfs.VfsLfs2.mkfs(Part(flash, blocks), progsize=prog, readsize=prog)
     log, store = boot()
     data = payload(1)
-    warm = blocks * 63 if raw else keep + 126  # until flash is full and the oldest records give way
+    warm = (ring + 2) * 63  # until flash is full and the oldest records give way
     for i in range(warm):
         log.append(journal.VERDICT, i, data)
-        store.tidy()
+        while log.piece():
+            pass
     log.commit()
     flash.programmed = flash.set = flash.erased = 0
     spent = []
-    tidying = allocated = 0
+    keeping = allocated = 0
     gc.collect()
     for i in range(records):
         flash.us = flash.heap = 0
@@ -107,9 +116,10 @@ def main():
         spent.append(ticks_diff(ticks_us(), start) - flash.us)
         allocated += micropython.mem_total() - before - flash.heap
         start = ticks_us()
-        while store.tidy():
-            pass
-        tidying += ticks_diff(ticks_us(), start)
+        if log.next - log.kept >= o["window"]:
+            while log.piece():
+                pass
+        keeping += ticks_diff(ticks_us(), start)
     log.commit()
     bytes_each, erases_each = flash.programmed / records, flash.erased / records
     set_each = flash.set / records
@@ -130,7 +140,7 @@ def main():
                 "set": set_each,
                 "erases": erases_each,
                 "append_us": trimmed(spent),
-                "tidy_us": tidying / records,
+                "keep_us": keeping / records,
                 "alloc_bytes": allocated / records,
                 "chain_us": chain_us,
                 "chain_alloc_bytes": chain_bytes,
@@ -146,8 +156,12 @@ class Nothing:
 
     next = 0
 
-    def append(self, records, sequence):
-        pass
+    def room(self, *what):
+        return True
+
+    def write(self, records, sequence):
+        self.next += len(records) // 64
+        return len(records)
 
     def put(self, name, payload):
         pass
@@ -155,7 +169,7 @@ class Nothing:
 
 def chain(records=2000):
     """Microseconds and bytes of heap per record for tag, key and buffer alone."""
-    log = Journal(Nothing(), Nothing(), DEVICE, 1, 10, ())
+    log = Journal(Nothing(), Nothing(), DEVICE, 10, ())
     log.append(journal.BOOT, 0)
     data = payload(1)
     gc.collect()
@@ -167,6 +181,7 @@ def chain(records=2000):
         log.append(journal.VERDICT, i, data)
         spent.append(ticks_diff(ticks_us(), start))
         allocated += micropython.mem_total() - before
+        log.commit()
     return trimmed(spent), allocated / records
 
 
@@ -174,18 +189,6 @@ def trimmed(times):
     """The mean of all but the slowest hundredth, when the computer did something else."""
     kept = sorted(times)[: len(times) - len(times) // 100]
     return sum(kept) / len(kept)
-
-
-class Files:
-    """The file calls of a mounted littlefs, as a board's node hands them over."""
-
-    import os as _os
-
-    open = open
-    remove = _os.remove
-    rename = _os.rename
-    mkdir = _os.mkdir
-    ilistdir = _os.ilistdir
 
 
 main()

@@ -36,7 +36,6 @@ class HAL:
     """
 
     root = "/"
-    inline_bytes = 128  # longest file that littlefs keeps in its folder's block, see journal_files
     usb_chunk = 16  # what a USB or UART write takes at once without waiting, about a millisecond at 115200 baud
     uart_chunk = 240
     uart_rx_bytes = 1024  # that may come in on the terminal's line while the node does not read

@@ -218,7 +218,6 @@ class _Console(Stream):
 class HAL(base.HAL):
     """An RP2040 or RP2350. stdin and stdout are USB."""
 
-    inline_bytes = 448
     _line = None
 
     def open_usb(self):

@@ -15,7 +15,6 @@ class HAL(base.HAL):
 
     usb_chunk = 240
     uart_greedy = True
-    inline_bytes = 448
 
     def raw_flash(self):
         """Blocks of the flash image behind the file system's."""
