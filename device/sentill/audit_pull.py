@@ -2,10 +2,12 @@
 
 from binascii import b2a_base64
 
+from . import protocol
 from .compat import const
 from .errors import StorageError
 
-_PART = const(141)  # bytes of records per A frame
+_WHOLE = const(141)  # bytes of whole records per A frame
+_PART = const(126)  # bytes of a longer record's part
 _ROOM = const(960)  # two A frames, and what events and replies may need meanwhile
 
 
@@ -47,29 +49,33 @@ class Pull:
 
     def _send(self) -> bool:
         # One frame of whole records, or a long one in parts.
-        port = self._port
         record = self._next()
         if record is None:
-            port.send("A", [("n", self._at), ("end", True)])
+            self._frame([("n", self._at), ("end", True)])
             return False
         self._record = None
         self._at = first = self._reader.sequence  # more than asked for where records are missing
         size = len(record)
-        if size > _PART:
+        if size > _WHOLE:
             for at in range(0, size, _PART):
                 part = _base64(record[at : at + _PART])
-                port.send("A", [("n", first), ("at", at), ("of", size), ("d", part)])
+                self._frame([("n", first), ("at", at), ("of", size), ("d", part)])
             self._at += 1
             return True
         while True:
             self._at += 1
             more = self._next()
-            if more is None or self._reader.sequence != self._at or len(record) + len(more) > _PART:
+            if more is None or self._reader.sequence != self._at or len(record) + len(more) > _WHOLE:
                 break
             record += more
             self._record = None
-        port.send("A", [("n", first), ("d", _base64(record))])
+        self._frame([("n", first), ("d", _base64(record))])
         return True
+
+    def _frame(self, pairs):
+        # Not Port.send, which cuts what is too long.
+        line = protocol.encode("A", [("q", self._port.next_q())] + pairs)
+        self._port.put(memoryview(line), len(line))
 
     def _next(self):
         # The next record, which stays in _record until it is sent; None at the end.
