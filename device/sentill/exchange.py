@@ -1,4 +1,5 @@
-"""The two frames of a decision: a transaction request read into integers, a verdict written from integers.
+"""The two frames of a decision: a transaction request read into integers, a verdict written from integers; and the
+answers given lately, for a terminal that asks again.
 
 Both work in buffers made at the start. On a plain request nothing is put on the heap except the integers above
 2^30-1 of a 32-bit board.
@@ -6,12 +7,16 @@ Both work in buffers made at the start. On a plain request nothing is put on the
 
 from array import array
 
-from .compat import const, crc32, kernels
+from .compat import const, kernels
 from .errors import FrameError
 from .protocol import MAX, MAX_AMOUNT, MAX_TIME, parse_fields
+from .reader import CRC_TABLE
 
 _TOKEN_MAX = const(32)
 _WHY_MAX = const(72)
+_LATELY = const(4)
+_MODELS = const(4)  # whose verdicts' beginnings are kept ready
+MAX_REASONS = 3  # in an answer
 
 # Slots of a scanned request, an array("I") of SLOTS words.
 Q, REF, T, AMT, PM, PN, PH, CARD, CARD_LEN, SLOTS = range(10)
@@ -33,14 +38,14 @@ class Request:
 
     def __init__(self):
         self.fields = array("I", bytes(4 * SLOTS))
-        self.card = None
-        self._buf = b""
+        self.buf = b""
         self._scan = kernels("wire").scan_request
 
     def scan(self, reader) -> bool:
         """Read the frame that `reader` has found, if it is a plain request; otherwise `parse` tells what it is."""
-        self._buf = reader.buf
-        return self._scan(reader.buf, reader.start, reader.end, self.fields) == 1
+        self.buf = reader.buf
+        state = reader.state
+        return self._scan(reader.buf, state[3], state[4], self.fields) == 1
 
     def parse(self, reader, guard) -> None:
         """Read the frame that `reader` has found. `guard(bytes)` tells whether bytes hold what may not enter.
@@ -79,14 +84,18 @@ class Request:
             raise FrameError("field", "card must be a string")
         if not is_token(card):
             raise FrameError("card", "card must be 1..32 of 0-9 A-Z a-z _ -")
-        self._buf = card.encode()
+        self.buf = card.encode()
         f[CARD] = 0
         f[CARD_LEN] = len(card)
+
+    def asked(self) -> bytes:
+        """All of the request but its q."""
+        return bytes(self.fields[REF:CARD]) + self.token()
 
     def token(self) -> bytes:
         """A copy of the card token; valid until the reader's next window."""
         start = self.fields[CARD]
-        return bytes(self._buf[start : start + self.fields[CARD_LEN]])
+        return bytes(self.buf[start : start + self.fields[CARD_LEN]])
 
 
 def is_int(value) -> bool:
@@ -104,11 +113,50 @@ def is_token(text: str) -> bool:
     return True
 
 
-# The beginning of a verdict by its code, and its end: see wire.fill.
-_HEAD = '#T {"q":\x01,"ref":\x0a,"v":"%s","s":\x03,"tr":\x04,"td":\x05,"m":"\0'
-_HEADS = [(_HEAD % word).encode() for word in ("approve", "review", "decline")]
-_END = b'","us":\x06}*\0'
-_END_RECORD = b'","us":\x06,"j":\x07}*\0'
+class Answer:
+    """A verdict as it was given.
+
+    `score`, the thresholds `review` and `decline`, `code` (0 approve, 1 review, 2 decline), `model` (its id, ASCII, up
+    to 16 bytes), `n` `reasons` (codes, ASCII), `record` (its number, -1: none).
+    """
+
+    def __init__(self):
+        self.score = self.review = self.decline = self.code = self.n = 0
+        self.model = b""
+        self.reasons = [b""] * MAX_REASONS
+        self.record = -1
+
+
+class Lately:
+    """The latest 4 requests with their answers, for a terminal that asks again."""
+
+    def __init__(self):
+        self._asked = [b""] * _LATELY
+        self._answers = [Answer() for _ in range(_LATELY)]
+        self._next = 0
+        self._now = b""
+
+    def recall(self, request):
+        """The Answer that `request` was given; None when it is a new one."""
+        self._now = asked = request.asked()
+        return self._answers[self._asked.index(asked)] if asked in self._asked else None
+
+    def next(self):
+        """The Answer to fill in for a new request, before `remember`."""
+        self._asked[self._next] = b""  # what it stood for until now is forgotten
+        return self._answers[self._next]
+
+    def remember(self) -> None:
+        """Note that the request that `recall` was asked for was given the answer that `next` named."""
+        self._asked[self._next] = self._now
+        self._next = (self._next + 1) % _LATELY
+
+
+# A verdict up to its reasons, and its end: see wire.fill.
+_HEAD = '#T {"q":\x01,"ref":\x0a,"v":"%s","s":\x03,"tr":\x04,"td":\x05,"m":"%s","why":"\0'
+_WORDS = ("approve", "review", "decline")
+_END = b'","us":\x06}\0'
+_END_RECORD = b'","us":\x06,"j":\x07}\0'
 
 
 class Verdict:
@@ -121,43 +169,54 @@ class Verdict:
     def __init__(self):
         self.buf = bytearray(MAX)
         self.view = memoryview(self.buf)
-        self.put = 0
         wire = kernels("wire")
         self._fill = wire.fill
         self._copy = wire.put
-        self._hex = wire.put_hex
+        self._finish = wire.finish
         self._numbers = wire.numbers(7)
         self._at = 0
+        self._heads: dict = {}
+        self._form = b""
 
-    def begin(self, q: int, ref: int, score: int, review: int, decline: int) -> None:
-        """Start a verdict: the frame count, the request's ref, the score and the thresholds used."""
+    def open(self, q: int, ref: int, answer: Answer) -> None:
+        """Start a verdict: the frame count, the request's ref, and what was answered."""
         numbers = self._numbers
         numbers[0] = q
         numbers[1] = ref
-        numbers[2] = score
-        numbers[3] = review
-        numbers[4] = decline
+        numbers[2] = answer.score
+        numbers[3] = answer.review
+        numbers[4] = answer.decline
+        self._form = (self._heads.get(answer.model) or self._ready(answer.model))[answer.code]
+        self._at = self._fill(self.buf, 0, self._form, numbers)
+        if answer.n:
+            self._why(answer, self._at)
 
-    def model(self, code: int, model_id: bytes) -> None:
-        """Add the verdict (0 approve, 1 review, 2 decline) and the model's id (ASCII, up to 16 bytes)."""
-        self._at = self._fill(self.buf, 0, _HEADS[code], self._numbers)
-        self._at = self._copy(self.buf, self._at, model_id, len(model_id))
-        self._at = self.put = self._copy(self.buf, self._at, b'","why":"', 9)
+    def _why(self, answer, put):
+        i = 0
+        while i < answer.n:
+            self._reason(answer.reasons[i], put)
+            i += 1
 
-    def reason(self, code: bytes) -> None:
-        """Add a reason code (ASCII); one that has no room is left out."""
+    def _reason(self, code, put):
+        # One that has no room is left out.
         at = self._at
-        if at + len(code) - self.put > _WHY_MAX:
+        if at + len(code) - put > _WHY_MAX:
             return
-        if at > self.put:
+        if at > put:
             self.buf[at] = 44
             at += 1
         self._at = self._copy(self.buf, at, code, len(code))
 
-    def end(self, us: int, record: int = -1) -> int:
+    def _ready(self, model_id):
+        if len(self._heads) == _MODELS:
+            self._heads.clear()
+        self._heads[model_id] = heads = [(_HEAD % (word, str(model_id, "utf-8"))).encode() for word in _WORDS]
+        return heads
+
+    def close(self, us: int, record: int = -1) -> int:
         """Close the frame with the latency `us`, microseconds, and its `record` (-1: none); returns its length."""
-        self._numbers[5] = us
-        self._numbers[6] = record
-        us = self._fill(self.buf, self._at, _END if record < 0 else _END_RECORD, self._numbers)
-        record = crc32(self.view[1 : us - 1])
-        return self._hex(self.buf, us, record)
+        numbers = self._numbers
+        numbers[5] = us
+        numbers[6] = record
+        us = self._fill(self.buf, self._at, _END if record < 0 else _END_RECORD, numbers)
+        return self._finish(self.buf, us, CRC_TABLE)

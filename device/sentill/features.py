@@ -62,6 +62,7 @@ _DAYS = const(30)
 _MAX16 = const(32_767)
 _EXPLAINED = const(1)
 _FRAUD = const(2)
+KNOWN = 2  # of feedback
 _MAX_COUNTER = const(0x3FFFFFFF)
 
 # Scalars of a History, one int32 array: a subscript costs what an attribute costs, and it is saved as it stands.
@@ -199,8 +200,12 @@ class History:
 
     def own(self, x, t: int) -> None:
         """Advance to `t` and write the features of the terminal's own history, 1 to 8, into `x`, as in `fill`."""
-        self.advance(t)
-        self._own(self._s, x)
+        s = self._s
+        if s[_NOW] <= t < s[_DUE]:
+            s[_NOW] = t
+        else:
+            self.advance(t)
+        self._own(s, x)
 
     def add(self, ref: int, t: int, amt: int, pm: int, pn: int, ph: int) -> bool:
         """Remember a transaction until it resolves; False (and counted) when `ref` is pending already.
@@ -232,14 +237,17 @@ class History:
             s[_DUE] = t + _DELAY_S
         p.push(t, flags)
 
-    def feedback(self, ref: int) -> bool:
-        """Note that `ref` was a fraud. False (and counted) when it is not pending; repeating does no harm."""
+    def feedback(self, ref: int) -> int:
+        """Note that `ref` was a fraud: 1 when that is news, KNOWN when not, 0 (and counted) when it is not pending."""
         slot = self._pending.find(ref)
         if slot < 0:
             self._bump(_UNKNOWN)
-            return False
-        self._pending.flags[slot] |= _FRAUD
-        return True
+            return 0
+        flags = self._pending.flags
+        if flags[slot] & _FRAUD:
+            return KNOWN
+        flags[slot] |= _FRAUD
+        return 1
 
     def _bump(self, counter: int) -> None:
         s = self._s

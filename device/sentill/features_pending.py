@@ -16,6 +16,7 @@ _EXPLAINED = const(1)
 _FRAUD = const(2)
 _CHAINS = const(256)
 _RECORD = const(9)  # u32 ref, u32 t, u8 flags
+_IMAGE = const(252)  # bytes of as many records as are saved at once
 
 
 class Pending:
@@ -81,12 +82,17 @@ class Pending:
 
     def save(self, write) -> None:
         """Hand the transactions to `write(bytes)`, oldest first, 9 bytes each: u32 ref, u32 t, u8 flags."""
-        image = bytearray(_RECORD)
+        image = bytearray(_IMAGE)
         slot = self.head
+        at = 0
         for _ in range(self.count):
-            pack_into("<HHiB", image, 0, self._low[slot], self._high[slot], self.times[slot], self.flags[slot])
-            write(image)
+            pack_into("<HHiB", image, at, self._low[slot], self._high[slot], self.times[slot], self.flags[slot])
             slot = slot + 1 if slot + 1 < self.capacity else 0
+            at += _RECORD
+            if at == _IMAGE:
+                write(image)
+                at = 0
+        write(image[:at])
 
     def restore(self, readinto) -> None:
         """Append the next transaction that `save` wrote. Needs room."""

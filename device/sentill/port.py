@@ -1,9 +1,10 @@
 """One line to the outside: frames found in what comes in, and a bounded queue for what goes out."""
 
 from . import protocol
-from .compat import const
-from .reader import FrameReader
+from .compat import const, kernels, ticks_ms
+from .reader import CRC_TABLE, FrameReader
 
+_MAX = const(240)
 _MAX_COUNT = const(0x3FFFFFFF)
 
 
@@ -22,7 +23,12 @@ class Port:
         self.dropped = 0
         self.errors = 0  # faults of the stream
         self.q = 0
+        self.heard_ms = ticks_ms()  # when bytes came in last
         self.asked = 0  # q of the frame that is being answered, 0 when it cannot be told
+        wire = kernels("wire")
+        self._text = wire.put_text
+        self._finish = wire.finish
+        self._line = memoryview(bytearray(_MAX))
         self._direct = direct
         self._wake = wake
         self._buf = bytearray(room)
@@ -46,8 +52,33 @@ class Port:
 
     def send(self, kind: str, pairs) -> bool:
         """Queue a frame of these pairs after `q`, cut to fit a line. False when it was dropped."""
-        line = protocol.fit(kind, [("q", self.next_q())] + pairs)
-        return self.put(memoryview(line), len(line))
+        line = self._line
+        n = self._write_line(line, kind, pairs)
+        if not n:
+            line = memoryview(protocol.fit(kind, [("q", self.q)] + pairs))
+            n = len(line)
+        return self.put(line, n)
+
+    def _write_line(self, line, kind, pairs):
+        # As protocol.encode, and much faster; 0 where that raises, or could.
+        line[0] = 35
+        line[1] = ord(kind)
+        line[2] = 32
+        line[3] = 123
+        text = "%d" % self.next_q()
+        at = self._text(line, 4, "q", text, -len(text))
+        for key, value in pairs:
+            if isinstance(value, str):
+                at = self._text(line, at, key, value, len(value))
+            elif isinstance(value, int) and -protocol.MAX_INT <= value <= protocol.MAX_INT:
+                text = "true" if value is True else "false" if value is False else "%d" % value
+                at = self._text(line, at, key, text, -len(text))
+            else:
+                return 0
+            if not at:
+                return 0
+        line[at - 1] = 125
+        return self._finish(line, at, CRC_TABLE)
 
     def put(self, view, n: int) -> bool:
         """Queue the frame in the first `n` bytes of `view`. False when it was dropped."""

@@ -19,7 +19,7 @@ time `t` is in seconds since 2024-01-01 UTC (since power-on while the clock is n
 | type | direction | fields |
 |------|-----------|--------|
 | T    | terminal to node: a transaction about to be sent | q, ref (0..2^32-1), t (0..2^30-1), amt (0..2^30-1), card (a token: 1..32 of `0-9A-Za-z_-`); optional profile of the card: pm (robust mean, 0..65535), pn (its transactions, 0..255; 0: no profile), ph (of the last 7 days with a high ratio, 0..255) |
-| T    | node to terminal: the verdict | q, ref, v ("approve", "review", "decline"), s (score), tr, td (thresholds for review, decline), m (model id), why (reason codes, comma separated), us (from the complete line to the verdict, microseconds) |
+| T    | node to terminal: the verdict | q, ref, v ("approve", "review", "decline"), s (score), tr, td (thresholds for review, decline), m (model id), why (reason codes, comma separated), us (from the end of the request to the first byte of the verdict, microseconds), j (number of its record, where there is one) |
 | P    | terminal to node: a transaction turned out a fraud | q, ref, fraud=1; answered by R |
 | C    | to the node: a command | q, cmd and its arguments; answered by R |
 | R    | node: the answer to P and C, and to a T that cannot be judged | q, re (the q answered, 0 if it cannot be told), ok, then fields of the answer, or err (a code) and msg (a sentence); on a T also ref |
@@ -31,13 +31,21 @@ time `t` is in seconds since 2024-01-01 UTC (since power-on while the clock is n
 Amount 0 is a transaction like any other (account verification). A refund is not judged: amounts below 0 are refused.
 A CRC is no proof of origin. Frames with what looks like a card number are refused (code "pan") and never echoed.
 
+A terminal that gets no verdict in time sends the request again: the same fields, but q counts on. A node answers each of
+the latest 4 requests once more with the verdict it gave, same j: it is judged, remembered and recorded once. The same
+ref with other fields is another request. So it is with P: what a node knows already it confirms, and nothing more; one
+that is signed may come again as it is, q included, as long as no other has come since.
+
+`us` is measured where the line is received by DMA (rp2), else from when the node has read the end of the request. It
+counts on to when the last verdict but this one had gone from its last look at the clock onto a free line.
+
 The command `audit` with `from` (a sequence number) is answered by an R with first (the oldest record held), next (the
 one after the last that is kept), from (where the A frames begin: the `from` asked for, moved into first..next), head
 (base64: a journal file's head for records from `first` on, see journal.py) and tag (base64: tag of record next-1, a
 checkpoint). The A frames follow, with records in order; what is kept meanwhile is sent as well.
 Whoever lost frames asks again from the first record missing. The head and the records from `first` on, one after the
 other, are a journal file. Only kept records are sent. Status and H summaries tell jn, the number of the next record,
-and jk: the records below it survive a power cut. A verdict names its record as j, when there is one.
+and jk: the records below it survive a power cut.
 
 An H summary tells, as the answer to the command `status` does: up (uptime, s), hz (H frames per second), st (worst
 state of the channels), ap, rv, dc (verdicts), jn, jk, miss (audit records that could not be made of late: they

@@ -10,14 +10,34 @@ What is no frame is counted, never kept: `garbage` lines, `bad_crc`, `too_long` 
 the wire, and a wrong checksum costs no more than a right one.
 """
 
-from .compat import const, crc32, kernels
+from array import array
+
+from .compat import const, kernels
 from .protocol import MAX
 
+# What native kernels compute CRC-32 with: for half a byte each.
+CRC_TABLE = array(
+    "I",
+    b"\x00\x00\x00\x00\x64\x10\xb7\x1d\xc8\x20\x6e\x3b\xac\x30\xd9\x26\x90\x41\xdc\x76\xf4\x51\x6b\x6b"
+    b"\x58\x61\xb2\x4d\x3c\x71\x05\x50\x20\x83\xb8\xed\x44\x93\x0f\xf0\xe8\xa3\xd6\xd6\x8c\xb3\x61\xcb"
+    b"\xb0\xc2\x64\x9b\xd4\xd2\xd3\x86\x78\xe2\x0a\xa0\x1c\xf2\xbd\xbd",
+)
+
 _MAX = const(240)
-_TAIL = const(9)
 _SLACK = const(8)  # kernels may read this far past a frame
-_STAR = const(42)
 _COUNT_MAX = const(0x3FFFFFFF)
+# Words of the state that the kernel works on.
+_LOW = const(0)  # start of the line being collected
+_SEEN = const(1)  # searched for its end up to here
+_HIGH = const(2)
+_START = const(3)
+_END = const(4)
+_LINE = const(5)
+_FRAMES = const(7)  # behind a 1 inside a line that is too long
+_GARBAGE = const(8)
+_BAD_CRC = const(9)
+_TOO_LONG = const(10)
+_WORDS = const(11)
 
 
 class FrameReader:
@@ -29,105 +49,72 @@ class FrameReader:
         self.buf = bytearray(size + _SLACK)
         self._view = memoryview(self.buf)
         self._size = size
-        self._low = 0  # start of the line being collected
-        self._seen = 0  # searched for its end up to here
-        self._high = 0
-        self._skipping = False  # inside a line that is too long
-        self.start = 0
-        self.end = 0
-        self.line = 0  # bytes of the latest line
+        self.state = array("i", bytes(4 * _WORDS))
         self.heard = 0  # bytes received
-        self.frames = 0
-        self.garbage = 0
-        self.bad_crc = 0
-        self.too_long = 0
-        wire = kernels("wire")
-        self._find = wire.find_byte
-        self._start = wire.find_start
-        self._same = wire.same_hex
+        self._next = kernels("wire").next_frame
+
+    @property
+    def start(self) -> int:
+        """Where the object of the frame begins that `next` found."""
+        return self.state[_START]
+
+    @property
+    def end(self) -> int:
+        """Where it ends."""
+        return self.state[_END]
+
+    @property
+    def line(self) -> int:
+        """Bytes of the latest line."""
+        return self.state[_LINE]
+
+    @property
+    def frames(self) -> int:
+        """Frames found."""
+        return self.state[_FRAMES]
+
+    @property
+    def garbage(self) -> int:
+        """Lines without a frame."""
+        return self.state[_GARBAGE]
+
+    @property
+    def bad_crc(self) -> int:
+        """Lines whose frame was damaged."""
+        return self.state[_BAD_CRC]
+
+    @property
+    def too_long(self) -> int:
+        """Lines that were no line."""
+        return self.state[_TOO_LONG]
 
     def window(self):
         """The free part of the buffer, never empty. Frames found before are gone after this call."""
-        low = self._low
-        high = self._high
+        s = self.state
+        low = s[_LOW]
+        high = s[_HIGH]
         if low == high:
-            self._low = self._seen = self._high = high = 0
+            s[_LOW] = s[_SEEN] = s[_HIGH] = high = 0
         elif low and self._size - high < _MAX:
             self._view[: high - low] = self._view[low:high]  # a memmove
-            self._seen -= low
-            self._low = 0
-            self._high = high = high - low
+            s[_SEEN] -= low
+            s[_LOW] = 0
+            s[_HIGH] = high = high - low
         return self._view[high : self._size]
 
     def received(self, n: int) -> None:
         """Tell that `n` bytes have been written to the window."""
-        self._high += n
+        self.state[_HIGH] += n
         self.heard = self.heard + n & _COUNT_MAX
 
     def waiting(self) -> int:
         """Bytes received that are not yet part of a frame or thrown away."""
-        return self._high - self._low
+        return self.state[_HIGH] - self.state[_LOW]
 
     def next(self) -> int:
         """The type of the next frame, as a byte, or 0 when none is complete. Its object lies in buf[start:end]."""
-        while True:
-            line_end = self._find(self.buf, self._seen, self._high, 10)
-            if line_end < 0:
-                self._seen = self._high
-                if self._high - self._low > _MAX:
-                    self._low = self._high
-                    self._too_long()
-                return 0
-            low = self._low
-            self._low = self._seen = line_end + 1
-            self.line = line_end + 1 - low
-            if self._skipping:
-                self._skipping = False
-            elif line_end + 1 - low > _MAX:
-                self.too_long = _more(self.too_long)
-            else:
-                kind = self._frame(low, line_end)
-                if kind:
-                    self.frames = _more(self.frames)
-                    return kind
-
-    def _too_long(self):
-        if not self._skipping:
-            self._skipping = True
-            self.too_long = _more(self.too_long)
-
-    def _frame(self, low: int, end: int) -> int:
-        # The frame in the line buf[low:end], or 0 with the reason counted.
-        buf = self.buf
-        if end > low and buf[end - 1] == 13:
-            end -= 1
-        if end == low:
-            return 0
-        end -= _TAIL
-        damaged = False
-        at = self._start(buf, low, end)
-        while at >= 0:
-            if buf[end] == _STAR and self._sound(at, end):
-                self.start = at + 3
-                self.end = end
-                return buf[at + 1]
-            damaged = True
-            at = self._start(buf, at + 1, end)
-        if damaged:
-            self.bad_crc = _more(self.bad_crc)
-        else:
-            self.garbage = _more(self.garbage)
-        return 0
-
-    def _sound(self, at: int, star: int) -> int:
-        # Whether the checksum behind `star` is that of the frame from `at` on.
-        crc = crc32(self._view[at + 1 : star])
-        return self._same(self.buf, star + 1, crc)
+        return self._next(self.buf, self.state, CRC_TABLE)
 
     def object(self) -> bytes:
         """A copy of the object of the frame `next` found, for `protocol.parse_fields`."""
         return bytes(self._view[self.start : self.end])
-
-
-def _more(count: int) -> int:
-    return count + 1 if count < _COUNT_MAX else count

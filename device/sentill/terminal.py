@@ -1,12 +1,13 @@
 """The terminal's side of the node: requests in, verdicts out; feedback in."""
 
 from binascii import unhexlify
-from struct import pack
+from struct import calcsize, pack_into
 
 from . import journal, protocol
 from .compat import const, ticks_diff, ticks_us
 from .errors import FrameError, SentillError
-from .exchange import Request, Verdict, is_int
+from .exchange import Lately, Request, Verdict, is_int
+from .features import KNOWN
 
 # Slots of a request, as in wire.py: a constant costs nothing where a look-up would.
 _Q = const(0)
@@ -18,8 +19,11 @@ _PN = const(5)
 _PH = const(6)
 _REVIEW = const(1)
 _DECLINE = const(2)
+_HEAD = calcsize(journal.VERDICT_FORMAT)  # bytes of its record before the reasons
+_MOST_WHY = const(72)
 _NO_MODEL = b"no_model"
 _TAMPERED = b"tampered"
+_MODELS = const(4)
 _UART = const(1)  # its counter in the vault
 _MAX_COUNT = const(0x3FFFFFFF)
 
@@ -44,78 +48,107 @@ class Terminal:
         self.frauds = 0
         self.refused = 0
         self.busy = False  # inside the assessor: an interrupt now leaves its history half changed
+        self.repeated = 0  # answers given once more
         self._request = Request()
         self._verdict = Verdict()
+        self._lately = Lately()
+        self._way_us = 0  # from the reading of the clock for a verdict until that has gone out, the time before
+        self._told = b""  # the latest feedback that was taken
+        self._models: dict = {}
+        self._payload = memoryview(bytearray(journal.MAX_PAYLOAD))
 
-    def judge(self, port, started_us) -> None:
-        """Answer the T frame that port.reader has found; `started_us` is ticks_us when its line was complete.
+    def judge(self, port) -> None:
+        """Answer the T frame that port.reader has found: with what it was answered before, when it is asked again.
 
         Raises what the assessor raises, after an answer with the code "crash".
         """
-        if not self._request.scan(port.reader) and not self._parse(port):
+        request = self._request
+        if not request.scan(port.reader) and not self._parse(port):
             return
-        port.sequence.seen(self._request.fields[_Q])
-        self._answer(port)
-        self._send(port, started_us)
-        self._record(self._request.fields, self.code)
-        if self.verdicts[self.code] < _MAX_COUNT:
-            self.verdicts[self.code] += 1
+        port.sequence.seen(request.fields[_Q])
+        answer = self._lately.recall(request)
+        if answer and not self._tamper.refusing:
+            self._send(port, answer)
+            self.repeated = _more(self.repeated)
+            return
+        answer = self._lately.next()
+        try:
+            self._assess(request.fields, answer)
+        except Exception:
+            self._crashed(port)
+            raise
+        self._send(port, answer)
+        self._keep(request, answer)
 
     # The way of a plain request is cut so that every frame stays within eleven locals, stack slots and exception
     # blocks: MicroPython takes larger ones from the heap.
 
-    def _answer(self, port) -> None:
-        try:
-            self._assess(port, self._request.fields)
-        except Exception:
-            self._crashed(port)
-            raise
-
-    def _assess(self, port, f) -> None:
-        # Assesses the request and writes all of the verdict but its end.
+    def _assess(self, f, answer) -> None:
         assessor = self.assessor
+        answer.record = self.audit.next()
         if assessor is None or self._tamper.refusing:
-            self._verdict.begin(port.next_q(), f[_REF], 0, 0, 0)
-            self.code = _DECLINE if self._tamper.refusing else _REVIEW
-            self._verdict.model(self.code, b"")
-            self._verdict.reason(_TAMPERED if self._tamper.refusing else _NO_MODEL)
+            answer.score = answer.review = answer.decline = 0
+            answer.model = b""
+            answer.code = _DECLINE if self._tamper.refusing else _REVIEW
+            answer.reasons[0] = _TAMPERED if self._tamper.refusing else _NO_MODEL
+            answer.n = 1
             return
-        self.busy = True
-        self.code = self._ask(f)
-        self.busy = False
-        self._verdict.begin(port.next_q(), f[_REF], assessor.score, assessor.review, assessor.decline)
-        self._verdict.model(self.code, assessor.model)
-        self._reasons(assessor.reasons, assessor.n_reasons)
-
-    def _reasons(self, codes, n: int) -> None:
-        i = 0
-        while i < n:
-            self._verdict.reason(codes[i])
-            i += 1
-
-    def _ask(self, f) -> int:
         if self.blocked:
-            self.assessor.blocked = b" " + self._request.token() + b" " in self.blocked
-        return self.assessor.assess(f[_REF], f[_T], f[_AMT], f[_PM], f[_PN], f[_PH])
+            assessor.blocked = b" " + self._request.token() + b" " in self.blocked
+        self.busy = True
+        answer.code = assessor.judge(f[_T], f[_AMT], f[_PM], f[_PN], f[_PH])
+        self.busy = False
+        by = assessor.by
+        answer.model = by.id
+        answer.review = by.review
+        answer.decline = by.decline
+        answer.score = assessor.score
+        answer.n = n = assessor.n_reasons
+        while n:
+            n -= 1
+            answer.reasons[n] = assessor.reasons[n]
 
-    def _send(self, port, started_us) -> None:
+    def _send(self, port, answer) -> None:
         # The latency goes into the frame, so its end comes last.
-        started_us = self._verdict.end(ticks_diff(ticks_us(), started_us), self.audit.next())
-        port.put(self._verdict.view, started_us)
+        verdict = self._verdict
+        verdict.open(port.next_q(), self._request.fields[_REF], answer)
+        us = ticks_us()
+        port.put(verdict.view, verdict.close(ticks_diff(us, port.stream.came_us) + self._way_us, answer.record))
+        self._way_us = ticks_diff(ticks_us(), us)
 
-    def _record(self, f, code):
+    def _keep(self, request, answer):
         # Behind the verdict, which does not wait for it.
-        assessor = self.assessor
-        token = self._vault.card.tag(self._request.token())[:8]
-        if assessor is None or self._tamper.refusing:
-            head = pack(journal.VERDICT_FORMAT, f[_REF], f[_AMT], 0, code, b"", token)
-            self.audit.record(journal.VERDICT, head + (_TAMPERED if self._tamper.refusing else _NO_MODEL))
-            return
-        model = unhexlify(assessor.model)
-        head = pack(journal.VERDICT_FORMAT, f[_REF], f[_AMT], assessor.score, code, model, token)
-        if code:
-            head += b",".join(assessor.reasons[: assessor.n_reasons])
-        self.audit.record(journal.VERDICT, head[: journal.MAX_PAYLOAD])
+        self._record(answer)
+        if self.assessor and not self._tamper.refusing:
+            f = request.fields
+            self.busy = True
+            self.assessor.remember(f[_REF], f[_AMT], f[_PM], f[_PN])
+            self.busy = False
+        self._lately.remember()
+        self.code = answer.code
+        self.verdicts[answer.code] = _more(self.verdicts[answer.code])
+
+    def _record(self, answer):
+        # Behind the verdict, which does not wait for it.
+        f = self._request.fields
+        payload = self._payload
+        card = self._vault.card.tag(self._request.token())
+        pack_into("<IIiB", payload, 0, f[_REF], f[_AMT], answer.score, answer.code)
+        payload[13:17] = self._models.get(answer.model) or self._add_model(answer.model)
+        payload[17:25] = card[:8]
+        n = _HEAD
+        if answer.code:
+            why = b",".join(answer.reasons[: answer.n])[:_MOST_WHY]
+            n += len(why)
+            payload[_HEAD:n] = why
+        self.audit.record(journal.VERDICT, payload[:n])
+
+    def _add_model(self, model):
+        # The 4 bytes that stand for a model in a record.
+        if len(self._models) == _MODELS:
+            self._models.clear()
+        self._models[model] = (unhexlify(model) + bytes(4))[:4]
+        return self._models[model]
 
     def feedback(self, port) -> None:
         """Answer the P frame that port.reader has found."""
@@ -124,8 +157,12 @@ class Terminal:
             fields = parse(port, self.guard)
             ref = argument(fields, "ref", 0, 0xFFFFFFFF)
             argument(fields, "fraud", 1, 1)
+            signed = port.reader.object()
+            if signed == self._told:  # word for word: its answer was lost
+                port.send("R", [("re", port.asked), ("ok", True)])
+                return
             if self._vault.generation:
-                self._vault.admit(_UART, "uart P ", port.reader.object(), fields.get("c"))
+                self._vault.admit(_UART, "uart P ", signed, fields.get("c"))
             if self.assessor is None:
                 raise SentillError("state", "no model, so no history")
             self.busy = True
@@ -136,9 +173,10 @@ class Terminal:
         except SentillError as error:
             self._refuse(port, port.asked, error, ref)
             return
-        if self.frauds < _MAX_COUNT:
-            self.frauds += 1
-        self.audit.note(journal.FEEDBACK, [("ref", ref)])
+        self._told = signed
+        if known != KNOWN:  # or its answer was lost
+            self.frauds = _more(self.frauds)
+            self.audit.note(journal.FEEDBACK, [("ref", ref)])
         port.send("R", [("re", port.asked), ("ok", True)])
 
     def _parse(self, port) -> bool:
@@ -159,9 +197,12 @@ class Terminal:
         self._refuse(port, self._request.fields[_Q], error, self._request.fields[_REF])
 
     def _refuse(self, port, q, error, ref):
-        if self.refused < _MAX_COUNT:
-            self.refused += 1
+        self.refused = _more(self.refused)
         port.send("R", [("re", q), ("ref", ref), ("ok", False), ("err", error.code), ("msg", error.message)])
+
+
+def _more(count):
+    return count + 1 if count < _MAX_COUNT else count
 
 
 def parse(port, guard) -> dict:

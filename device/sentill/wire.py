@@ -4,23 +4,64 @@
 and positions they have checked: a native kernel trusts its caller. The slots of a scanned request are exchange.py's.
 """
 
+from .compat import crc32
 
-def find_start(buf, pos: int, star: int) -> int:
-    """First position from `pos` on where the frame before the asterisk at `star` may begin: `#A {`. -1 without one."""
-    while star - pos >= 5:
-        if buf[pos] == 35 and buf[pos + 2] == 32 and 65 <= buf[pos + 1] <= 90 and buf[pos + 3] == 123:
-            return pos
+
+def next_frame(buf, s, table) -> int:
+    """The type of the next frame, or 0 when none is complete; reader.py tells what is in `s`, an array("i")."""
+    while True:
+        at = buf.find(b"\n", s[1], s[2])
+        if at < 0:
+            s[1] = s[2]
+            if s[2] - s[0] > 240:
+                s[0] = s[2]
+                if not s[6]:
+                    s[6] = 1
+                    _count(s, 10)
+            return 0
+        low = s[0]
+        s[0] = s[1] = at + 1
+        s[5] = at + 1 - low
+        if s[6]:
+            s[6] = 0
+        elif s[5] > 240:
+            _count(s, 10)
+        else:
+            kind = _frame(buf, s, low, at)
+            if kind:
+                return kind
+
+
+def _frame(buf, s, pos, end):
+    # The frame in the line buf[pos:end], or 0 with the reason counted.
+    if end > pos and buf[end - 1] == 13:
+        end -= 1
+    if end == pos:
+        return 0
+    end -= 9
+    why = 8
+    while end - pos >= 5:
+        if buf[pos] == 35 and buf[pos + 2] == 32 and buf[pos + 3] == 123 and 65 <= buf[pos + 1] <= 90:
+            why = 9
+            if buf[end : end + 9] == b"*%08x" % crc32(memoryview(buf)[pos + 1 : end]):
+                s[3] = pos + 3
+                s[4] = end
+                _count(s, 7)
+                return buf[pos + 1]
         pos += 1
-    return -1
+    _count(s, why)
+    return 0
 
 
-def find_byte(buf, pos: int, end: int, byte: int) -> int:
-    """Position of the first `byte` in buf[pos:end], or -1."""
-    while pos < end:
-        if buf[pos] == byte:
-            return pos
-        pos += 1
-    return -1
+def _count(s, what):
+    if s[what] < 0x3FFFFFFF:
+        s[what] += 1
+
+
+def finish(buf, pos: int, table) -> int:
+    """Close the frame in buf[:pos]: an asterisk, the checksum of what follows the `#`, CR, LF; returns its length."""
+    buf[pos : pos + 11] = b"*%08x\r\n" % crc32(memoryview(buf)[1:pos])
+    return pos + 11
 
 
 def put(buf, pos: int, src, n: int) -> int:
@@ -50,17 +91,6 @@ def fill(buf, pos: int, form: bytes, values) -> int:
             buf[pos] = c
             pos += 1
     return pos
-
-
-def put_hex(buf, pos: int, value: int) -> int:
-    """Write `value` (0..2^32-1) as 8 lower-case hex digits, CR and LF to buf[pos:]; returns the position after them."""
-    buf[pos : pos + 10] = b"%08x\r\n" % value
-    return pos + 10
-
-
-def same_hex(buf, pos: int, value: int) -> int:
-    """1 when buf[pos:pos+8] is `value` (0..2^32-1) as 8 lower-case hex digits, else 0."""
-    return 1 if buf[pos : pos + 8] == b"%08x" % value else 0
 
 
 def scan_request(buf, pos: int, end: int, out) -> int:
@@ -154,3 +184,20 @@ def scan_request(buf, pos: int, end: int, out) -> int:
         if c != 44 and pos != end - 1:
             return 0
     return 1 if seen & 143 == 143 and pos == end - 1 else 0
+
+
+def put_text(buf, pos: int, key: str, text: str, n: int) -> int:
+    """Write `"key":"text",` to buf[pos:], a line from buf[0] on; returns the position after it.
+
+    0 when the line would get longer than MAX bytes with its end, or something is not printable ASCII. `n` is the length
+    of `text`, negative for a word without quotes.
+    """
+    quote = '"' if n >= 0 else ""
+    data = ('"' + key + '":' + quote + text.replace("\\", "\\\\").replace('"', '\\"') + quote + ",").encode()
+    if pos + len(data) > 229:
+        return 0
+    for c in data:
+        if not 32 <= c <= 126:
+            return 0
+    buf[pos : pos + len(data)] = data
+    return pos + len(data)

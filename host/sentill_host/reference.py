@@ -30,9 +30,10 @@ class Reference:
     def judge(self, request: Request) -> Judgement:
         """What a node answers to this request, given all that came before."""
         a = self._assessor
-        code = a.assess(request.ref, request.t, request.amt, request.pm, request.pn, request.ph)
+        code = a.judge(request.t, request.amt, request.pm, request.pn, request.ph)
+        a.remember(request.ref, request.amt, request.pm, request.pn)
         reasons = b",".join(a.reasons[: a.n_reasons]).decode()
-        return VERDICTS[code], a.score, a.review, a.decline, bytes(a.model).decode(), reasons
+        return VERDICTS[code], a.score, a.by.review, a.by.decline, bytes(a.by.id).decode(), reasons
 
     def judgements(self, steps: Iterable[tuple[str, Request]]) -> Iterator[Judgement]:
         """The judgement of every request among the steps of a replay, with the feedback in between taken in."""

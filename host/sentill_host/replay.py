@@ -1,4 +1,8 @@
-"""Play a terminal and its acquirer over a node's UART: ask about every transaction, feed frauds back, measure."""
+"""Play a terminal and its acquirer over a node's UART: ask about every transaction, feed frauds back, measure.
+
+A request without an answer is sent again, as protocol.py says. A node answers it as it did before; one that does not is
+found out: its answers to one request are compared, also those that come late.
+"""
 
 import time
 from collections import Counter
@@ -18,6 +22,7 @@ VERDICTS = ("approve", "review", "decline")
 # The answer takes milliseconds; a node in the middle of a collection or a flash write can take a few hundred.
 ANSWER_S = 2.0
 TRIES = 3
+_GIVEN = 16  # verdicts that late ones are compared with
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,10 @@ class Answer:
 
 @dataclass
 class Report:
-    """What a replay saw. `unanswered` frames got no reply in all tries; `refused` maps error codes to counts."""
+    """What a replay saw. `unanswered` frames got no reply in all tries; `duplicates` are verdicts that came late.
+
+    `refused` maps error codes to counts; "changed" is for verdicts other than the one on the same request before.
+    """
 
     answers: list[Answer] = field(default_factory=list)
     sent: int = 0
@@ -54,6 +62,15 @@ class Report:
     duplicates: int = 0
     seconds: float = 0.0
     node: dict[str, Any] = field(default_factory=dict)
+    _given: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
+
+    def compare(self, fields: dict[str, Any]) -> None:
+        """Count a verdict that is another than the one given on its request before."""
+        told = {key: value for key, value in fields.items() if key not in ("q", "us")}
+        if self._given.setdefault(fields["ref"], told) != told:
+            self.refused["changed"] += 1
+        if len(self._given) > _GIVEN:
+            del self._given[next(iter(self._given))]
 
     def verdicts(self) -> dict[str, int]:
         """Number of answers per verdict."""
@@ -165,11 +182,12 @@ def _reply(client: NodeClient, ref: int, q: int, report: Report) -> Frame | None
     for left in looks(ANSWER_S):
         for item in client.batch(left):
             if isinstance(item, Frame):
-                if item.kind == "T" and item.fields.get("ref") == ref:
-                    return item
                 if item.kind == "R" and item.fields.get("re") == q:
                     return item
-                if item.kind == "T":
+                if item.kind == "T" and "ref" in item.fields:
+                    report.compare(item.fields)
+                    if item.fields["ref"] == ref:
+                        return item
                     report.duplicates += 1
                     continue
             client.unclaimed.append(item)

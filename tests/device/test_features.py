@@ -51,7 +51,7 @@ def test_runs_and_hours():
     for i, fraud in enumerate((0, 1, 1, 0, 1, 1, 1)):
         h.add(i, T0 + i * DAY, 500, 0, 0, 0)
         if fraud:
-            assert h.feedback(i) is True
+            assert h.feedback(i) == 1
     check(row(h, T0 + 9 * DAY), F_runf=2, F_rung=0, F_hfirst=192, F_hlast=168, F_hgen=216, F_n30=3, F_f30=2)
     check(row(h, T0 + 10 * DAY + HOUR), F_runf=0, F_rung=1, F_hfirst=217, F_hlast=193, F_hgen=169, F_f30=2)
     check(row(h, T0 + 13 * DAY), F_runf=3, F_hfirst=9 * 24, F_hlast=168, F_hgen=240, F_n30=7, F_f30=5, G_unx30=5)
@@ -117,12 +117,12 @@ def test_duplicates_and_unknown_feedback():
     h = History(4)
     assert h.add(BIG_REF, T0, 500, 0, 0, 0) is True
     assert h.add(BIG_REF, T0 + 1, 500, 0, 0, 0) is False
-    assert h.feedback(BIG_REF) is True
-    assert h.feedback(BIG_REF) is True
-    assert h.feedback(BIG_REF - 1) is False
-    assert h.feedback(BIG_REF & 0xFFFF) is False
+    assert h.feedback(BIG_REF) == 1
+    assert h.feedback(BIG_REF) == features.KNOWN
+    assert h.feedback(BIG_REF - 1) == 0
+    assert h.feedback(BIG_REF & 0xFFFF) == 0
     row(h, T0 + 7 * DAY)
-    assert h.feedback(BIG_REF) is False, "resolved already"
+    assert h.feedback(BIG_REF) == 0, "resolved already"
     assert (h.duplicates, h.unknown, h.pending) == (1, 3, 0), (h.duplicates, h.unknown, h.pending)
     assert h.add(BIG_REF, T0 + 7 * DAY, 500, 0, 0, 0) is True, "a resolved ref may come again"
 

@@ -14,6 +14,13 @@ T0 = 2_000 * DAY
 BIG_REF = 0xFFFF_FFF0
 
 
+def assess(a, ref, t, amt, pm, pn, ph):
+    """Judge and remember, as the terminal does for every request."""
+    code = a.judge(t, amt, pm, pn, ph)
+    a.remember(ref, amt, pm, pn)
+    return code
+
+
 def shipped(name):
     return Model.load(support.device_path("models/" + name + ".stm"), features.SCHEMA_ID)
 
@@ -54,9 +61,9 @@ def test_the_thresholds_part_the_verdicts():
     a = Assessor(History(8), model, model)
     for ref, (score, verdict) in enumerate(((-5, 0), (9, 0), (10, 1), (19, 1), (20, 2), (500, 2))):
         model.value = score
-        found = a.assess(ref, T0, 100, 0, 0, 0)
+        found = assess(a, ref, T0, 100, 0, 0, 0)
         assert (found, a.verdict, a.score) == (verdict, verdict, score), (score, found, a.score)
-        assert (a.review, a.decline, a.model) == (10, 20, b"0123abcd"), (a.review, a.decline, a.model)
+        assert (a.by.review, a.by.decline, a.by.id) == (10, 20, b"0123abcd"), (a.by.review, a.by.decline, a.by.id)
         assert a.reasons[: a.n_reasons] == [b"G_hi7", b"G_rew", b"L_amt"], a.reasons
 
 
@@ -64,7 +71,7 @@ def test_a_hard_rule_comes_first():
     for action, verdict in ((0, 0), (1, 1), (2, 2), (-1, 2)):
         model = Recorded(99, 1, action)
         a = Assessor(History(8), model, model)
-        assert a.assess(1, T0, 100, 0, 0, 0) == verdict, (action, a.verdict)
+        assert assess(a, 1, T0, 100, 0, 0, 0) == verdict, (action, a.verdict)
         assert a.reasons[: a.n_reasons] == [b"LIMIT", b"G_hi7", b"G_rew"], a.reasons
 
 
@@ -77,13 +84,13 @@ def test_the_model_sees_what_fill_writes_and_the_facts():
         t, amt, pm, pn, ph = T0 + i * DAY + 13 * 3600, 10_000 * i, 700 * i, 9 * (i % 2), i
         h.fill(x, t, amt, pm, pn, ph)
         a.blocked = i % 3 == 0
-        a.assess(i, t, amt, pm, pn, ph)
+        assess(a, i, t, amt, pm, pn, ph)
         h.add(i, t, amt, pm, pn, ph)
         wanted = list(x) + [100 * i, 13, (t // DAY) % 7, int(a.blocked)]
         assert model.x == wanted, (model.x, wanted)
         if i % 4 == 0:
             assert a.feedback(i) and h.feedback(i)
-    a.assess(99, T0 + 40 * DAY, 2**30 - 1, 0, 0, 0)
+    assess(a, 99, T0 + 40 * DAY, 2**30 - 1, 0, 0, 0)
     assert model.x[N] == 32_767, model.x
     assert support.saved(a) != support.saved(h)
     h.add(99, T0 + 40 * DAY, 2**30 - 1, 0, 0, 0)
@@ -94,28 +101,28 @@ def test_the_model_sees_what_fill_writes_and_the_facts():
 def test_no_profile_takes_the_second_model():
     profile, local = shipped("profile"), shipped("local")
     a = Assessor(History(8), profile, local)
-    a.assess(1, T0, 5_000, 4_000, 9, 0)
-    assert a.model == profile.model_id.encode(), a.model
-    assert (a.review, a.decline) == (profile.review, profile.decline)
-    a.assess(2, T0, 5_000, 0, 0, 0)
-    assert a.model == local.model_id.encode(), a.model
-    assert (a.review, a.decline) == (local.review, local.decline)
+    assess(a, 1, T0, 5_000, 4_000, 9, 0)
+    assert a.by.id == profile.model_id.encode(), a.by.id
+    assert (a.by.review, a.by.decline) == (profile.review, profile.decline)
+    assess(a, 2, T0, 5_000, 0, 0, 0)
+    assert a.by.id == local.model_id.encode(), a.by.id
+    assert (a.by.review, a.by.decline) == (local.review, local.decline)
 
 
 def test_the_shipped_models_know_the_obvious():
     for pm, pn in ((4_000, 20), (0, 0)):
         a = assessor()
         for i in range(12):  # a quiet terminal
-            a.assess(i, T0 + i * DAY, 4_000, pm, pn, 0)
-        assert a.verdict == risk.APPROVE, (a.score, a.review)
+            assess(a, i, T0 + i * DAY, 4_000, pm, pn, 0)
+        assert a.verdict == risk.APPROVE, (a.score, a.by.review)
         quiet = a.score
-        a.assess(20, T0 + 12 * DAY, 31_000, pm, pn, 0)
+        assess(a, 20, T0 + 12 * DAY, 31_000, pm, pn, 0)
         assert a.score > quiet and a.verdict > risk.APPROVE, (a.score, quiet)
         assert b"L_amt" in a.reasons[: a.n_reasons], a.reasons
         for i in range(30, 42):  # compromised for twelve days
-            a.assess(i, T0 + (i - 17) * DAY, 4_000, pm, pn, 0)
+            assess(a, i, T0 + (i - 17) * DAY, 4_000, pm, pn, 0)
             a.feedback(i)
-        a.assess(50, T0 + 25 * DAY, 4_000, pm, pn, 0)
+        assess(a, 50, T0 + 25 * DAY, 4_000, pm, pn, 0)
         assert a.score > quiet and a.verdict > risk.APPROVE, (a.score, quiet)
         codes = a.reasons[: a.n_reasons]
         assert any(code.startswith(b"F_") or code == b"G_unx30" for code in codes), codes
@@ -123,9 +130,9 @@ def test_the_shipped_models_know_the_obvious():
 
 def test_a_repeated_request_is_judged_again_and_counted_once():
     a = assessor()
-    a.assess(BIG_REF, T0, 5_000, 4_000, 9, 0)
+    assess(a, BIG_REF, T0, 5_000, 4_000, 9, 0)
     first = (a.verdict, a.score, a.duplicate)
-    a.assess(BIG_REF, T0, 5_000, 4_000, 9, 0)
+    assess(a, BIG_REF, T0, 5_000, 4_000, 9, 0)
     assert (a.verdict, a.score) == first[:2], (a.score, first)
     assert (first[2], a.duplicate, a.history.pending) == (False, True, 1), a.history.pending
 
@@ -137,9 +144,9 @@ def test_a_reboot_changes_no_verdict():
         b = assessor()
         support.restored(b, image)
         request = (BIG_REF - i, T0 + i * DAY // 3, 700 * (i % 40), 4_000, 9 if i % 5 else 0, i % 3)
-        a.assess(*request)
-        b.assess(*request)
-        assert (a.verdict, a.score, a.model) == (b.verdict, b.score, b.model), i
+        assess(a, *request)
+        assess(b, *request)
+        assert (a.verdict, a.score, a.by.id) == (b.verdict, b.score, b.by.id), i
         assert a.reasons[: a.n_reasons] == b.reasons[: b.n_reasons], (a.reasons, b.reasons)
         if i % 4 == 1:
             assert a.feedback(BIG_REF - i) and b.feedback(BIG_REF - i)
@@ -157,7 +164,8 @@ def test_a_verdict_allocates_nothing():
 
     def run(who, pn):
         clock[0] += DAY // 2
-        return who.assess(clock[0], clock[0], 25_000, 3_000, pn, 2)
+        who.judge(clock[0], 25_000, 3_000, pn, 2)
+        who.remember(clock[0], 25_000, 3_000, pn)
 
     for who in (a, ruled):
         for i in range(40):

@@ -59,11 +59,11 @@ def kernel_sets():
 def test_the_model_of_this_file_decides():
     for kernels, _ in kernel_sets():
         a = Assessor(History(8), model(kernels), model(kernels))
-        got = a.assess(1, T0, 9_999, 0, 0, 0), a.score, a.n_reasons
+        got = a.judge(T0, 9_999, 0, 0, 0), a.score, a.n_reasons
         assert got == (0, -65_536, 0), got
-        got = a.assess(2, T0, 10_000, 4_000, 9, 0), a.score, a.reasons[0]
+        got = a.judge(T0, 10_000, 4_000, 9, 0), a.score, a.reasons[0]
         assert got == (1, 1_800, b"L_amt"), got
-        got = a.assess(3, T0, 500_000, 4_000, 9, 0), a.reasons[0]
+        got = a.judge(T0, 500_000, 4_000, 9, 0), a.reasons[0]
         assert got == (2, b"BIG"), got
 
 
@@ -95,8 +95,10 @@ def test_a_verdict_needs_no_heap():
             # A new ref, a full ring, a week's step: a transaction resolves, and old days leave the window.
             ref[0] += 1
             clock[0] += 3 * DAY
-            a.assess(ref[0], clock[0], 32_768, 65_535, 255, 255)
-            a.assess(ref[0], clock[0], 22_000, 0, 0, 0)
+            a.judge(clock[0], 32_768, 65_535, 255, 255)
+            a.remember(ref[0], 32_768, 65_535, 255)
+            a.judge(clock[0], 22_000, 0, 0, 0)
+            a.remember(ref[0], 22_000, 0, 0)
             a.feedback(ref[0])
 
         for _ in range(8):
@@ -116,5 +118,5 @@ def test_a_planted_allocation_on_the_path_is_seen():
     if not MICROPYTHON:
         raise SkipTest("no heap lock on CPython")
     a = Assessor(History(4), model(), leaky())
-    no_alloc(lambda: a.assess(1, T0, 100, 4_000, 9, 0), 4_000)
-    raises(MemoryError, no_alloc, lambda: a.assess(1, T0, 100, 0, 0, 0))
+    no_alloc(lambda: a.judge(T0, 100, 4_000, 9, 0), 4_000)
+    raises(MemoryError, no_alloc, lambda: a.judge(T0, 100, 0, 0, 0))

@@ -128,6 +128,18 @@ def test_a_lost_answer_is_asked_for_again_and_a_late_one_taken_once(monkeypatch)
     assert len({fields["q"] for _, fields in fake.seen}) == len(fake.seen), "a resend is a new frame"
 
 
+def test_another_verdict_on_the_same_request_is_found_out():
+    q = itertools.count(1)
+
+    def node(kind, fields):
+        again = verdict({"ref": fields["ref"] - 1}, next(q), j=5 if fields["ref"] == 3 else 4, us=1)
+        return again + verdict(fields, next(q), j=4)
+
+    with FakeNode(node) as fake, Link(fake.port) as link:
+        report = replay.play(NodeClient(link), transactions.steps([request(1), request(2), request(3)]))
+    assert dict(report.refused) == {"changed": 1} and report.duplicates == 3, report.summary()
+
+
 def test_silence_and_refusals_are_reported(monkeypatch):
     monkeypatch.setattr(replay, "ANSWER_S", 0.1)
     q = itertools.count(1)

@@ -28,6 +28,8 @@ START = 90_000_000
 class Sink:
     """A stream that takes everything at once."""
 
+    came_us = 0
+
     def write(self, view, at, end):
         return end - at
 
@@ -76,7 +78,7 @@ class Tamper:
 class Judge(Terminal):
     """Answers, and leaves out what follows the answer."""
 
-    def _record(self, f, code):
+    def _record(self, answer):
         pass
 
 
@@ -121,9 +123,8 @@ def main():
 
     def whole(i):
         receive(i)
-        started = ticks_us()
         state[1].reader.next()
-        state[0].judge(state[1], started)
+        state[0].judge(state[1])
 
     def read(i):
         receive(i)
@@ -142,19 +143,15 @@ def main():
     assessor = terminal.assessor
     history = assessor.history
     verdict = terminal._verdict
+    answer = terminal._lately._answers[0]
     view = memoryview(lines[0])[1:-11]
     profile = assessor._profile
     x = assessor._x
     scratch = array("h", bytes(32))
 
     def reply(i):
-        verdict.begin(port.next_q(), fields[1], assessor.score, assessor.review, assessor.decline)
-        verdict.model(0, assessor.model)
-        i = 0
-        while i < assessor.n_reasons:
-            verdict.reason(assessor.reasons[i])
-            i += 1
-        verdict.end(123, 70_000)
+        verdict.open(port.next_q(), fields[1], answer)
+        verdict.close(123, 70_000)
 
     def remember(i):
         history.own(scratch, START + 60 * i)
@@ -171,7 +168,7 @@ def main():
     keeper = node(Terminal)[0]
     keeper._request.scan(reader)
 
-    n = verdict.end(123, 70_000)
+    n = verdict.close(123, 70_000)
     for name, function, prepare in (
         ("crc", lambda i: crc32(view), nothing_first),
         ("parse", lambda i: scan(reader), nothing_first),
@@ -180,7 +177,7 @@ def main():
         ("reasons", reasons, nothing_first),
         ("reply", reply, nothing_first),
         ("send", lambda i: port.put(verdict.view, n), nothing_first),
-        ("record", lambda i: keeper._record(fields, 2), nothing_first),
+        ("record", lambda i: keeper._record(answer), nothing_first),
     ):
         out[name] = best(function, prepare)
     print(json.dumps({"count": COUNT, "parts": out, "request": len(lines[0]), "verdict": n}))
