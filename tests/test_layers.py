@@ -20,9 +20,10 @@ BASE = {"compat", "crypto", "errors", "files", "flash", "pan"}
 FAMILIES = {
     **dict.fromkeys(("channel", "detector", "points", "rul", "wear"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
-    **dict.fromkeys(("access", "audit", "blink", "commands", "pinned", "port", "recovery", "session", "setup"), "node"),
+    **dict.fromkeys(("access", "audit", "blink", "commands", "loop", "pinned", "port", "recovery", "session"), "node"),
+    **dict.fromkeys(("setup", "sleeper", "starts", "store", "tamper", "tasks", "terminal", "update"), "node"),
+    **dict.fromkeys(("vitals", "waves", "worker"), "node"),
     "sentill_start": "main",
-    **dict.fromkeys(("sleeper", "starts", "store", "tamper", "terminal", "update", "vitals", "waves"), "node"),
 }
 ABOVE_PURE = ("risk", "node")  # in this order; everything else but hal is pure logic
 HARDWARE = {"machine", "esp", "esp32", "rp2", "network", "neopixel", "onewire", "bluetooth"}

@@ -44,7 +44,6 @@ def assemble(node) -> None:
     if node.tamper.refusing:
         node.assessor = None  # what judges is needed no more, but room for the code that gives new keys
     collect()
-    node.hal.hold_ctrl_c(not node.may_stop())
     node.terminal = Terminal(node.assessor, node.guard, node.audit, node.vault, node.tamper)
     if node.config["blocked"] and node.assessor:
         node.terminal.blocked = (" " + node.config["blocked"] + " ").encode()

@@ -42,7 +42,7 @@ def count(node) -> None:
         cause = "brownout"
     i = CAUSES.index(cause if cause in CAUSES else "unknown")
     starts[i] = min(starts[i] + 1, 65535)
-    node.keep_file(FILE, node.vitals.save)
+    node.attempt("state", node.store.save, FILE, node.vitals.save)
 
 
 def lasting(node) -> list:

@@ -9,6 +9,7 @@ from .compat import const, crc32
 from .errors import StorageError
 
 _PIECE = const(256)
+_BLOCK = const(4096)  # bytes between two erases of a file that grows
 
 
 class Store:
@@ -68,9 +69,29 @@ class Store:
 
         The new content is closed under another name before it takes the place of the old.
         """
+        for _ in self.writing(name, save):
+            pass
+
+    def writing(self, name: str, save):
+        """As `save`, in steps that erase and write a block of flash at most: a generator. The first asks `save`."""
+        pieces: list = []  # so that a heap in pieces can hold them
+        save(lambda piece: pieces.append(bytes(piece)))
+        yield True
         path = self._root + name
+        crc = 0
+        left = _BLOCK
         with open(path + ".new", "wb") as file:
-            _write(file, save)
+            yield True
+            for piece in pieces:
+                left -= len(piece)
+                if left < 0:
+                    left += _BLOCK
+                    yield True
+                crc = crc32(piece, crc)
+                file.write(piece)
+            file.write(crc.to_bytes(4, "little"))
+            file.flush()
+            yield True
         os.rename(path + ".new", path)
         self.erases += 1
 
@@ -136,15 +157,3 @@ class Store:
 def free_kb(stat) -> int:
     """KB free by what os.statvfs tells: littlefs may count more in use than there is, and then the difference wraps."""
     return stat[3] * (stat[1] >> 10) if 0 <= stat[3] <= stat[2] else 0
-
-
-def _write(file, save):
-    crc = 0
-
-    def write(piece):
-        nonlocal crc
-        crc = crc32(piece, crc)
-        file.write(piece)
-
-    save(write)
-    file.write(crc.to_bytes(4, "little"))

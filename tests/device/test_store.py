@@ -97,3 +97,29 @@ def test_asking_for_more_than_there_is_raises():
 def test_a_full_file_system_has_nothing_free_whatever_littlefs_says():
     for free, told in ((30, 120), (64, 256), (0, 0), (4294967294, 0), (-2, 0)):
         assert free_kb((4096, 4096, 64, free, free)) == told, (free, told)
+
+
+def test_writing_goes_in_steps_and_asks_once():
+    """Power may go after every step: there is the old file or the new one."""
+    store = _store()
+    old = bytes(range(200))
+    store.save("state.bin", _Kept(old).save)
+    new = bytes([i * 11 & 255 for i in range(9000)])
+    source = _Kept(new)
+    steps = 0
+    for _ in store.writing("state.bin", source.save):
+        steps += 1
+        source.data = b"changed since"
+        kept = _Kept()
+        assert store.load("state.bin", kept.restore) and kept.data == old, steps
+    assert steps == 5, steps  # the image, the file, two blocks, the rest
+    assert store.load("state.bin", kept.restore) and kept.data == new
+
+
+def test_arrays_are_saved_as_their_bytes():
+    from array import array
+
+    store = _store()
+    store.save("state.bin", lambda write: write(array("H", (1, 2, 65535))))
+    kept = _Kept()
+    assert store.load("state.bin", kept.restore) and kept.data == bytes((1, 0, 2, 0, 255, 255)), kept.data

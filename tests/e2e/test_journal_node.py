@@ -23,7 +23,7 @@ from tests.e2e.conftest import until
 from tests.e2e.test_node_bare import with_models
 from tests.e2e.test_node_virtual import identity, verdict
 
-HEAP = "208K"
+HEAP = "224K"
 
 
 class Reading:
@@ -116,13 +116,13 @@ def test_what_is_kept_is_told_within_the_batch_window(node: BareNode) -> None:
 
 def test_a_crash_and_a_long_record_are_read_whole(tmp_path: Path) -> None:
     first = """
-from sentill import node
-_saver = node.Node._saver
+from sentill import tasks
+_saver = tasks.Tasks.saver
 async def saver(self, loop):
-    node.Node._saver = _saver
-    self.audit.note(14, [("long", "x" * 300)])
+    tasks.Tasks.saver = _saver
+    self.node.audit.note(14, [("long", "x" * 300)])
     raise ValueError("planted")
-node.Node._saver = saver
+tasks.Tasks.saver = saver
 """
     with BareNode(with_models(tmp_path), HEAP, first) as node:
         node.usb.wait(lambda f: f.kind == "E" and f.fields["ev"] == "task_crash")
@@ -177,7 +177,7 @@ def test_broken_flash_is_told_and_verdicts_go_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("raw", ["344K", "8K", "0"], ids=["raw", "files", "pinned"])
 def test_nothing_kept_is_lost_in_a_power_cut(raw: str) -> None:
-    with VirtualBoards(1, raw=raw, heap="208K") as boards:
+    with VirtualBoards(1, raw=raw, heap="224K") as boards:
         board: Board = boards[0]
         assert not deploy([board.usb])[0].error
         with Link(board.usb) as link, Link(board.uart) as line:

@@ -10,7 +10,7 @@ import machine
 import rp2
 import uctypes
 
-from ..compat import const, ticks_diff, ticks_ms
+from ..compat import const, ticks_add, ticks_diff, ticks_ms, ticks_us
 from . import base
 from .stream import Stream
 
@@ -37,6 +37,10 @@ _FRAME = const(256)  # more than a line
 _POLL = const(3)  # what select asks a stream
 _EINVAL = const(22)
 _MOST_MS = const(8)  # that a line which is shorter than the one before may wait
+_NEAR_US = const(2400)  # the end of a line, give or take some bytes: from here on it is waited for,
+_EARLY_US = const(1400)  # until here slept,
+_OVER_US = const(600)  # and so long beyond it the wait goes on
+_LF = const(10)
 _STILL_MS = const(100)  # without a byte: the rest of the line may come at any time
 # USB: the words that control the endpoints, and 0x80 behind them their buffers. RP2040 data sheet 4.1.2.5, RP2350
 # 12.7.3.
@@ -79,8 +83,10 @@ class _Line(io.IOBase):
         buf = bytearray(2 * _RING)
         at = -uctypes.addressof(buf) % _RING
         self._ring = memoryview(buf)[at : at + _RING]  # DMA wants it at a multiple of its size
+        at = 0 if at >= _FRAME else at + _RING
+        self._frame = memoryview(buf)[at : at + _FRAME]  # what goes out
         self._at = 0  # read up to here
-        self._in: tuple = (rp2.DMA(), rp2.DMA())
+        self._in: list = [rp2.DMA(), rp2.DMA()]
         for i in range(2):
             to = self._in[1 - i].channel
             ctrl = self._in[i].pack_ctrl(
@@ -90,23 +96,30 @@ class _Line(io.IOBase):
         self._in[0].active(1)
         self._out = rp2.DMA()
         self._out.config(write=uart, ctrl=self._out.pack_ctrl(size=0, inc_write=False, treq_sel=request))
-        self._frame = memoryview(bytearray(_FRAME))
         self._on_edge = self._edge
         self._heard = True  # an edge came, or none is waited for
         self._fresh = False  # bytes were read since `rest_ms`
         self._looked = False
         self._since = ticks_ms()
+        self.came_us = self._read_us = self._edge_us = ticks_us()
 
     def close(self) -> None:
         """Give the channels and the pin back."""
         self._pin.irq(None)
-        for channel in self._in + (self._out,):
+        for channel in self._in + [self._out]:
             channel.close()
 
     def _edge(self, pin):
         # In an interrupt. One edge will do.
         pin.irq(None)
         self._heard = True
+        self._edge_us = ticks_us()
+        self.still()
+
+    def still(self) -> None:
+        """As Stream.still."""
+        if not self.readable():
+            self._read_us = ticks_us()
 
     def wake(self) -> None:
         """Look, as after an edge: the pin's interrupt was used otherwise."""
@@ -127,33 +140,54 @@ class _Line(io.IOBase):
         return (self._in[0].write | self._in[1].write) & _RING - 1
 
     def rest_ms(self, waiting: int, usual: int) -> int:
-        """As Stream.rest_ms."""
+        """As Stream.rest_ms. Waits itself for the last bytes of a line: asyncio would take longer to come back."""
         now = ticks_ms()
         fresh = self._fresh
         if fresh:
             self._fresh = False
             self._since = now
         if waiting and ticks_diff(now, self._since) < _STILL_MS:
-            ms = (usual - waiting) * self._byte_us // 1000
-            return min(ms, _MOST_MS) if ms > 0 else 1 + (self._byte_us >> 10)
+            us = (usual - waiting) * self._byte_us
+            if us > _NEAR_US:
+                return min((us - _EARLY_US) // 1000, _MOST_MS)
+            return -1 if self._whole(us + _OVER_US) else 1 + (self._byte_us >> 10)
         if self._heard and not fresh and not self._looked:
-            self._looked = True
-            return 1 + (self._byte_us >> 10)  # the byte that the edge belongs to
+            self._looked = True  # the line has begun
+            us = usual * self._byte_us - ticks_diff(ticks_us(), self._edge_us)
+            return max(1, min((us - _EARLY_US) // 1000, _MOST_MS))
         self._looked = self._heard = False
         self._pin.irq(self._on_edge, machine.Pin.IRQ_FALLING, hard=True)
         return 0
 
+    def _whole(self, us):
+        # Whether the end of a line came within so many microseconds.
+        end = ticks_add(ticks_us(), max(us, 0))
+        while ticks_diff(end, ticks_us()) > 0:
+            come = self._come()
+            if come != self._at and self._ring[come - 1 & _RING - 1] == _LF:
+                return True
+        return False
+
     def readinto(self, buf) -> int:
         """Read what is there, at most len(buf) bytes; returns the count."""
-        at = self._at
-        come = self._come()
-        n = (come if come >= at else _RING) - at
+        n = self._come() - self._at & _RING - 1
         if n > len(buf):
             n = len(buf)
         if n:
-            buf[:n] = self._ring[at : at + n]
-            self._at = at + n & _RING - 1
+            at = self._at
+            end = at + n
+            if end <= _RING:
+                buf[:n] = self._ring[at:end]
+            else:
+                buf[: _RING - at] = self._ring[at:]
+                buf[_RING - at : n] = self._ring[: end - _RING]
+            self._at = end & _RING - 1
             self._fresh = True
+        # They came after the last look, so the latest did not come before this.
+        now = ticks_us()
+        late = ticks_diff(now, self._read_us) - n * self._byte_us
+        self.came_us = ticks_add(now, -late) if late > 0 else now
+        self._read_us = now
         return n
 
     def write(self, view, at: int, end: int) -> int:

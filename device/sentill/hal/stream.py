@@ -2,6 +2,8 @@
 
 import select
 
+from ..compat import ticks_us
+
 
 class Stream:
     """Reads `rx` and writes `tx`, two pollable stream objects (or one and the same).
@@ -13,6 +15,7 @@ class Stream:
 
     def __init__(self, rx, tx, chunk: int, greedy: bool, counted: bool = False):
         self.rx = rx
+        self.came_us = ticks_us()  # when the latest byte had come in, as far as is known
         self._tx = tx
         self._chunk = chunk
         self._greedy = greedy
@@ -30,14 +33,18 @@ class Stream:
         return False
 
     def rest_ms(self, waiting: int, usual: int) -> int:
-        """Milliseconds after which to look for bytes again, 0 to wait until `rx` has some.
+        """Milliseconds after which to look for bytes again: -1 for at once, 0 to wait until `rx` has some.
 
         `waiting` is the number of bytes of a line whose rest is still to come, `usual` the length of the line before.
         """
         return 0
 
+    def still(self) -> None:
+        """Called before the chip is stopped for a while: what comes in next came after this."""
+
     def readinto(self, buf) -> int:
         """Read what is there, at most len(buf) bytes; returns the count, 0 when there is nothing."""
+        self.came_us = ticks_us()
         if self._counted:
             n = self.rx.any()
             return (self.rx.readinto(buf, min(n, len(buf))) or 0) if n else 0
