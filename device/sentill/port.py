@@ -32,6 +32,8 @@ class Port:
         self._direct = direct
         self._wake = wake
         self._buf = bytearray(room)
+        self._out = b""
+        self._at = 0
         self._view = memoryview(self._buf)
         self._size = room
         self._low = 0
@@ -84,8 +86,10 @@ class Port:
         """Queue the frame in the first `n` bytes of `view`. False when it was dropped."""
         at = 0
         if self._direct and self._low == self._high:
+            self._out = view
             while at < n:
-                done = self._write(view, at, n)
+                self._at = at
+                done = self._write(n)
                 if not done:
                     break
                 at += done
@@ -114,16 +118,25 @@ class Port:
 
     def pump(self) -> int:
         """Write one portion of what waits; returns the bytes written."""
-        n = self._write(self._view, self._low, self._high)
+        self._out = self._view
+        self._at = self._low
+        n = self._write(self._high)
         self._low += n
         if self._low == self._high:
             self._low = self._high = 0
         return n
 
-    def _write(self, view, at, end):
+    def _pass(self, end):
+        return self.stream.write(self._out, self._at, end)
+
+    def _write(self, end):
+        # Of what _out holds from _at on: more arguments would not fit the frame.
         try:
-            return self.stream.write(view, at, end)
+            return self._pass(end)
         except OSError:
-            if self.errors < _MAX_COUNT:
-                self.errors += 1
+            self._failed()
             return 0
+
+    def _failed(self):
+        if self.errors < _MAX_COUNT:
+            self.errors += 1

@@ -62,28 +62,30 @@ class Terminal:
 
         Raises what the assessor raises, after an answer with the code "crash".
         """
-        request = self._request
-        if not request.scan(port.reader) and not self._parse(port):
+        if not self._request.scan(port.reader) and not self._parse(port):
             return
-        port.sequence.seen(request.fields[_Q])
-        answer = self._lately.recall(request)
+        port.sequence.seen(self._request.fields[_Q])
+        answer = self._lately.recall(self._request)
         if answer and not self._tamper.refusing:
             self._send(port, answer)
             self.repeated = _more(self.repeated)
-            return
-        answer = self._lately.next()
-        try:
-            self._assess(request.fields, answer)
-        except Exception:
-            self._crashed(port)
-            raise
-        self._send(port, answer)
-        self._keep(request, answer)
+        else:
+            self._answer(port)
+            answer = self._lately.next()
+            self._send(port, answer)
+            self._keep(answer)
 
     # The way of a plain request is cut so that every frame stays within eleven locals, stack slots and exception
     # blocks: MicroPython takes larger ones from the heap.
 
-    def _assess(self, f, answer) -> None:
+    def _answer(self, port) -> None:
+        try:
+            self._assess(self._lately.next())
+        except Exception:
+            self._crashed(port)
+            raise
+
+    def _assess(self, answer) -> None:
         assessor = self.assessor
         answer.record = self.audit.next()
         if assessor is None or self._tamper.refusing:
@@ -96,8 +98,14 @@ class Terminal:
         if self.blocked:
             assessor.blocked = b" " + self._request.token() + b" " in self.blocked
         self.busy = True
-        answer.code = assessor.judge(f[_T], f[_AMT], f[_PM], f[_PN], f[_PH])
+        answer.code = self._ask(self._request.fields)
         self.busy = False
+        self._take(answer, assessor)
+
+    def _ask(self, f) -> int:
+        return self.assessor.judge(f[_T], f[_AMT], f[_PM], f[_PN], f[_PH])
+
+    def _take(self, answer, assessor) -> None:
         by = assessor.by
         answer.model = by.id
         answer.review = by.review
@@ -110,17 +118,17 @@ class Terminal:
 
     def _send(self, port, answer) -> None:
         # The latency goes into the frame, so its end comes last.
-        verdict = self._verdict
-        verdict.open(port.next_q(), self._request.fields[_REF], answer)
+        self._verdict.open(port.next_q(), self._request.fields[_REF], answer)
         us = ticks_us()
-        port.put(verdict.view, verdict.close(ticks_diff(us, port.stream.came_us) + self._way_us, answer.record))
+        n = self._verdict.close(ticks_diff(us, port.stream.came_us) + self._way_us, answer.record)
+        port.put(self._verdict.view, n)
         self._way_us = ticks_diff(ticks_us(), us)
 
-    def _keep(self, request, answer):
+    def _keep(self, answer):
         # Behind the verdict, which does not wait for it.
         self._record(answer)
         if self.assessor and not self._tamper.refusing:
-            f = request.fields
+            f = self._request.fields
             self.busy = True
             self.assessor.remember(f[_REF], f[_AMT], f[_PM], f[_PN])
             self.busy = False

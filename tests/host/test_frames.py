@@ -12,14 +12,14 @@ from tests.interpreters import DEVICE, unix_command
 
 MOST_WORDS = 11
 PATH = {
-    "reader": ("window", "received", "next", "_frame", "_sound"),
-    "terminal": ("judge", "_answer", "_assess", "_ask", "_reasons", "_send"),
-    "exchange": ("scan", "begin", "model", "reason", "end"),
-    "risk": ("assess", "_add_facts", "_judge"),
+    "reader": ("window", "received", "next"),
+    "terminal": ("judge", "_answer", "_assess", "_ask", "_take", "_send", "_keep"),
+    "exchange": ("scan", "asked", "recall", "next", "remember", "open", "_why", "_reason", "_ready", "close"),
+    "risk": ("judge", "_add_facts", "_judge", "remember"),
     "features": ("own", "advance", "_catch_up", "put", "_push", "_bump", "_resolve", "_count", "_window"),
     "features_pending": ("push", "pop"),
     "tree": ("rule", "explain"),
-    "port": ("next_q", "put", "_write"),
+    "port": ("next_q", "put", "_write", "_pass"),
     "protocol": ("seen", "next_q"),
 }
 
