@@ -191,7 +191,8 @@ def _store(node, raw):
 
 def _reserve(node):
     # Blocks that stay free: for saved state and the like, and for a second slot where there is only one yet.
-    images = [entry[3] for entry in os.ilistdir(node.hal.root) if entry[0][:5] == "slot_" and entry[0][6:] == ".img"]
+    names = [entry[0] for entry in os.ilistdir(node.hal.root)]
+    images = [os.stat(node.hal.root + name)[6] for name in names if name[:5] == "slot_" and name[6:] == ".img"]
     return _SPARE + (images[0] // 4096 + _GROWTH if len(images) == 1 else 0)
 
 
@@ -202,5 +203,5 @@ def _calls():
 
     for name in ("ilistdir", "mkdir", "remove", "rename", "statvfs"):
         setattr(Files, name, getattr(os, name))
-    Files.open = open
+    setattr(Files, "open", open)
     return Files

@@ -42,8 +42,9 @@ def open_region(flash: tuple, files: tuple, size: int = 4096) -> Region:
     device, total, prog = flash
     fs, folder, urandom, reserve, least, most = files
     region = Region(device, 0, 0, prog, size)
-    region.files = (fs, folder, urandom, total, reserve, least, most, array("H"), bytearray())
-    region.pin(region.files[_PLACES], [], 0)
+    places = array("H")
+    region.files = (fs, folder, urandom, total, reserve, least, most, places, bytearray())  # type: ignore[assignment]
+    region.pin(places, [], 0)
     try:
         names = [(e[0], e[3]) for e in fs.ilistdir(folder) if e[1] == 0x8000]
     except OSError as error:

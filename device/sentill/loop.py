@@ -68,7 +68,7 @@ class Loop:
             if left <= 0:
                 return
             left = left if left < _STEP_MS else _STEP_MS
-            self.due = ticks_add(ticks_ms(), left)
+            self.due = ticks_add(ticks_ms(), left)  # type: ignore[assignment]
             await asyncio.sleep_ms(left)
 
 

@@ -32,9 +32,8 @@ class Port:
         self._direct = direct
         self._wake = wake
         self._buf = bytearray(room)
-        self._out = b""
+        self._view = self._out = memoryview(self._buf)
         self._at = 0
-        self._view = memoryview(self._buf)
         self._size = room
         self._low = 0
         self._high = 0
