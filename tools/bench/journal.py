@@ -26,7 +26,7 @@ RUNS = [
     ("littlefs, batched", "files", 256, 7, 10, 200, 0.03),
     ("raw, durable", "raw", 32, 1, 10, 80, 0.03),
     ("raw, durable", "raw", 256, 1, 10, 0, 0.03),
-    ("raw, batched", "raw", 256, 23, 46, 90, 0.03),
+    ("raw, batched", "raw", 256, 23, 46, 100, 0.03),
     ("raw, as the node on ESP32", "raw", 16, 4, 10, 80, 0.03),
     ("raw, as the node", "raw", 256, 4, 10, 0, 0.03),
     ("littlefs, as the node", "files", 256, 4, 10, 0, 0.03),
