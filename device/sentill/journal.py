@@ -64,6 +64,7 @@ _TAG = const(16)
 _SLOT = const(64)
 _LONGEST = const(256)  # bytes of slots that the longest record takes
 _MOST_WAIT = const(24)
+_MANY = const(8)
 
 
 def next_key(key) -> bytes:
@@ -147,28 +148,30 @@ class Journal:
 
         Raises what store and key store raise; what waits then still does.
         """
-        if self._low < self._high:
-            if self._store.room(self.kept, self._buf[self._low] | self._buf[self._low + 1] << 8):
-                self._flush()
-                if self._low == self._high and self.next - self._key_at >= self._key_every:
-                    if self._keys.room(_KEY_BYTES):
-                        self._keep_key()
-                    return True
-                return self._low < self._high
-            self._store.advance(self.kept)
+        store = self._store
+        if self._low == self._high:
+            if self.next - self._key_at >= self._key_every:
+                self._keep_key()
+                return False
+            return store.tidy()
+        waits = self.next - self.kept
+        # In steady traffic there is no moment at which nothing waits.
+        if _MANY <= waits <= 2 * _MANY and store.tidy():
             return True
-        if self.next - self._key_at >= self._key_every:
+        if not store.room(self.kept, self._buf[self._low] | self._buf[self._low + 1] << 8):
+            store.advance(self.kept)
+            return True
+        self._flush()
+        if self._low < self._high:
+            return True
+        if self.next - self._key_at >= self._key_every and self._keys.room(_KEY_BYTES):
             self._keep_key()
-            return False
-        return self._store.tidy()
+        return True
 
     def commit(self) -> None:
         """Keep all that waits, in as many pieces as it takes. Raises what the store raises; the rest still waits."""
         while self._low < self._high:
-            if self._store.room(self.kept, self._buf[self._low] | self._buf[self._low + 1] << 8):
-                self._flush()
-            else:
-                self._store.advance(self.kept)
+            self.piece()
         if self.next - self._key_at >= self._key_every:
             self._keep_key()
 

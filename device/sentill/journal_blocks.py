@@ -75,26 +75,25 @@ def prove(region, block: int):
     return _shows(region, block, 0, slot) or _forget(region, block)
 
 
-def renew(region, block: int) -> bool:
-    """Void and erase a block, whose file must show it. False when it is not the file's any more."""
+def void(region, block: int) -> bool:
+    """Zeros over a block's head, so that it holds nothing. False when it is not its file's any more."""
     base = block * region.block_size
     if not region.files[_SHOWN][block]:
         slot = bytearray(_SLOT)
-        void = bytes(_SLOT)
+        zeros = bytes(_SLOT)
         at = 0
         while at < region.block_size:
             region.read(base + at, slot)
-            if slot != void:
+            if slot != zeros:
                 break
             at += _SLOT
         if not _shows(region, block, at, slot):
             return _forget(region, block)
-        region.program(base + at, void)
-        if not _shows(region, block, at, void):
+        region.program(base + at, zeros)
+        if not _shows(region, block, at, zeros):
             return _forget(region, block)
         region.files[_SHOWN][block] = 1
     region.program(base, bytes(_MARKS))
-    region.erase(block)
     return True
 
 
@@ -130,9 +129,11 @@ def extend(region):
     file = fs.open(folder + _NEW, "wb")
     try:
         yield None
-        for _ in range(region.block_size // _PAGE):
+        for i in range(region.block_size // _PAGE):
             file.write(page)
             page[:_SLOT] = b"\xff" * _SLOT
+            if i == 2:  # littlefs has erased a block for it
+                yield None
         yield None
     finally:
         file.close()

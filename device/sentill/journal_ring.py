@@ -36,8 +36,8 @@ class Ring:
         self._block = -1  # the one being written, -1 before the first
         self._end = 0  # offset of its first free slot
         self.ahead = -1  # the one to go on in, erased; -1 when there is none yet
-        self.latest = -1  # the one that was made ready last
-        self.busy = None  # how the region grows, a generator; False when the number of blocks is right for now
+        self.latest = -1  # the one that was chosen last to go on in
+        self.busy = None  # journal_turn.turn, on the way there
         # Sequence of the first record of each block; -1 when it holds none, -2 when the region has it no more.
         self._firsts = array("i", [_VOID] * region.count)
         self._slot = bytearray(_SLOT)
@@ -57,7 +57,7 @@ class Ring:
         return oldest
 
     def room(self, sequence: int, size: int) -> bool:
-        """Whether a record of `size` bytes, number `sequence`, can be written now; else `advance`."""
+        """Whether a record of `size` bytes, number `sequence`, can be written now; else `advance` until it can."""
         return self._block >= 0 and sequence == self.next and self._end + slots(size) <= self._region.block_size
 
     def write(self, records, sequence: int) -> int:
@@ -92,19 +92,33 @@ class Ring:
         return n
 
     def advance(self, sequence: int) -> None:
-        """One step towards a block that takes the record `sequence`: to have one erased, or to go on in it.
+        """One step towards a block that takes the record `sequence`: at last it goes on in that.
 
         Raises OSError, StorageError: "flash" when it cannot be written, "full" when there is no block.
         """
-        borrow("journal_turn").advance(self, sequence)
+        if sequence != self.next:
+            self._end = self._region.block_size  # numbers jump: not within a block
+            self.next = sequence
+        self._step()
 
     def tidy(self) -> bool:
         """One step of what is better done before it is needed: whether there was one. Raises as `advance`."""
         size = self._region.block_size
-        if not self.busy and (self.ahead >= 0 or size - self._end > size >> 2):
+        if self.ahead >= 0 or (self.busy is None and size - self._end > size >> 2):
             return False  # with a quarter of the block left it is early enough
-        borrow("journal_turn").step(self)
+        self._step()
         return True
+
+    def _step(self):
+        busy = self.busy
+        if busy is None:
+            self.busy = borrow("journal_turn").turn(self)
+            return
+        self.busy = None  # should it fail, it begins anew
+        self.ahead = -1
+        for _ in busy:
+            self.busy = busy
+            break
 
     def make_room(self) -> bool:
         """Give the oldest block back to the file system; False when the region keeps what it has."""
@@ -115,6 +129,7 @@ class Ring:
         if self.busy:
             self.busy.close()
         self.busy = None
+        self.ahead = -1
 
     def reader(self, sequence: int):
         """A journal_ring_read.Reader of the records from `sequence` on."""

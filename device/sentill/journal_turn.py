@@ -1,6 +1,7 @@
 """From block to block of a journal's ring (journal_ring.py): which one is next, and how many there are.
 
-Borrowed about once per block. Nothing here erases more than one block at a time.
+Borrowed about once per block. On a chip an import takes as long as half an erase, and so may a look at what is free, so
+each is a step of its own.
 """
 
 from struct import pack, pack_into
@@ -16,56 +17,48 @@ _VOID = const(-1)  # a block that holds nothing
 _GONE = const(-2)  # one that the region has no more
 
 
-def advance(ring, sequence: int) -> None:
-    """What Ring.advance does."""
-    block = ring.ahead
-    if block < 0:
-        step(ring)
-        return
-    ring.ahead = -1
-    region = ring._region
-    if ring._block >= 0 and ring._firsts[ring._block] == sequence:  # given up before it held anything
-        region.program(ring._block * region.block_size, bytes(_HEAD))
-        ring._firsts[ring._block] = _VOID
-    slot = bytearray(b"\xff" * _SLOT)
-    slot[: FILE_HEAD + 4] = file_head(ring._device, ring._generation, ring._start, ring._tag) + pack("<I", sequence)
-    pack_into("<I", slot, FILE_HEAD + 4, crc32(memoryview(slot)[: FILE_HEAD + 4]))
-    ring.program(block * region.block_size, slot)
-    ring._block = block
-    ring._end = _SLOT
-    ring._firsts[block] = ring.next = sequence
+def turn(ring):
+    """Make a block ready, then go on in it: a generator, whose steps erase one block at most.
 
-
-def step(ring) -> None:
-    """One step towards a block that is ready: of growing, or shrinking, or to erase the next one.
-
-    Raises OSError, StorageError("full").
+    `ring.ahead` is the block from when it is ready. The step after that begins it, with the record `ring.next`. Raises
+    OSError, StorageError: "flash" when it cannot be written, "full" when there is no block.
     """
-    if not ring.busy:
-        if not ring._region.files or ring.busy is False or _find(ring, _VOID) >= 0:
-            return _prepare(ring)
-        # To ask what is free takes as long as half an erase: a step of its own.
-        wanted = borrow("journal_blocks").look(ring._region, _count(ring))
-        if wanted > 0:
-            ring.busy = borrow("journal_blocks").extend(ring._region)
-        elif not wanted or not make_room(ring):
-            ring.busy = False
-        return None
-    try:
-        block = next(ring.busy)
-    except OSError as error:
-        ring.busy = None
-        if error.args[0] != _ENOSPC:
-            raise
-        ring.busy = False  # somebody else has taken what was free
-        return None
-    if block is not None:
-        ring.close()
-        if block < len(ring._firsts):
-            ring._firsts[block] = _VOID
-        else:
-            ring._firsts.append(_VOID)
-    return None
+    region = ring._region
+    files = borrow("journal_blocks") if region.files else None
+    yield
+    if files and _find(ring, _VOID) < 0:
+        wanted = files.look(region, _count(ring))
+        yield
+        if wanted < 0:
+            make_room(ring)
+        elif wanted:
+            block = None
+            try:
+                for block in files.extend(region):
+                    yield
+            except OSError as error:
+                if error.args[0] != _ENOSPC:  # somebody else has taken what was free
+                    raise
+            if block is not None and block < len(ring._firsts):
+                ring._firsts[block] = _VOID
+            elif block is not None:
+                ring._firsts.append(_VOID)
+    while True:
+        block = _choose(ring)
+        if not files or files.void(region, block):
+            break
+        ring._firsts[block] = _GONE
+        yield
+    if files or not region.is_blank(block):
+        if not files:
+            region.program(block * region.block_size, bytes(_HEAD))
+        yield
+        region.erase(block)
+        ring.erases += 1
+    ring.ahead = block
+    yield
+    ring.ahead = -1
+    _begin(ring, block)
 
 
 def make_room(ring) -> bool:
@@ -79,31 +72,35 @@ def make_room(ring) -> bool:
     return True
 
 
-def _prepare(ring):
-    # Make a block ready: one that holds nothing, else the oldest.
+def _begin(ring, block):
+    # Write the head of a block and go on in it.
+    region = ring._region
+    if ring._block >= 0 and ring._firsts[ring._block] == ring.next:  # given up before it held anything
+        region.program(ring._block * region.block_size, bytes(_HEAD))
+        ring._firsts[ring._block] = _VOID
+    slot = bytearray(b"\xff" * _SLOT)
+    slot[: FILE_HEAD + 4] = file_head(ring._device, ring._generation, ring._start, ring._tag) + pack("<I", ring.next)
+    pack_into("<I", slot, FILE_HEAD + 4, crc32(memoryview(slot)[: FILE_HEAD + 4]))
+    ring.program(block * region.block_size, slot)
+    ring._block = block
+    ring._end = _SLOT
+    ring._firsts[block] = ring.next
+
+
+def _choose(ring):
+    # A block that holds nothing, else the oldest, which holds nothing from now on.
     block = _find(ring, _VOID)
     if block < 0:
         block = _oldest(ring)
         if block < 0:
             raise StorageError("full", "no room for the journal")
         ring._firsts[block] = _VOID
-        ring.latest = block
-    region = ring._region
-    if region.files:
-        if not borrow("journal_blocks").renew(region, block):
-            ring._firsts[block] = _GONE
-            return
-        ring.erases += 1
-    elif not region.is_blank(block):
-        region.program(block * region.block_size, bytes(_HEAD))
-        region.erase(block)
-        ring.erases += 1
-    ring.ahead = block
-    ring.busy = None
+    ring.latest = block
+    return block
 
 
 def _find(ring, what):
-    # A block with this in _firsts, from the one made ready last on, so that a bad one is not tried for ever.
+    # A block with this in _firsts, from the one chosen last on, so that a bad one is not tried for ever.
     n = len(ring._firsts)
     for i in range(ring.latest + 1, ring.latest + 1 + n):
         if ring._firsts[i % n] == what:

@@ -161,7 +161,7 @@ def test_records_wait_until_they_are_kept():
         while log.piece():
             pieces += 1
             assert 0 <= log.kept <= 21
-        assert log.kept == 21 and pieces <= 8, (log.kept, pieces)
+        assert log.kept == 21 and pieces <= 40, (log.kept, pieces)
         log.append(journal.VERDICT, 99, PAYLOAD)
         log = board.restart()  # the power failed
         assert log.next == log.kept == 21, log.next
@@ -221,8 +221,9 @@ def test_the_key_on_flash_is_never_ahead_of_the_records():
         log = board.journal
         for i in range(200):
             log.append(journal.VERDICT, i, PAYLOAD)
-            if i % 3:
-                log.piece()
+            if i % 3 or not log.room():
+                while log.piece() and not log.room():
+                    pass
             assert journal_open.key_place(board.keys)[2] <= log.kept
 
 
