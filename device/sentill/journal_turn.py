@@ -1,12 +1,13 @@
 """From block to block of a journal's ring (journal_ring.py): which one is next, and how many there are.
 
-Borrowed about once per block. On a chip an import takes as long as half an erase, and so may a look at what is free, so
-each is a step of its own.
+Borrowed about once per block. On a chip an import takes as long as half an erase, and so does a collection, and may a
+look at what is free: each is a step of its own.
 """
 
+from gc import collect
 from struct import pack, pack_into
 
-from .compat import borrow, const, crc32
+from .compat import borrow, borrow_at_once, const, crc32
 from .errors import StorageError
 from .journal import FILE_HEAD, file_head
 
@@ -24,7 +25,7 @@ def turn(ring):
     OSError, StorageError: "flash" when it cannot be written, "full" when there is no block.
     """
     region = ring._region
-    files = borrow("journal_blocks") if region.files else None
+    files = borrow_at_once("journal_blocks") if region.files else None
     yield
     if files and _find(ring, _VOID) < 0:
         wanted = files.look(region, _count(ring))
@@ -52,6 +53,8 @@ def turn(ring):
     if files or not region.is_blank(block):
         if not files:
             region.program(block * region.block_size, bytes(_HEAD))
+        yield
+        collect()  # rather than during the erase
         yield
         region.erase(block)
         ring.erases += 1
