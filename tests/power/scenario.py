@@ -5,6 +5,7 @@ scenario runs, `acked` notes after how many operations which fact was acknowledg
 """
 
 import os
+from binascii import crc32
 from hashlib import sha256
 from struct import pack
 
@@ -103,8 +104,11 @@ class HastyStore(store.Store):
 
     def save(self, name, save):
         path = self.path(name)
+        pieces = []
+        save(pieces.append)
+        data = b"".join(pieces)
         with open(path + ".new", "wb") as file:
-            store._write(file, save)
+            file.write(data + crc32(data).to_bytes(4, "little"))
             os.rename(path + ".new", path)
 
 
