@@ -40,7 +40,7 @@ _ARCHES = (
 _MOST_BYTES = 1 << 20
 _PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
 # Modules that only a board whose HAL has this method can use.
-_FOR_METHOD = {"journal_raw.py": "raw_flash", "journal_raw_read.py": "raw_flash", "pinned_open.py": "file_flash"}
+_FOR_METHOD = {"journal_blocks.py": "file_flash", "pinned_open.py": "file_flash"}
 _NATIVE = re.compile(rb"^\s*@micropython\.(viper|native|asm_thumb)\b", re.MULTILINE)
 
 

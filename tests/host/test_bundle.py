@@ -56,9 +56,8 @@ def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
     missing = {name for name in modules if f"sentill/{name.removesuffix('.py')}.mpy" not in paths}
     twins = {"wire.py", "features_plain.py", "tree_plain.py"}
     others = {name for name in modules if name.startswith("hal/port_") and name != f"hal/port_{board.data['port']}.py"}
-    raw = {"journal_raw.py", "journal_raw_read.py"} if board.data["port"] == "rp2" else set()
     thumb = {name for name in modules if "asm_thumb" in (boards.device_package() / name).read_text()}
-    assert missing == twins | others | raw | (thumb if firmware is UNIX64 else set())
+    assert missing == twins | others | (thumb if firmware is UNIX64 else set())
     ports = [path for path in paths if path.startswith("sentill/hal/port_")]
     assert len(ports) == 1, ports
     assert f'PORT = "{ports[0].removeprefix("sentill/hal/port_").removesuffix(".mpy")}"' in board.pins.read_text()
@@ -81,7 +80,7 @@ def test_what_is_left_out_is_asked_for_only_where_something_else_serves():
     """Of twins the native one is tried first; where there is no place, there is no store; Model.path is the host's."""
     wanted = {
         ("tree", "tree_plain"), ("features", "features_plain"), ("reader", "wire"), ("exchange", "wire"),
-        ("audit_open", "journal_raw"),
+        ("port", "wire"),
     }  # fmt: skip
     board = boards.load("RPI_PICO")
     here = {entry.path for entry in bundle.build(board, RP2040).entries}
