@@ -20,11 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.chip.chip import Chip, Firmware, Stuck
-from tests.chip.host_clock import ClockFile, Slot
+from tests.chip.host_clock import NOBODY, ClockFile, Slot
 
 _STEP_S = 0.002
+_FRAME_NS = 500_000  # in which a computer's controller collects what comes over USB
 _TURN_S = 0.003  # real time that a command gets to notice what was sent to it
-_SILENT_S = 0.03  # real time without processor time and without a word: it waits for something else
+_SILENT_S = 0.005  # real time without processor time and without a word: it waits for something else
 _BURY_S = 0.02  # real time after which processes that died are looked for again
 _MOST_WAITING = 1 << 16  # bytes kept for a command that does not read
 
@@ -93,14 +94,16 @@ class Bridge:
         self.home = folder / "home"
         shutil.rmtree(self.home, ignore_errors=True)
         self._clock = ClockFile(str(self.clock_path), create=True)
-        self._cpu: dict[int, tuple[int, int]] = {}
+        self._rung: dict[int, Slot] = {}
+        self._threads: dict[int, tuple[int, int, float]] = {}
         self._budget_s = 0.0
         self._bury_at = 0.0
-        self._quiet_since = time.monotonic()
+        self._looked = time.monotonic()
         self._pace = (time.monotonic(), chip.ns / 1e9)
         self.events: list[tuple[float, str]] = []
         self._line = bytearray()
         self._line_s = 0.0
+        self._hands_on = False
         chip.on_console = self._on_console
         chip.on_sent = self._on_sent
         chip.on_reset = self._on_reset
@@ -116,7 +119,9 @@ class Bridge:
     def _on_console(self, data: bytes) -> None:
         if len(self.usb.out) < _MOST_WAITING:
             self.usb.out += data
-        self.chip.stop("console")
+        if not self._hands_on:
+            self._hands_on = True
+            self.chip.alarm(lambda: self.chip.stop("console")).schedule(_FRAME_NS)
 
     def _on_sent(self, byte: int, start_ns: float) -> None:
         self.uart.out.append(byte)
@@ -204,8 +209,9 @@ class Bridge:
             if allowed > 0:
                 self.chip.run(min(allowed, _STEP_S))
                 self._clock.now_s = self.chip.ns / 1e9
+                self._hands_on = False
             else:
-                time.sleep(0.0001)
+                time.sleep(0.00005)
             self._move()
             if self.chip.ns / 1e9 > end:
                 raise Stuck(f"the command did not end within {limit_s:g} s of the chip's time")
@@ -233,39 +239,50 @@ class Bridge:
         if not slots:
             return self._paced(now)
         self._pace = (time.monotonic(), now)
-        waiting = [slot.until_s for slot in slots if slot.until_s]
-        horizon = min(waiting, default=float("inf")) - now
+        horizon = min((slot.until_s for slot in slots.values() if slot.until_s), default=float("inf")) - now
         if horizon <= 0:
-            return 0.0  # that one wakes now
-        computing = [slot.pid for slot in slots if not slot.until_s]
-        if not computing:
+            for number, slot in slots.items():
+                if 0 < slot.until_s <= now and self._rung.get(number) != slot:
+                    self._rung[number] = slot
+                    self._clock.ring(number)
+            return 0.0
+        waiting = {slot.pid for slot in slots.values() if slot.until_s}
+        elapsed = time.monotonic() - self._looked
+        self._looked += elapsed
+        spent = [self._spent_s(slot, slot.pid in waiting, elapsed) for slot in slots.values() if not slot.until_s]
+        if all(seconds is None for seconds in spent):  # nobody computes
             self._budget_s = 0.0
             return horizon
-        spent = 0
-        for pid in computing:
-            used, queued = _processor_ns(pid)
-            used_before, queued_before = self._cpu.get(pid, (used, queued))
-            spent = max(spent, used - used_before)
-            self._cpu[pid] = used, queued
-            if queued != queued_before:  # it would compute if it were let
-                self._quiet_since = time.monotonic()
-        if spent:
-            self._quiet_since = time.monotonic()
-            self._budget_s += spent / 1e9
-        elif time.monotonic() - self._quiet_since > _SILENT_S:
-            return min(horizon, _STEP_S)  # it waits for a program of its own, or a lock
+        self._budget_s += max(seconds for seconds in spent if seconds is not None)
         allowed = min(self._budget_s, horizon, _STEP_S)
         self._budget_s -= allowed
         return allowed
 
-    def _living(self) -> list[Slot]:
+    def _spent_s(self, slot: Slot, others_wait: bool, elapsed_s: float) -> float | None:
+        """Processor time that a thread which does not wait took since the last look.
+
+        One that neither computes nor would if it were let waits for something that is not the chip: for another thread
+        of its own, which waits for the chip (None: the chip need not wait for this one), or for a program, as long as
+        that takes.
+        """
+        used, queued = _processor_ns(slot.thread)
+        used_before, queued_before, since = self._threads.get(slot.thread, (0, 0, 0.0))
+        now = time.monotonic()
+        if (used, queued) != (used_before, queued_before) or _state(slot.thread) == "R":
+            self._threads[slot.thread] = used, queued, now
+            return (used - used_before) / 1e9 if since else 0.0
+        if now - since < _SILENT_S:
+            return 0.0
+        return None if others_wait else elapsed_s
+
+    def _living(self) -> dict[int, Slot]:
         slots = self._clock.slots()
         if time.monotonic() > self._bury_at:
             self._bury_at = time.monotonic() + _BURY_S
-            for number in [number for number, slot in slots.items() if not _lives(slot.pid)]:
-                self._clock.put(number, Slot(0, 0.0, 0))
+            for number in [number for number, slot in slots.items() if _state(slot.thread) in "ZX"]:
+                self._clock.put(number, NOBODY)
                 del slots[number]
-        return list(slots.values())
+        return slots
 
     def _paced(self, now: float) -> float:
         """Nobody lives by the clock: never faster than real time."""
@@ -279,20 +296,21 @@ class Bridge:
         return _STEP_S if ahead <= 0 else 0.0
 
 
-def _processor_ns(pid: int) -> tuple[int, int]:
-    """Nanoseconds that a process had a processor, and that it waited for one."""
+def _processor_ns(thread: int) -> tuple[int, int]:
+    """Nanoseconds that a thread had a processor, and that it waited for one."""
     try:
-        used, queued, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+        used, queued, _ = Path(f"/proc/{thread}/schedstat").read_text().split()
     except (OSError, ValueError):
         return 0, 0
     return int(used), int(queued)
 
 
-def _lives(pid: int) -> bool:
+def _state(thread: int) -> str:
+    """What /proc tells of a thread: R for one that runs or would, Z and X for one that has ended."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return Path(f"/proc/{thread}/stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
-        return False
+        return "X"
 
 
 def main() -> None:

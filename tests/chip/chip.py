@@ -146,8 +146,7 @@ class Chip:
 
         Returns that operation. The file system keeps what the cut left of it.
         """
-        torn = self.flash.tear(rng or random.Random(0))
-        flash = bytes(self.mcu.flash[: self.geometry.flash_bytes])
+        flash, torn = self.flash.remains(rng or random.Random(0))
         self._earlier_ns += self.clock.nanos
         self._earlier_cycles += self.mcu.core.cycles
         self._power(flash)

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sentill_host import boards
+from sentill_host import boards, bundle
 from tests.chip import files
 from tests.chip.bridge import Bridge
 from tests.chip.chip import Chip
@@ -15,7 +15,7 @@ _START_S = 30.0
 PASSWORD = "a password of the lab"
 
 
-def _deployed(bridge: Bridge, *options: str) -> dict[str, Any]:
+def deployed(bridge: Bridge, *options: str) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(bridge.sentill("deploy", str(bridge.usb.link), "--json", *options))
     return told
 
@@ -38,11 +38,16 @@ def other_version(folder: Path) -> Path:
 def deploy(bench: Bench) -> Numbers:
     """To a blank chip, and again: the second finds nothing to do. Leaves the image `deployed`."""
     chip = Chip(bench.firmware)
+    chip.enter_repl()
+    mpy = int(chip.exec("import sys; print(sys.implementation._mpy)"))
+    # What is compiled is kept: it would count as the board's time.
+    bundle.build(boards.load("RPI_PICO"), bundle.Firmware((1, 0, 0), mpy))
+    chip = Chip(bench.firmware)
     bridge = bench.bridge(chip)
-    first = _deployed(bridge)
+    first = deployed(bridge)
     bench.say(f"{first['copied_bytes']:,} bytes in {first['seconds']:.1f} s of the chip's time")
     first_boot_s = bridge.last_start_s()
-    again = _deployed(bridge)
+    again = deployed(bridge)
     bridge.close()
     if not again["unchanged"]:
         raise RuntimeError(f"the second deploy found something to change: {again}")
@@ -63,7 +68,7 @@ def change(bench: Bench) -> Numbers:
     """Another version to the board that runs, on trial and proven; a power cut; and back to the version before."""
     chip, bridge = powered(bench, bench.image("deployed"))
     link = str(bridge.usb.link)
-    made = _deployed(bridge, "--model", str(other_version(bench.own / "models")))
+    made = deployed(bridge, "--model", str(other_version(bench.own / "models")))
     if made["slot"] != "b" or made["unchanged"]:
         raise RuntimeError(f"the other version did not go to the other slot: {made}")
     bench.say(f"another version in {made['seconds']:.1f} s, {made['copied_bytes']:,} bytes")
@@ -93,7 +98,7 @@ def access(bench: Bench) -> Numbers:
     """
     chip, bridge = powered(bench, bench.image("deployed"))
     link = str(bridge.usb.link)
-    keys = _keys(bench, bridge)
+    keys = new_keys(bench, bridge)
     told = json.loads(bridge.sentill("provision", link, *keys, "--profile", "service", "--json"))
     if told["generation"] != 1:
         raise RuntimeError(f"the board did not get its keys: {told}")
@@ -105,16 +110,16 @@ def access(bench: Bench) -> Numbers:
         raise RuntimeError(f"mpremote sees no files: {listed!r}")
     bridge.sentill("lock", link, *keys)
     bridge.serve(lambda: bridge.chip.connected, _START_S)
-    made = _deployed(bridge, *keys, "--model", str(bench.own / "models"))
+    made = deployed(bridge, *keys, "--model", str(bench.own / "models"))
     if made["slot"] != "b" or made["error"]:
         raise RuntimeError(f"the locked board did not take a deploy with keys: {made}")
-    proven = prove(bridge, bench.own / "journals", keys)
+    proven = prove(bridge, bench.own / "journals", keys)["proven"]
     bridge.close()
     bench.keep("locked", chip)
     return {"access_deploy_s": made["seconds"], "access_records_proven": proven}
 
 
-def _keys(bench: Bench, bridge: Bridge) -> tuple[str, ...]:
+def new_keys(bench: Bench, bridge: Bridge) -> tuple[str, ...]:
     """A fresh key file, as options of a command."""
     password = bench.own / "password"
     password.write_text(PASSWORD + "\n")
@@ -133,10 +138,11 @@ def _exits_well(bridge: Bridge, *arguments: str) -> bool:
     return True
 
 
-def prove(bridge: Bridge, folder: Path, keys: tuple[str, ...] = ()) -> int:
-    """Pull the journal and verify it: how many records are proven. Raises RuntimeError for a bad one."""
+def prove(bridge: Bridge, folder: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Pull the journal and verify it: its first and last record, how many are proven. Raises RuntimeError."""
     bridge.sentill("journal", "pull", str(bridge.usb.link), "--dir", str(folder), *keys)
-    (told,) = json.loads(bridge.sentill("journal", "verify", "--dir", str(folder), "--json", *keys))
-    if told["finding"] or not told["proven"]:
-        raise RuntimeError(f"the journal is not proven: {told}")
-    return int(told["proven"])
+    told = json.loads(bridge.sentill("journal", "verify", "--dir", str(folder), "--json", *keys))
+    (row,) = told["journals"]
+    if row["finding"] or not row["proven"]:
+        raise RuntimeError(f"the journal is not proven: {row}")
+    return dict(row)

@@ -38,8 +38,9 @@ class Flash(ssi.RPSSI):
     arrive, DMA moves them and a power cut comes in the middle. `log` is what it did since it was made.
     """
 
-    def __init__(self, rp2040: Any, name: str, uid: bytes, scale: float = 1.0):
+    def __init__(self, rp2040: Any, name: str, uid: bytes, size: int = 2 << 20, scale: float = 1.0):
         super().__init__(rp2040, name)
+        self._size = size
         self.log: list[Operation] = []
         self.on_operation: Callable[[Operation], None] | None = None
         self._uid = uid
@@ -83,16 +84,15 @@ class Flash(ssi.RPSSI):
         last = self.log[-1] if self.log else None
         return last if last and last.end_ns > self.rp2040.clock.nanos else None
 
-    def tear(self, rng: random.Random) -> Operation | None:
-        """The power goes: what was going on stays half done. Returns it, None when nothing was."""
+    def remains(self, rng: random.Random) -> tuple[bytearray, Operation | None]:
+        """What a power cut now would leave of the flash; the operation that it would leave half done, torn by `rng`."""
+        left = bytearray(self.rp2040.flash[: self._size])
         going = self.busy()
-        if going is None:
-            return None
-        share = (self.rp2040.clock.nanos - going.start_ns) / (going.end_ns - going.start_ns)
-        flash = self.rp2040.flash
-        after = flash[going.address : going.address + going.size]
-        flash[going.address : going.address + going.size] = torn(going.before, bytes(after), share, rng)
-        return going
+        if going:
+            share = (self.rp2040.clock.nanos - going.start_ns) / (going.end_ns - going.start_ns)
+            place = slice(going.address, going.address + going.size)
+            left[place] = torn(going.before, bytes(left[place]), share, rng)
+        return left, going
 
 
 def torn(before: bytes, after: bytes, share: float, rng: random.Random) -> bytes:

@@ -5,10 +5,12 @@
 
 The command sees a board at real speed: its waits end by the chip's time, and the bridge (bridge.py) lets the chip run
 on while the command waits, and as long as the command's own processor time while it computes. CLOCK is a file shared
-with the bridge: the chip's time in seconds, then a slot per process.
+with the bridge: the chip's time in seconds, then a slot per thread that ever waited; beside it lies a pipe per slot, by
+which the bridge wakes a thread whose time has come.
 """
 
 import atexit
+import contextlib
 import fcntl
 import math
 import mmap
@@ -24,32 +26,41 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-SLOTS = 16
-SLOT = struct.Struct("=qdq")  # process, chip's time until which it waits (0: it computes), how often it went on
+SLOTS = 32
+SLOT = struct.Struct(
+    "=qqdq"
+)  # process, thread, chip's time until which it waits (0: it computes), how often it went on
 NOW = struct.Struct("=d")
-ALL = struct.Struct("=" + SLOTS * "qdq")
+ALL = struct.Struct("=" + SLOTS * "qqdq")
 SIZE = NOW.size + ALL.size
 _START_S = 1000.0  # so that no difference of two times is near zero
-_SLICE_S = 0.001
-_NAP_S = 0.0003
+_LOOK_S = 0.05  # of real time, after which a thread looks at the clock by itself
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What a process has told."""
+    """What a thread has told."""
 
     pid: int
+    thread: int
     until_s: float
     wakes: int
+
+
+NOBODY = Slot(0, 0, 0.0, 0)
 
 
 class ClockFile:
     """The shared file, seen from either side."""
 
     def __init__(self, path: str, create: bool = False):
+        self._path = path
         self._file = open(path, "w+b" if create else "r+b")
         if create:
             self._file.truncate(SIZE)
+            for number in range(SLOTS):
+                with contextlib.suppress(FileExistsError):
+                    os.mkfifo(self.bell(number))
         self._map = mmap.mmap(self._file.fileno(), SIZE)
 
     @property
@@ -64,36 +75,64 @@ class ClockFile:
     def slots(self) -> dict[int, Slot]:
         """The slots in use, by their number."""
         words = ALL.unpack_from(self._map, NOW.size)
-        return {i // 3: Slot(*words[i : i + 3]) for i in range(0, len(words), 3) if words[i]}
+        return {i // 4: Slot(*words[i : i + 4]) for i in range(0, len(words), 4) if words[i]}
 
     def put(self, number: int, slot: Slot) -> None:
         """Write a slot."""
-        SLOT.pack_into(self._map, NOW.size + number * SLOT.size, slot.pid, slot.until_s, slot.wakes)
+        SLOT.pack_into(self._map, NOW.size + number * SLOT.size, slot.pid, slot.thread, slot.until_s, slot.wakes)
+
+    def bell(self, number: int) -> str:
+        """Path of the pipe by which the thread with this slot is woken."""
+        return f"{self._path}.{number}"
+
+    def ring(self, number: int) -> None:
+        """Have the thread with this slot look at the clock."""
+        with contextlib.suppress(OSError):  # it has gone, or was woken before
+            pipe = os.open(self.bell(number), os.O_WRONLY | os.O_NONBLOCK)
+            try:
+                os.write(pipe, b".")
+            finally:
+                os.close(pipe)
 
     def claim(self) -> int:
-        """A free slot, taken for this process."""
+        """A free slot, taken for this thread."""
         fcntl.lockf(self._file, fcntl.LOCK_EX)
         try:
             number = next(i for i in range(SLOTS) if i not in self.slots())
-            self.put(number, Slot(os.getpid(), 0.0, 0))
+            self.put(number, _slot(0.0, 0))
             return number
         finally:
             fcntl.lockf(self._file, fcntl.LOCK_UN)
 
 
+def _slot(until_s: float, wakes: int) -> Slot:
+    return Slot(os.getpid(), threading.get_native_id(), until_s, wakes)
+
+
 class _Process:
-    """This process at the clock. Only its main thread tells when it waits; that others do, the bridge notices."""
+    """This process at the clock."""
 
     def __init__(self, clock: ClockFile):
         self.clock = clock
-        self._wakes = 0
-        self._number = clock.claim()
+        self._own = threading.local()
+        self._claim()
         os.register_at_fork(after_in_child=self._forked)
-        atexit.register(lambda: clock.put(self._number, Slot(0, 0.0, 0)))
+        atexit.register(self._leave)
 
     def _forked(self) -> None:
-        self._wakes = 0
-        self._number = self.clock.claim()
+        self._own = threading.local()
+        self._claim()
+
+    def _leave(self) -> None:
+        for number, slot in self.clock.slots().items():
+            if slot.pid == os.getpid():
+                self.clock.put(number, NOBODY)
+
+    def _claim(self) -> int:
+        if not hasattr(self._own, "number"):
+            self._own.number, self._own.wakes = self.clock.claim(), 0
+            self._own.bell = os.open(self.clock.bell(self._own.number), os.O_RDWR | os.O_NONBLOCK)
+        return int(self._own.number)
 
     def now(self) -> float:
         return _START_S + self.clock.now_s
@@ -101,44 +140,51 @@ class _Process:
     def now_ns(self) -> int:
         return int(self.now() * 1e9)
 
-    def wait(self, seconds: float | None, look: Callable[[float], Any]) -> Any:
-        """`look(at most so long)` again and again until it finds something or the time is up; the last it returned."""
+    def wait(self, seconds: float | None, look: Callable[[int, float], Any]) -> Any:
+        """`look(bell, at most so long)` until it finds something besides the bell, or the time is up; what it found."""
         end = math.inf if seconds is None else self.now() + seconds
-        tells = threading.current_thread() is threading.main_thread()
-        if tells:
-            self.clock.put(self._number, Slot(os.getpid(), max(end - _START_S, 1e-9), self._wakes))
+        own, number = self._own, self._claim()
+        self.clock.put(number, _slot(max(end - _START_S, 1e-9), own.wakes))
         try:
             while True:
-                found = look(_SLICE_S)
+                found = look(own.bell, _LOOK_S)
+                with contextlib.suppress(BlockingIOError):
+                    os.read(own.bell, 64)
                 if found or self.now() >= end:
                     return found
         finally:
-            if tells:
-                self._wakes += 1
-                self.clock.put(self._number, Slot(os.getpid(), 0.0, self._wakes))
+            own.wakes += 1
+            self.clock.put(number, _slot(0.0, own.wakes))
 
 
 def install(path: str) -> None:
     """Have this process, and those it forks, live by the clock in the file."""
     process = _Process(ClockFile(path))
-    real_sleep, real_select, real_wait = time.sleep, select.select, multiprocessing.connection.wait
+    real_select, real_wait = select.select, multiprocessing.connection.wait
 
     def sleep(seconds: float) -> None:
-        process.wait(seconds, lambda _: real_sleep(_NAP_S))
+        process.wait(seconds, lambda bell, most: real_select([bell], [], [], most) and None)
 
     def select_(r: Any, w: Any, x: Any, timeout: float | None = None) -> Any:
         if timeout is not None and timeout <= 0:
             return real_select(r, w, x, timeout)
-        found = process.wait(timeout, lambda most: _any(real_select(r, w, x, most)))
-        return found or ([], [], [])
+
+        def look(bell: int, most: float) -> Any:
+            readable, writable, other = real_select([*r, bell], w, x, most)
+            readable = [one for one in readable if one is not bell]
+            return (readable, writable, other) if readable or writable or other else None
+
+        return process.wait(timeout, look) or ([], [], [])
 
     def wait(objects: Any, timeout: float | None = None) -> Any:
         # The original counts its time by time.monotonic, which stands still meanwhile: below zero it looks once.
         if timeout is not None and timeout <= 0:
             return real_wait(objects, -1)
+        objects = list(objects)
 
-        def look(_: float) -> Any:
-            return real_wait(objects, -1) or real_sleep(_NAP_S)
+        def look(bell: int, most: float) -> Any:
+            real_select([*objects, bell], [], [], most)
+            return real_wait(objects, -1)
 
         return process.wait(timeout, look) or []
 
@@ -149,10 +195,6 @@ def install(path: str) -> None:
     ]  # fmt: skip
     for module, name, function in replacements:
         setattr(module, name, function)
-
-
-def _any(found: tuple[Any, Any, Any]) -> tuple[Any, Any, Any] | None:
-    return found if any(found) else None
 
 
 def main() -> None:

@@ -7,8 +7,10 @@ import numpy as np
 
 from tests.chip.chip import Chip
 from tests.chip.costs import blocks, heap_after_traffic, idle, journal, parts, slow_line, wave
+from tests.chip.cuts import cuts_blank, cuts_commit, cuts_deploy, cuts_provision, cuts_recovery
 from tests.chip.deploying import access, change, deploy
 from tests.chip.heap import Heap
+from tests.chip.onboard import device_tests
 from tests.chip.run import Bench, Numbers, Step
 from tests.chip.terminal import PAUSING, SUSTAINED, Regime, Terminal
 from tests.chip.trees import trees
@@ -109,4 +111,10 @@ STEPS = [
     Step("journal", journal),
     Step("slow_line", slow_line, begins=True),
     Step("wave", wave, begins=True),
+    Step("cuts_deploy", cuts_deploy, begins=True),
+    Step("cuts_blank", cuts_blank, begins=True),
+    Step("cuts_provision", cuts_provision, begins=True),
+    Step("cuts_commit", cuts_commit),
+    Step("cuts_recovery", cuts_recovery, needs=("deploy", "cuts_deploy", "cuts_commit"), begins=True),
+    Step("device_tests", device_tests, needs=(), begins=True),
 ]
