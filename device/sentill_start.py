@@ -15,7 +15,7 @@ sys.path[:] = [".frozen"]
 
 import gc  # noqa: E402
 from hashlib import sha256  # noqa: E402
-from io import BytesIO, StringIO  # noqa: E402
+from io import BytesIO, IOBase, StringIO  # noqa: E402
 
 import micropython  # noqa: E402
 import vfs  # noqa: E402
@@ -33,6 +33,8 @@ _OVERLAP = const(128)
 _NOTHING = (0, 0, False)
 _ENOENT = const(2)
 _EROFS = const(30)
+_BUFFER_SIZE = const(11)  # of a stream's ioctl
+_READ = const(255)  # the most that an import reads at a time
 _WDT_MS = const(8000)
 
 
@@ -42,32 +44,27 @@ def _number(data, at):
 
 
 class _Archive:
-    """A file system of the files in an archive, read-only. `open` gives the archive itself at the place of a .mpy file,
-    which says by itself where it ends, and of anything else the content. The index stays in flash."""
+    """A file system of the files in an archive, read-only. The archive stays open, and its index in flash. `open` gives
+    .mpy files in place, of anything else the content."""
 
     def __init__(self, path: str):
-        self._path = path
+        self._file = open(path, "rb")
         self._folders: dict = {}  # where the records of each folder's files are, and whether a source is among them
         # Found last: an import asks for a file before it opens it.
-        self._last = ""
-        self._file = None
+        self._last = b""
         self._at = self._size = 0
 
     def _find(self, path):
-        # Open the archive and note where a file lies in it.
+        # Note where a file lies in the archive. In bytes: each new str is looked for among all names there are.
+        path = path.encode()
         if path == self._last:
             return
-        at = path.rfind("/")
+        at = path.rfind(b"/") + 1
         first, end, source = self._folders.get(path[:at], _NOTHING)
-        if not source and path.endswith(".py"):
+        if not source and path.endswith(b".py"):
             end = first
-        name = path[at + 1 :].encode()
-        name = bytes((len(name),)) + name + b"\x03\x06"
-        if self._file:
-            self._file.close()
-        self._file = None
-        self._last = ""
-        file = open(self._path, "rb")
+        name = bytes((len(path) - at,)) + path[at:] + b"\x03\x06"
+        file = self._file
         while first < end:
             file.seek(first)
             data = file.read(min(_WINDOW, end - first))
@@ -76,38 +73,37 @@ class _Archive:
                 at += len(name)
                 self._size = _number(data, at)
                 self._at = _number(data, at + 3) + _BASE
-                self._file = file
                 self._last = path
                 return
             first += _WINDOW - _OVERLAP
-        file.close()
         raise OSError(_ENOENT)
 
-    def mount(self, *options) -> None:
+    def mount(self, readonly, mkfs) -> None:
         """MicroPython's word that it begins; nothing is to be done."""
 
-    umount = mount
+    def umount(self) -> None:
+        """MicroPython's word that it ends."""
+        self._file.close()
 
     def stat(self, path: str) -> tuple:
         """As os.stat. An import asks for a folder of that name first, then for a .py file, then for a .mpy file: what
         has no dot is no file."""
-        if path in self._folders or path == "/":
-            return (0x4000, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         if "." in path:
             self._find(path)
             return (0x8000, 0, 0, 0, 0, 0, self._size, 0, 0, 0)
+        if path == "/" or path.encode() + b"/" in self._folders:
+            return (0x4000, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         raise OSError(_ENOENT)
 
     def ilistdir(self, path: str):
         """As os.ilistdir."""
-        folder = "" if path == "/" else path
+        folder = path.rstrip("/").encode() + b"/"
         first, end, _ = self._folders[folder]
         for name in self._folders:
-            if name and name[: name.rfind("/")] == folder:
-                yield name[len(folder) + 1 :], 0x4000, 0, 0
-        with open(self._path, "rb") as file:
-            file.seek(first)
-            data = file.read(end - first)
+            if name != b"/" and name[: name.rfind(b"/", 0, -1) + 1] == folder:
+                yield str(name[len(folder) : -1], "ascii"), 0x4000, 0, 0
+        self._file.seek(first)
+        data = self._file.read(end - first)
         at = 0
         while at < len(data):
             name = at + 3
@@ -120,14 +116,46 @@ class _Archive:
         if mode not in ("r", "rb", "rt"):
             raise OSError(_EROFS)
         self._find(path)
-        file = self._file or open(self._path, "rb")
-        self._file = None
-        file.seek(self._at)
         if path.endswith(".mpy"):
-            return file
-        with file:
-            data = file.read(self._size)
+            return _Code(self._file, self._at, self._size)
+        self._file.seek(self._at)
+        data = self._file.read(self._size)
         return BytesIO(data) if "b" in mode else StringIO(str(data, "utf-8"))
+
+
+class _Code(IOBase):
+    """A part of an open file as a file: nothing behind its end can be read."""
+
+    def __init__(self, file, at: int, size: int):
+        self._file = file
+        self._at = at
+        self._left = size
+
+    def readinto(self, buffer) -> int:
+        """Fill `buffer` with what comes next; the number of bytes."""
+        self._file.seek(self._at)
+        n = self._file.readinto(buffer, self._left)
+        self._at += n
+        self._left -= n
+        return n
+
+    def read(self, n: int = -1) -> bytes:
+        """Up to `n` bytes, all that is left when it is negative."""
+        data = bytearray(self._left if n < 0 or n > self._left else n)
+        self.readinto(data)
+        return bytes(data)
+
+    def ioctl(self, request: int, argument: int) -> int:
+        """What an import asks of a file: how much of it to read at a time."""
+        return _READ if request == _BUFFER_SIZE else 0
+
+    def close(self, *error) -> None:
+        """Nothing is to be done: the archive stays open."""
+
+    def __enter__(self):
+        return self
+
+    __exit__ = close
 
 
 def _walk(folders, data, folder, at, end):
@@ -144,7 +172,7 @@ def _walk(folders, data, folder, at, end):
             if folder not in folders:
                 folders[folder] = (first, start, data.find(b".py\x03\x06", first, start) >= 0)
             name = at + 1 + data[at]
-            _walk(folders, data, folder + "/" + str(data[at + 1 : name], "ascii"), name, at + size)
+            _walk(folders, data, folder + data[at + 1 : name] + b"/", name, at + size)
         at += size
     if folder not in folders:
         folders[folder] = (first, end, data.find(b".py\x03\x06", first, end) >= 0)
@@ -168,10 +196,9 @@ class _Slots:
     def _mount(self, slot: str) -> None:
         """Let the code in `slot` be imported."""
         archive = _Archive(_IMAGE % slot)
-        with open(archive._path, "rb") as file:
-            end = _number(file.read(_INDEX), 9)
-            file.seek(0)
-            _walk(archive._folders, file.read(end), "", _INDEX, end)
+        end = _number(archive._file.read(_INDEX), 9)
+        archive._file.seek(0)
+        _walk(archive._folders, archive._file.read(end), b"/", _INDEX, end)
         vfs.mount(archive, _APP)
         sys.path.insert(0, _APP)
 
@@ -250,7 +277,7 @@ def run() -> None:
     trial = False
     try:
         # Collecting during the start keeps what stays together: else the rest of a small heap ends in small pieces.
-        gc.threshold(16384)
+        gc.threshold(32768)
         slot, trial, keys, hardware = _Slots()._pick()
         if keys or _locked():
             if not slot:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = ROOT / "device"
-LOADERS = {"native": ("",), "borrow": ("",), "borrow_at_once": ("",), "kernels": ("", "_viper")}
+LOADERS = {"native": ("",), "borrow": ("",), "borrow_at_once": ("",), "Lent": ("",), "kernels": ("", "_viper")}
 
 
 def modules() -> dict[str, Path]:

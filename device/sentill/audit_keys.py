@@ -9,8 +9,10 @@ _BLOCKS = const(2)
 
 
 def open_keys(hal) -> KeyStore:
-    """The KeyStore of the board with this HAL, open. Raises StorageError without flash for it, or when it is damaged;
-    OSError when the file system is full."""
+    """The KeyStore of the board with this HAL, opened once. Raises StorageError without flash for it, or when it is
+    damaged; OSError when the file system is full."""
+    if hal.keys:
+        return hal.keys
     raw = hal.raw_flash()
     if raw and raw[1] >= _BLOCKS:
         region = Region(raw[0], 0, _BLOCKS, raw[2])
@@ -21,4 +23,5 @@ def open_keys(hal) -> KeyStore:
         region = borrow("pinned_open").open_region(files, hal.root, hal.urandom)
     keys = KeyStore(region)
     keys.open()
+    hal.keys = keys
     return keys

@@ -3,7 +3,7 @@
 Used once per start: the node borrows this module, and its code and that of config.py leave the heap again.
 """
 
-from gc import collect
+from gc import collect, threshold
 from json import loads
 
 from . import __version__
@@ -20,20 +20,24 @@ from .vitals import Vitals
 HISTORY = "history.bin"
 HEALTH = "health.bin"
 _UART_ROOM = const(720)
+_CHURN_BYTES = const(8192)
 _MAX_WEAR = const(4096)
 CHANNELS = "channels.jsonl"  # the board's health channels, a JSON object per line
 
 
 def assemble(node) -> None:
     """Give `node` its parts, one after the other; those that fail are faults."""
+    threshold(_CHURN_BYTES)  # what stays lies together then; until now there was room to spare
     node.config, node.config_id = load_config(node)
     node.rate_hz = node.config["rate_hz"]
     # First what takes the most code while it is put together, and leaves the least: vault, tamper, what is in audit.
-    borrow("audit_open").open_all(node)
+    with Lent("journal_open"), Lent("journal_ring_read"):
+        borrow("audit_open").open_all(node)
     collect()
     node.monitor = make_monitor(node)
     node.config["channels"] = None  # the largest thing that is needed no more
-    node.vitals = Vitals(node, [channel.source for channel in node.monitor.channels])
+    with Lent("starts"):
+        node.vitals = Vitals(node, [channel.source for channel in node.monitor.channels])
     collect()
     node.terminal_port = None
     uart = node.attempt("uart", node.hal.open_uart, node.config["uart_baud"])

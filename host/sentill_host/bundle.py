@@ -39,8 +39,6 @@ _ARCHES = (
 )  # fmt: skip
 _MOST_BYTES = 1 << 20
 _PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
-# Modules that only a board whose HAL has this method can use.
-_FOR_METHOD = {"journal_blocks.py": "file_flash", "pinned_open.py": "file_flash"}
 _NATIVE = re.compile(rb"^\s*@micropython\.(viper|native|asm_thumb)\b", re.MULTILINE)
 
 
@@ -271,12 +269,9 @@ def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
 
 
 def _runs(name: str, sources: Mapping[str, bytes], board: boards.Board, firmware: Firmware) -> bool:
-    """Whether this board ever runs the module: no HAL of another, no store that it has no place for, of twins one."""
-    port = f"sentill/hal/port_{board.data['port']}.py"
+    """Whether this board ever runs the module: no HAL of another; of twins one."""
     if name.startswith("sentill/hal/port_"):
-        return name == port
-    if method := _FOR_METHOD.get(name.rpartition("/")[2]):
-        return f"def {method}(".encode() in sources[port]
+        return name == f"sentill/hal/port_{board.data['port']}.py"
     if is_native(sources[name]):
         return is_for(sources[name], firmware.arch)
     twin = name.removesuffix(".py").removesuffix("_plain") + "_viper.py"

@@ -47,6 +47,14 @@ def bounds():
         assert file.readinto(block) == 5 and block == b"three" + bytes(15) and file.readinto(block) == 0
         file.seek(99)
         assert file.read() == b""
+    block = bytearray(20)
+    # Code is read in place: two files at a time, by as much as is wanted.
+    one, two = open(APP + "/a.mpy", "rb"), open(APP + "/b.mpy", "rb")
+    with one, two:
+        assert one.read(3) == b"AAA" and two.read(2) == b"BB" and one.readinto(block) == 7
+        assert block[:7] == b"AAAAAAA" and block[7:] == bytes(13), block
+        assert one.readinto(block) == 0 and one.read(5) == b"" and one.read() == b""
+        assert two.read() == b"B" * 8 and two.read(1) == b""
     with open(APP + "/a.txt") as file:
         assert [file.readline() for _ in range(4)] == ["one\n", "two\n", "three", ""]
     for path, mode in (("/a.txt", "w"), ("/a.txt", "ab"), ("/c.txt", "rb"), ("/", "rb")):

@@ -1,6 +1,5 @@
 """Boards as data and the files made for them."""
 
-import ast
 import dataclasses
 import hashlib
 import re
@@ -77,7 +76,7 @@ def test_native_code_is_made_for_the_boards_processor_and_only_there():
 
 
 def test_what_is_left_out_is_asked_for_only_where_something_else_serves():
-    """Of twins the native one is tried first; where there is no place, there is no store; Model.path is the host's."""
+    """Of twins the native one is tried first; Model.path is the host's."""
     wanted = {
         ("tree", "tree_plain"), ("features", "features_plain"), ("reader", "wire"), ("exchange", "wire"),
         ("port", "wire"),
@@ -94,15 +93,6 @@ def test_what_is_left_out_is_asked_for_only_where_something_else_serves():
         for other in device_modules.imports(name, known[name]) & known.keys() - present
     }
     assert asked == wanted
-
-
-def test_what_a_hal_must_have_for_a_module_to_be_of_use_is_what_the_base_has_not():
-    """Each name in the table is a method of the HAL that answers None unless a port has one of its own."""
-    tree = ast.parse((boards.device_package() / "hal" / "base.py").read_text())
-    answers = {node.name: ast.unparse(node.body[-1]) for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-    for module, method in bundle._FOR_METHOD.items():
-        assert (boards.device_package() / module).is_file()
-        assert answers[method] == "return None"
 
 
 def test_an_interpreter_of_another_format_gets_sources():

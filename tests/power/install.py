@@ -153,6 +153,7 @@ class Board:
         )
 
     def on(self):
+        self.hal.keys = None
         vfs.mount(vfs.VfsLfs2(self.files, progsize=self.prog, readsize=32), "/")
 
     def off(self):
@@ -164,6 +165,11 @@ class Board:
     def start(self):
         """What sentill_start does: (slot, on trial)."""
         return update.pick("/", update_verifier.verifier(self.hal), sentill_start._Slots()._digest)
+
+    def verifier(self):
+        """What the flash holds of the keys, read anew."""
+        self.hal.keys = None
+        return update_verifier.verifier(self.hal)
 
     def agent(self):
         """The agent's names, as in a board's REPL; what it would tell the host is not sent."""
@@ -373,7 +379,7 @@ def whole(slot, version):
 
 def look(board, states):
     """Start the board; raise Fault unless it is in one of the `states`, fact by fact."""
-    verifier = update_verifier.verifier(board.hal)
+    verifier = board.verifier()
     check(verifier is not None, "the keys are gone")
     keys = verifier._keys
     check(keys.get(2) == bytearray(vault_keys.pack("<HBB8s", *HEAD) + vault_keys.kept(ROOT)), "not the root key")
@@ -399,13 +405,13 @@ def look(board, states):
     slot, version, _ = state["runs"]
     whole(slot, version)
     other = state["other"] if len(states) == 1 or states[0]["other"] is states[1]["other"] else None
-    keys = audit_keys.open_keys(board.hal)
+    keys = board.verifier()._keys
     least = max(floor, min(version.counter, state["other"].counter)) if trial else floor
     check(counters(keys) == least, "floor", counters(keys), "after the start, not", least)
     if other:
         slot = "b" if slot == "a" else "a"
         whole(slot, other)
-        slots = update._Slots("/", update_verifier.verifier(board.hal), sentill_start._Slots()._digest)
+        slots = update._Slots("/", board.verifier(), sentill_start._Slots()._digest)
         check(not slots._fault(slot), "no return:", slots._fault(slot))
 
 
@@ -415,7 +421,7 @@ def twice(board, states, seed):
     image = bytearray(flash.data)
     board.on()
     last = read("/slot").split()[1:2] == [b"1"]  # this start is the last boot of a trial
-    least = counters(update_verifier.verifier(board.hal)._keys)
+    least = counters(board.verifier()._keys)
     board.off()
     flash.data[:] = image
     flash.log = log = []
@@ -436,7 +442,7 @@ def twice(board, states, seed):
         found = [(slot, version) for slot, version in allowed if slot == started and version]
         check(found, "started", started, "after a second cut, not", [slot for slot, _ in allowed])
         check(held(started) in [version.archive for _, version in found], "neither version after a second cut")
-        floor = counters(update_verifier.verifier(board.hal)._keys)
+        floor = counters(board.verifier()._keys)
         check(floor >= least, "floor", floor, "after a second cut, was", least)
         board.off()
     return len(log)

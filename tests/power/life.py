@@ -64,6 +64,7 @@ class Hal:
     def __init__(self, raw, files=None):
         self._raw = raw
         self._files = files
+        self.keys = None
 
     def raw_flash(self):
         return self._raw

@@ -51,6 +51,7 @@ class HAL:
         self._uptime_s = 0
         self._epoch = 0
         self.clock_set = False
+        self.keys = None  # its open key store, see audit_keys
         self._wdt = None
         self._timer = None
         self._i2c = None

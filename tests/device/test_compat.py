@@ -1,0 +1,23 @@
+"""Modules that are borrowed for one use, or lent for several."""
+
+import sys
+
+from sentill.compat import Lent, borrow
+from support import MICROPYTHON, SkipTest
+
+
+def test_what_is_borrowed_leaves_and_what_is_lent_stays_until_the_end():
+    if not MICROPYTHON:
+        raise SkipTest("CPython keeps what it has imported")
+    first = borrow("recovery")
+    assert not kept()
+    with Lent("recovery"):
+        lent = borrow("recovery")
+        assert lent is borrow("recovery") and lent is not first
+        assert kept()
+    assert not kept()
+    assert borrow("recovery") is not lent
+
+
+def kept():
+    return "sentill.recovery" in sys.modules or hasattr(sys.modules["sentill"], "recovery")
