@@ -16,4 +16,3 @@ except BaseException as error:
                 __import__("machine").reset()
     except (OSError, IndexError):
         pass  # nobody has locked it
-    micropython.kbd_intr(3)

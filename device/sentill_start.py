@@ -299,7 +299,19 @@ def run() -> None:
         hardware = hardware or hal.make(board)
         if trial:
             hardware.wdt_start(_WDT_MS)
-        node.start(hardware)
+        began = False
+        while True:
+            try:
+                if not began:
+                    began = True
+                    node.start(hardware)
+                micropython.kbd_intr(-1)
+                for _ in range(4):
+                    pass  # an interrupt under way is raised here at the latest
+                return
+            except KeyboardInterrupt:
+                # Of somebody whom the node has let in, and who may press twice. At the prompt it is the prompt's.
+                micropython.kbd_intr(-1)
     except BaseException as error:
         sys.print_exception(error)
         if trial:
@@ -315,4 +327,3 @@ def run() -> None:
 
             sleep_ms(300)  # what the last words need on the wire
             reset()
-        micropython.kbd_intr(3)

@@ -27,7 +27,7 @@ def contents(archive: bytes) -> dict[str, bytes]:
 
 def drive(what: str, archive: bytes, tmp_path: Path, *arguments: str) -> dict:
     """What archive_drive.py says of an archive, inside the Unix port."""
-    path = tmp_path / "slot.img"
+    path = tmp_path / ("a.img" if what == "run" else "slot.img")
     path.write_bytes(archive)
     command = [*unix_command(), "-X", "heapsize=2M", str(SCRIPT), str(DEVICE), what, str(path), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -102,6 +102,37 @@ def test_a_name_in_another_folder_or_a_part_of_one_is_not_found(tmp_path: Path) 
     assert [told[path] for path in paths] == [None] * len(paths)
     assert {path: told[f"/{path}"] for path in files} == {path: [0x8000, len(data)] for path, data in files.items()}
     assert (told["/sentill"], told["/sentill/x"], told["/"]) == ([0x4000, 0], None, [0x4000, 0])
+
+
+FAKE = {
+    "board.py": b"",
+    "sentill/__init__.py": b"",
+    "sentill/compat.py": b"def borrow(name):\n    return getattr(__import__('sentill.' + name), name)\n",
+    "sentill/update.py": b"def pick(root, verifier, digest):\n    return 'a', False\n",
+    "sentill/update_verifier.py": b"def verifier(hardware):\n    return None\n",
+}
+HAL = "def make(board):\n    {}\n"
+NODE = "def start(hardware):\n    {}\n"
+
+
+@pytest.mark.parametrize(
+    ("hal", "node", "resets"),
+    [
+        ("pass", "pass", False),
+        # Whom the node lets in may press Ctrl-C twice.
+        ("pass", "raise KeyboardInterrupt", False),
+        ("pass", "raise RuntimeError", True),
+        ("pass", "raise SystemExit", True),
+        ("raise KeyboardInterrupt", "pass", True),
+        ("raise MemoryError", "pass", True),
+    ],
+)
+def test_a_locked_board_comes_to_its_prompt_only_by_its_node(hal: str, node: str, resets: bool, tmp_path: Path) -> None:
+    files = FAKE | {"sentill/hal.py": HAL.format(hal).encode(), "sentill/node.py": NODE.format(node).encode()}
+    told = drive("run", image.build("sentill 2 version=1", files), tmp_path)
+    assert told["reset"] == resets
+    if not resets:
+        assert told["path"] == ["/app", ".frozen"], "and nothing else can be imported"
 
 
 @pytest.mark.parametrize("name", ["é.mpy", "x" * 101, "", "a//b"])
