@@ -6,7 +6,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
@@ -488,6 +488,8 @@ def test_heap_does_not_grow(tmp_path: Path) -> None:
         # What grows once (interned names, a task's first run, whatever a task holds at that moment) shows in a step or
         # two; a leak, of one block of 16 bytes in a hundred transactions even, in every step. What the journal's last
         # record happens to take is up to two blocks of 32 bytes.
-        steps = [after - before for before, after in pairwise(used)]
+        # What comes and goes, such as code that the journal holds for a while, makes no new maximum, and is not in the
+        # least of a few.
+        steps = [after - before for before, after in pairwise(accumulate(used, max))]
         assert sum(step > 64 for step in steps) <= 3, used
-        assert used[-1] - used[0] <= 2048, used
+        assert min(used[-3:]) - min(used[:3]) <= 2048, used
