@@ -2,7 +2,7 @@
 
 from sentill import protocol
 from sentill.errors import FrameError
-from sentill.exchange import Request, Verdict
+from sentill.exchange import Answer, Request, Verdict
 from sentill.pan import looks_like_pan
 from sentill.reader import FrameReader
 
@@ -61,9 +61,14 @@ def _request(request, reader):
 def verdict(q, ref, code, score, review, decline, reasons, us):
     """One verdict frame."""
     v = Verdict()
-    v.begin(q, ref, score, review, decline)
-    v.model(code, b"0123abcd")
-    for reason in reasons:
-        v.reason(reason.encode())
-    n = v.end(us)
+    answer = Answer()
+    answer.score = score
+    answer.review = review
+    answer.decline = decline
+    answer.code = code
+    answer.model = b"0123abcd"
+    answer.reasons = [reason.encode() for reason in reasons]
+    answer.n = len(reasons)
+    v.open(q, ref, answer)
+    n = v.close(us)
     return bytes(v.view[:n])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentill.features import NAMES, History, N
+from sentill.features import KNOWN, NAMES, History, N
 from sentill.features_profile import Profile
 
 DAY = 86_400
@@ -105,7 +105,8 @@ def test_features_are_what_they_are_defined_to_be(start: int, capacity: int, run
             pending.append(Row(ref, now, amt, pm, pn, False))
         assert history.add(ref, t, amt, pm, pn, ph) is new
         known = [i for i, r in enumerate(pending) if r.ref == fed]
-        assert history.feedback(fed) is bool(known)
+        # 1 for news, KNOWN for what was told before, 0 for what is not pending.
+        assert history.feedback(fed) == (0 if not known else KNOWN if pending[known[0]].fraud else 1)
         for i in known:
             pending[i] = pending[i]._replace(fraud=True)
         other = History(capacity)
