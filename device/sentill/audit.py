@@ -7,6 +7,7 @@ them verdicts, node time of the first and of the last, four u32. An E frame `jou
 works again; it is tried again after growing pauses.
 """
 
+from gc import collect
 from struct import pack
 
 from . import journal
@@ -16,6 +17,7 @@ from .errors import SentillError
 _ERRORS = (OSError, MemoryError, SentillError)
 _MISSED = const(7)  # name in the key store
 _FIRST_PAUSE_MS = const(1000)
+_SHORT_PAUSE_MS = const(2)
 _LAST_PAUSE_MS = const(60_000)
 _MOST = const(0x3FFFFFFF)
 _KNOWN = const(4)  # of Audit.lost
@@ -175,6 +177,10 @@ class Audit:
     def _fail(self, error):
         if not self._failing:
             self.node.report("journal", error)
+        if isinstance(error, MemoryError):
+            collect()  # a heap in pieces looks otherwise a moment later: no reason to wait as for flash
+            if not self._failing:
+                self._pause_ms = _SHORT_PAUSE_MS
         self._failing = True
         self._retry = ticks_add(ticks_ms(), self._pause_ms)
         self._pause_ms = min(self._pause_ms * 2, _LAST_PAUSE_MS)
