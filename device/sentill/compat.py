@@ -77,26 +77,38 @@ def borrow(name: str):
     module = getattr(package, name)
     if sys.implementation.name != "micropython":  # where memory does not matter, time does
         return module
-    delattr(package, name)
-    del sys.modules[path]
+    _forget(name)
     return module
 
 
+def _forget(name):
+    delattr(sys.modules["sentill"], name)
+    del sys.modules["sentill." + name]
+
+
 class Lent:
-    """While this context lasts, `borrow` gives the module `sentill.NAME` without loading it again and again."""
+    """While this context lasts, `borrow` gives the module `sentill.NAME` without loading it again and again.
+
+    One that somebody has imported stays theirs. One that cannot be loaded is left to `borrow`, whose caller is told.
+    """
 
     def __init__(self, name: str):
         self._name = name
+        self._ours = False
 
     def __enter__(self):
-        __import__("sentill." + self._name)
+        path = "sentill." + self._name
+        if path not in sys.modules and sys.implementation.name == "micropython":
+            try:
+                __import__(path)
+                self._ours = True
+            except (ImportError, MemoryError):
+                pass  # `borrow` meets it, too
         return self
 
     def __exit__(self, *error) -> None:
-        if sys.implementation.name == "micropython":
-            path = "sentill." + self._name
-            delattr(sys.modules["sentill"], self._name)
-            del sys.modules[path]
+        if self._ours:
+            _forget(self._name)
 
 
 def borrow_at_once(name: str):

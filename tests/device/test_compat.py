@@ -3,7 +3,7 @@
 import sys
 
 from sentill.compat import Lent, borrow
-from support import MICROPYTHON, SkipTest
+from support import MICROPYTHON, SkipTest, raises
 
 
 def test_what_is_borrowed_leaves_and_what_is_lent_stays_until_the_end():
@@ -17,6 +17,20 @@ def test_what_is_borrowed_leaves_and_what_is_lent_stays_until_the_end():
         assert kept()
     assert not kept()
     assert borrow("recovery") is not lent
+
+
+def test_what_somebody_imported_stays_and_what_is_missing_is_left_to_borrow():
+    if not MICROPYTHON:
+        raise SkipTest("CPython keeps what it has imported")
+    import sentill.recovery
+
+    with Lent("recovery"):
+        assert borrow("recovery") is sentill.recovery
+    assert kept()
+    del sys.modules["sentill.recovery"]
+    delattr(sys.modules["sentill"], "recovery")
+    with Lent("no_such_module"):
+        raises(ImportError, borrow, "no_such_module")
 
 
 def kept():
