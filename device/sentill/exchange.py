@@ -9,6 +9,7 @@ from array import array
 
 from .compat import const, kernels
 from .errors import FrameError
+from .pan import frame_hides_pan
 from .protocol import MAX, MAX_AMOUNT, MAX_TIME, parse_fields
 from .reader import CRC_TABLE
 
@@ -61,8 +62,8 @@ class Request:
         f = self.fields
         for slot in range(SLOTS):
             f[slot] = 0
-        suspect = guard(data)
         given = parse_fields(data)
+        suspect = guard(data) or frame_hides_pan(given)
         # What can be told of the request is kept even when it is refused: the answer names q and ref.
         for key, slot, most, _ in _FIELDS[:2]:
             value = given.get(key)

@@ -8,6 +8,7 @@ from .compat import const, ticks_diff, ticks_us
 from .errors import FrameError, SentillError
 from .exchange import Lately, Request, Verdict, is_int
 from .features import KNOWN
+from .pan import frame_hides_pan
 
 # Slots of a request, as in wire.py: a constant costs nothing where a look-up would.
 _Q = const(0)
@@ -225,7 +226,7 @@ def parse(port, guard) -> dict:
     if is_int(q) and 0 < q <= protocol.MAX_Q:
         port.sequence.seen(q)
         port.asked = q
-    if guard(data):
+    if guard(data) or frame_hides_pan(fields):
         raise FrameError("pan", "looks like a card number; send a token")
     return fields
 

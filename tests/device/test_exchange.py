@@ -2,7 +2,7 @@
 
 from array import array
 
-from sentill import exchange, pan, protocol, wire
+from sentill import exchange, pan, protocol, terminal, wire
 from sentill.compat import native
 from sentill.errors import FrameError
 from sentill.reader import CRC_TABLE, FrameReader
@@ -210,6 +210,10 @@ def test_requests_that_are_refused():
         (changed("card", "4111111111111111"), "pan"),
         (changed("card", "4111-1111_1111-1111"), "pan"),
         (PAIRS + [("note", "card 4111 1111 1111 1111.")], "pan"),
+        (PAIRS + [("note", '4111"1111"1111"1111'), ("x", "4111/1111/1111/1111")], "pan"),
+        (PAIRS + [("a", "41111111"), ("b", "11111111")], "pan"),
+        (PAIRS + [("a", 41111111), ("b", 11111111)], "pan"),
+        (PAIRS + [("411111111111", 1), ("4111111111111111", 1)], "pan"),
         (PAIRS[1:], "field"),
         (PAIRS[:1] + PAIRS[2:], "field"),
         (PAIRS[:4], "field"),
@@ -380,3 +384,29 @@ def test_fast_path_allocates_little():
     given = answer(1, b"a1b2c3d4", [b"L_amt"], 5, 10, 20)
     no_alloc(lambda: v.open(9, 77, given))
     no_alloc(lambda: v.close(1234, 5))
+
+
+class Asked:
+    """A port with one frame of these pairs, for terminal.parse."""
+
+    def __init__(self, line):
+        self._data = line[3:-11]
+        self.reader = self
+        self.sequence = protocol.Sequence()
+
+    def object(self):
+        return self._data
+
+
+def test_commands_and_feedback_are_looked_at_after_decoding():
+    slashes = protocol.encode("C", [("q", 1), ("cmd", "count"), ("name", "a/b")])
+    slashes = slashes.replace(b"a/b", b"4111\\/1111\\/1111\\/1111")  # a slash may be spelled with its escape
+    for line in (
+        slashes,
+        protocol.encode("C", [("q", 1), ("cmd", "count"), ("a", "4111111111"), ("b", "111111")]),
+        protocol.encode("P", [("q", 1), ("ref", 7), ("fraud", 1), ("a", 411111), ("b", 1111111111)]),
+    ):
+        error = raises(FrameError, terminal.parse, Asked(line), pan.looks_like_pan)
+        assert error.code == "pan", (line, error.code)
+    pairs = [("q", 1), ("ref", 4294967295), ("fraud", 1), ("c", 1073741823), ("mac", "A" * 24)]
+    assert terminal.parse(Asked(protocol.encode("P", pairs)), pan.looks_like_pan)["ref"] == 4294967295
