@@ -23,7 +23,7 @@ _GROUPS = (
     (
         (2, "frame", "sentill.reader", "FrameReader", "next"),
         (3, "scan", "sentill.exchange", "Request", "scan"),
-        (4, "assess", "sentill.risk", "Assessor", "assess"),
+        (4, "assess", "sentill.risk", "Assessor", "judge"),
         (5, "port", "sentill.port", "Port", "put"),
         (6, "record", "sentill.audit", "Audit", "record"),
     ),
