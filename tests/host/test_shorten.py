@@ -1,8 +1,10 @@
 """Names that only one module knows are shortened before they go on a board."""
 
 import ast
+import json
 from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 
 from sentill_host.shorten import constants, shorten
 from tools.device_modules import DEVICE
@@ -60,6 +62,26 @@ def test_no_foreign_object_is_asked_for_a_shortened_name() -> None:
             assert foreign <= kept, (path, foreign - kept)
             found |= {(path, name) for name in foreign}
     assert {("sentill/hal/port_rp2.py", "_machine"), ("agent/session.py", "_machine")} <= found
+
+
+def test_no_shortened_name_is_one_that_stock_firmware_knows() -> None:
+    """An attribute that both have could be asked of an object of either."""
+    known = json.loads((Path(__file__).parents[1] / "chip" / "firmware_names.json").read_text())["names"]
+    firmware = {name for names in known.values() for name in names}
+    assert {"_machine", "_mpy", "readinto", "sleep_ms"} <= firmware
+    sources = device() | {"agent/session.py": (files("sentill_host.agent") / "session.py").read_text()}
+    number = 0
+    for path, source in shorten(sources).items():
+        before, after = attributes(sources[path]), attributes(source)
+        replaced = before - after
+        assert not replaced & firmware, path
+        number += len(replaced)
+    assert number > 100
+
+
+def attributes(source: str) -> set[str]:
+    """Names after a dot."""
+    return {node.attr for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)}
 
 
 def definitions(tree: ast.AST) -> set[str]:
