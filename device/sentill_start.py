@@ -33,6 +33,7 @@ _OVERLAP = const(128)
 _NOTHING = (0, 0, False)
 _ENOENT = const(2)
 _EROFS = const(30)
+_ROM_SEGMENT = const(2)  # of vfs.rom_ioctl
 _BUFFER_SIZE = const(11)  # of a stream's ioctl
 _READ = const(255)  # the most that an import reads at a time
 _WDT_MS = const(8000)
@@ -179,36 +180,59 @@ def _walk(folders, data, folder, at, end):
 
 
 class _Slots:
-    """The slots of the board: what they hold, and which is mounted. Each is hashed once at most."""
+    """The slots of the board: what they hold, and which is mounted. Each is hashed once at most.
+
+    Firmware with ROMFS runs code where it lies in flash. Where that memory holds the same archive as a slot, it is
+    hashed and mounted in place of the file.
+    """
 
     def __init__(self):
         self._known: dict = {}
+        self._rom = vfs.rom_ioctl(_ROM_SEGMENT, 0) if hasattr(vfs, "rom_ioctl") else None
+        if isinstance(self._rom, int):  # an error's number
+            self._rom = None
+        self._in_rom = ""  # the slot whose archive that is
 
     def _digest(self, slot: str) -> bytes:
         """The SHA-256 of the archive in `slot`; b"" where there is none, or it does not end with this."""
         if slot not in self._known:
             try:
-                self._known[slot] = _hash(_IMAGE % slot)
+                self._known[slot] = self._hash_rom(slot) or _hash(_IMAGE % slot)
             except OSError:
                 self._known[slot] = b""
         return self._known[slot]
 
+    def _hash_rom(self, slot):
+        if self._rom:
+            rom = memoryview(self._rom)
+            with open(_IMAGE % slot, "rb") as file:
+                end = file.seek(-_DIGEST, 2)
+                last = file.read(_DIGEST)
+            if rom[end : end + _DIGEST] == last and sha256(rom[:end]).digest() == last:
+                self._in_rom = slot
+                return last
+        return b""
+
     def _mount(self, slot: str) -> None:
         """Let the code in `slot` be imported."""
-        archive = _Archive(_IMAGE % slot)
-        end = _number(archive._file.read(_INDEX), 9)
-        archive._file.seek(0)
-        _walk(archive._folders, archive._file.read(end), b"/", _INDEX, end)
+        if slot == self._in_rom:
+            archive = vfs.VfsRom(self._rom)
+        else:
+            archive = _Archive(_IMAGE % slot)
+            end = _number(archive._file.read(_INDEX), 9)
+            archive._file.seek(0)
+            _walk(archive._folders, archive._file.read(end), b"/", _INDEX, end)
         vfs.mount(archive, _APP)
         sys.path.insert(0, _APP)
 
     def _umount(self) -> None:
         """Forget all code that came from the slot that is mounted."""
-        sys.path.pop(0)
+        if _APP in sys.path:
+            sys.path.remove(_APP)
+            vfs.umount(_APP)
         for module in [name for name in sys.modules if name == "board" or name.startswith("sentill.")]:
             del sys.modules[module]
         sys.modules.pop("sentill", None)
-        vfs.umount(_APP)
 
     def _pick(self) -> tuple:
         """Mount the slot to run: its letter, whether it is on trial, whether there are keys, and its HAL or None."""
@@ -222,8 +246,8 @@ class _Slots:
         for name in names:
             if not self._digest(name):
                 continue
-            self._mount(name)
             try:
+                self._mount(name)
                 import board
 
                 from sentill import hal

@@ -290,7 +290,7 @@ class _Deployment:
         self._step("switching over", _STEP_S)
         # A proven version that this start code cannot read is none to return to.
         text = f"{slot} {update.TRIES} {self.proven}" if self.heads.get(self.proven) else slot
-        session.call("point", text=text)
+        session.call("point", on_progress=self._alive("switching over"), text=text)
         tidied = session.call("tidy", on_progress=self._alive("switching over"))
         self.result.removed += [path for path in tidied["removed"] if not path.endswith(".new")]
         return slot
@@ -348,7 +348,8 @@ class _Deployment:
         self.result.version, self.result.slot = head["version"], slot
         self._verified()
         self._step("switching over", _STEP_S)
-        session.call("point", text=slot if slot == self.proven else f"{slot} {update.TRIES} {self.proven}")
+        text = slot if slot == self.proven else f"{slot} {update.TRIES} {self.proven}"
+        session.call("point", on_progress=self._alive("switching over"), text=text)
         return slot
 
     def _fault(self, session: Session, slot: str) -> str:

@@ -88,6 +88,47 @@ def _import(name):
     return module
 
 
+class Rom:
+    """The module `vfs` of firmware with ROMFS, whose memory holds `content`."""
+
+    VfsRom = vfs.VfsRom
+
+    def __init__(self, content):
+        self.content = content
+        self.mounted = None
+
+    def rom_ioctl(self, operation, segment):
+        assert (operation, segment) == (2, 0)
+        return self.content
+
+    def mount(self, what, where):
+        self.mounted = type(what).__name__
+        vfs.mount(what, where)
+
+
+def rom():
+    # What is mounted, and what is in it, where ROM holds the archive, another, a damaged one, none.
+    sentill_start._IMAGE = PATH.replace("slot", "%s")
+    with open(PATH, "rb") as file:
+        whole = file.read()
+    found = {}
+    for name, content in (
+        ("same", whole + bytes(1000)),
+        ("damaged", whole[:500] + b"?" + whole[501:] + bytes(1000)),
+        ("short", whole[:-1]),
+        ("blank", b"\xff" * 500_000),
+        ("none", -22),
+    ):
+        sentill_start.vfs = stand_in = Rom(content)
+        slots = sentill_start._Slots()
+        assert slots._digest("slot") == whole[-32:], name
+        slots._mount("slot")
+        found[name] = [stand_in.mounted, hashes()]
+        sys.path.remove(APP)
+        vfs.umount(APP)
+    return found
+
+
 class Reset(Exception):
     """The board was reset."""
 
@@ -112,7 +153,7 @@ def run():
     return {"reset": False, "path": sys.path}
 
 
-if WHAT == "run":
+if WHAT in ("run", "rom"):
     pass
 elif WHAT == "romfs":
     with open(PATH, "rb") as file:
@@ -124,5 +165,13 @@ else:
     sys.path[:] = [".frozen"]
     slots._mount("slot")
     assert sys.path == [APP, ".frozen"]
-FUNCTIONS = {"romfs": hashes, "archive": hashes, "bounds": bounds, "stat": stats, "import": imports, "run": run}
+FUNCTIONS = {
+    "romfs": hashes,
+    "archive": hashes,
+    "bounds": bounds,
+    "stat": stats,
+    "import": imports,
+    "run": run,
+    "rom": rom,
+}
 print(json.dumps(FUNCTIONS[WHAT]()))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentill_host import boards, bundle, image, transfer
+from sentill_host import agent, boards, bundle, image, transfer
 from sentill_host.errors import VerifyError
-from tests.interpreters import DEVICE, unix_command
+from tests.interpreters import DEVICE, TESTS, unix_command
 
 UNIX64 = bundle.Firmware((1, 29, 0), 6 | 3 << 8 | 2 << 10)
 SCRIPT = Path(__file__).with_name("archive_drive.py")
@@ -60,6 +60,33 @@ def test_micropythons_own_romfs_and_the_start_code_read_the_same(version: dict[s
     wanted = hashes(contents(archive))
     assert drive("romfs", archive, tmp_path) == wanted
     assert drive("archive", archive, tmp_path) == wanted
+
+
+def test_firmware_with_romfs_reads_in_place_what_is_the_same_and_nothing_else(
+    version: dict[str, bytes], tmp_path: Path
+) -> None:
+    archive = image.build("sentill 2 version=1", version)
+    told = drive("rom", archive, tmp_path)
+    assert {name: what for name, (what, _) in told.items()} == {
+        "same": "VfsRom", "damaged": "_Archive", "short": "_Archive", "blank": "_Archive", "none": "_Archive"
+    }  # fmt: skip
+    wanted = hashes(contents(archive))
+    assert all(found == wanted for _, found in told.values())
+
+
+@pytest.mark.parametrize("kind", ["memory", "blocks", "small", "none"])
+def test_the_agent_copies_to_rom_where_there_is_some(kind: str, tmp_path: Path) -> None:
+    """Of both kinds that MicroPython has; nothing where it does not fit, nothing again when it is there already."""
+    agent_file = Path(agent.__file__).with_name("session.py")
+    command = [*unix_command(), "-X", "heapsize=8M", str(SCRIPT.with_name("rom_drive.py")), str(TESTS), str(agent_file)]
+    path = tmp_path / "slot.img"
+    path.write_bytes(image.build("sentill 2 version=1", {"a.mpy": b"a" * 10_000, "main.py": b"m"}))
+    done = subprocess.run([*command, str(path), kind], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    fits = kind in ("memory", "blocks")
+    assert told == {"same": fits, "again": 0, "writes": told["writes"], "root": "m", "pointer": "a"}
+    assert (told["writes"] > 0) == fits
 
 
 def test_code_is_imported_from_the_archive_in_place(version: dict[str, bytes], tmp_path: Path) -> None:
