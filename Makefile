@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep storm endurance lint bench bench-short chip chip-full sizes generate clean
+.PHONY: help demo test sweep storm endurance lint bench bench-short chip chip-full chip-record sizes generate clean
 
 help:            ## list the targets
 	@grep -hE '^[a-zA-Z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -69,10 +69,14 @@ bench-%: .venv/.bench ## run one benchmark: tools/bench/NAME.py; OPTIONS="--only
 
 # Nothing is fetched: FIRMWARE=RPI_PICO.uf2 is an image of yours, of stock MicroPython for the Raspberry Pi Pico.
 chip: .venv/.dev ## measure on an emulated Pico: make chip FIRMWARE=RPI_PICO.uf2; OPTIONS="--only boot" for a part
-	$(BIN)/python -m tests.chip.measure --firmware "$(FIRMWARE)" $(OPTIONS)
+	$(BIN)/python -m tests.chip.measure --firmware "$(FIRMWARE)" $(if $(EMLEARN),--emlearn $(EMLEARN)) $(OPTIONS)
 
 chip-full: .venv/.dev ## the same with 1,000 requests a regime and 200 power cuts
-	$(BIN)/python -m tests.chip.measure --firmware "$(FIRMWARE)" --requests 1000 --cuts 200 $(OPTIONS)
+	$(MAKE) chip OPTIONS="--requests 1000 --cuts 200 $(OPTIONS)"
+
+chip-record: .venv/.dev ## the same as chip, and make its figures those that the docs quote
+	$(MAKE) chip OPTIONS="--record $(OPTIONS)"
+	$(BIN)/python tools/power_budget.py --write
 
 sizes: .venv/.dev ## bytes of source, of bytecode and of RAM per device module, against the baseline
 	$(BIN)/python tools/size_report.py

@@ -10,6 +10,7 @@ out: wait states of the flash cache, the cycles of an exception's entry and retu
 
 import hashlib
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +32,7 @@ CLK_PERI_HZ = 48_000_000
 """What the firmware feeds its UARTs: the clock of USB, not that of the core."""
 _CYCLE_NS = 1e9 / CLOCK_HZ
 _MOST_CYCLES = 1_000_000
+_FROM_PLL = 1  # of CLK_SYS_CTRL: in light sleep the core is clocked by the crystal
 _RX_PIN = 1  # of the terminal's line, as boards/RPI_PICO/board.py wires it
 _BAUD_TOLERANCE = 0.03
 _BANNER = b"raw REPL; CTRL-B to exit\r\n>"
@@ -55,18 +57,21 @@ class Firmware:
         """Of the file, in hex."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
-    @property
-    def elf(self) -> Path | None:
-        """The program with its symbols, when it lies beside the image."""
-        elf = self.path.with_suffix(".elf")
-        return elf if elf.exists() else None
+    @cached_property
+    def version(self) -> str:
+        """What MicroPython says of itself, such as "v1.28.0 on 2026-04-06"; "unknown" when it is not in the image."""
+        raw = self.path.read_bytes()
+        payload = b"".join(raw[at + 32 : at + 288] for at in range(0, len(raw), 512))
+        found = re.search(rb"MicroPython (v[\w.-]+ on \d{4}-\d\d-\d\d)", payload)
+        return found[1].decode() if found else "unknown"
 
 
 class Chip:
     """One board, powered on when it is made. `files` is an image of its file system (files.py), None for a blank one.
 
-    `on_reset` is called when the chip resets itself. `idle_ns` is time that the core slept, `cycles` those it worked;
-    polling a busy flash is work. `blocks` collects the spans of more than `block_ms` in which it did not sleep once.
+    `on_reset` is called when the chip resets itself. `idle_ns` is time that the core slept, `deep_ns` of it in light
+    sleep, `cycles` those it worked; polling a busy flash is work. `blocks` collects the spans of more than `block_ms`
+    in which it did not sleep once.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class Chip:
         self.resets = 0
         self.starts = 0
         self.idle_ns = 0.0
+        self.deep_ns = 0.0
         self.block_ms = 10.0
         self.blocks: list[tuple[float, float]] = []
         self._uid = uid
@@ -199,6 +205,8 @@ class Chip:
                     self._awake_ns = -1.0
                 left = clock.nanos_to_next_alarm
                 self.idle_ns += left
+                if not self.mcu.clocks.sys_ctrl & _FROM_PLL:
+                    self.deep_ns += left
                 clock.tick(left)
                 continue
             if self._awake_ns < 0:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from sentill.waves import N as WINDOW
+from tests.chip import files
 from tests.chip.chip import Chip
-from tests.chip.deploying import powered
+from tests.chip.deploying import deployed, other_version, powered
 from tests.chip.heap import Heap
 from tests.chip.people import People
 from tests.chip.run import Bench, Numbers
@@ -17,6 +18,9 @@ from tests.chip.terminal import PAUSING, Regime, Terminal
 
 _IDLE_S = 30.0
 _AT_A_TIME = 20
+_PICO_W_BLOCKS = 212
+_RECORDS_AT_A_TIME = 500
+_MOST_RECORDS = 25_000
 # Number, name of the result, module, class, method. Parts of one group do not lie within each other.
 _GROUPS = (
     ((1, "judge", "sentill.terminal", "Terminal", "judge"),),
@@ -44,15 +48,37 @@ def idle(bench: Bench) -> Numbers:
     for name, rate in (("idle", 1), ("idle_silent", 0)):
         people.ask("set-rate", hz=rate)
         people.run(2.0)
-        chip = people.chip
-        ns, idle_ns, cycles = chip.ns, chip.idle_ns, chip.cycles
-        erases = len(chip.flash.log)
-        people.run(_IDLE_S)
-        result[f"{name}_cpu_pct"] = 100 * (1 - (chip.idle_ns - idle_ns) / (chip.ns - ns))
-        result[f"{name}_cycles_s"] = (chip.cycles - cycles) / ((chip.ns - ns) / 1e9)
-        result[f"{name}_flash_operations"] = len(chip.flash.log) - erases
+        result |= _resting(people, name)
         bench.say(f"{result[f'{name}_cpu_pct']:.1f} % of the processor at {rate} Hz")
     return result
+
+
+def _resting(people: People, name: str) -> Numbers:
+    """Shares of the next half minute: of the processor, and of the flash that was busy."""
+    chip = people.chip
+    ns, idle_ns, operations = chip.ns, chip.idle_ns, len(chip.flash.log)
+    people.run(_IDLE_S)
+    took = chip.ns - ns
+    busy = sum(op.end_ns - op.start_ns for op in chip.flash.log[operations:])
+    return {
+        f"{name}_cpu_pct": 100 * (1 - (chip.idle_ns - idle_ns) / took),
+        f"{name}_flash_pct": 100 * busy / took,
+    }
+
+
+def asleep(bench: Bench) -> Numbers:
+    """The same with light sleep between readings and without telemetry, and the share of time slept."""
+    chip, bridge = powered(bench, bench.image("deployed"))
+    config = bench.own / "config.json"
+    config.write_text('{"light_sleep": true, "rate_hz": 0}')
+    bridge.sentill("deploy", str(bridge.usb.link), "--config", str(config), "--json")
+    bridge.close()
+    people = People(chip)
+    people.run(15.0)  # it stays awake for a while after its start and after what it was asked
+    before = chip.deep_ns
+    begun = chip.ns
+    result = _resting(people, "asleep")
+    return result | {"asleep_pct": 100 * (chip.deep_ns - before) / (chip.ns - begun)}
 
 
 def blocks(bench: Bench) -> Numbers:
@@ -214,6 +240,34 @@ def _bin(window: list[int]) -> float:
     """Amplitude of the ninth bin."""
     spectrum = np.fft.rfft(np.array(window) - 32768)
     return float(2 * abs(spectrum[9]) / len(window))
+
+
+def records(bench: Bench) -> Numbers:
+    """How many records the journal of a Pico W holds: on 848 KB, with another version in the other slot."""
+    chip, bridge = powered(bench, bench.image("deployed"))
+    deployed(bridge, "--model", str(other_version(bench.own / "models")))
+    bridge.close()
+    image = files.add(chip.files(), {"ballast": bytes((chip.geometry.blocks - _PICO_W_BLOCKS) * files.BLOCK)})
+    chip = Chip(bench.firmware, image)
+    terminal = Terminal(chip)
+    terminal.wait_for("I", 60.0)
+    people = People(chip)
+    rng = random.Random(9)
+    held: list[int] = []
+    asked = 0
+    while len(held) < 4 or held[-1] > held[-4]:
+        if asked >= _MOST_RECORDS:
+            break
+        report = terminal.play(Regime("filling", 0, 20), _RECORDS_AT_A_TIME, rng)
+        if report.unanswered:
+            raise RuntimeError(f"{report.unanswered} requests without a verdict after {asked}")
+        asked += _RECORDS_AT_A_TIME
+        told = people.ask("audit", **{"from": 0xFFFFFFFF})
+        held.append(told["next"] - told["first"])
+        bench.say(f"{asked:,} requests, {held[-1]:,} records held")
+    people.run(1.0)
+    missed = people.ask("status").get("miss", 0)
+    return {"records_held_848k": max(held), "records_requests": asked, "records_missed": missed}
 
 
 def heap_after_traffic(bench: Bench) -> Numbers:

@@ -23,6 +23,7 @@ from tests.chip.terminal import Regime, Terminal, requests
 _BACK_S = 60.0  # of the chip's time: a trial may take three starts
 _ANSWER_S = 5.0
 _LOOK_NS = 5e6
+_DONE = "done.json"
 # Of all cuts, those in each step.
 _SHARES = {"cuts_deploy": 0.3, "cuts_blank": 0.1, "cuts_provision": 0.2, "cuts_commit": 0.2, "cuts_recovery": 0.2}
 _DEPLOY_AGAIN = 4  # every so many-th board of those cut in a deploy is deployed to again
@@ -90,9 +91,10 @@ def _count(bench: Bench) -> int:
 
 def _kept_cuts(bench: Bench, make: Callable[[], list[tuple[Cut, bytes]]]) -> list[tuple[Cut, Path]]:
     """What `make` makes, on disk: an interrupted step goes on with the same."""
-    listing = bench.own / "cuts.json"
+    listing = bench.own / f"cuts-{_count(bench)}.json"
     paths = [bench.own / f"{i}.img" for i in range(_count(bench))]
     if not listing.exists():
+        (bench.own / _DONE).unlink(missing_ok=True)
         made = make()
         for (_, image), path in zip(made, paths, strict=False):
             path.write_bytes(image)
@@ -104,7 +106,7 @@ def _revive_all(
     bench: Bench, cuts: list[tuple[Cut, Path]], check: Callable[[Bench, Cut, bytes, int], float]
 ) -> Numbers:
     """`check` each; how many there were, how many failed, how long the slowest took to come back."""
-    done_file = bench.own / "done.json"
+    done_file = bench.own / _DONE
     done: dict[str, Any] = json.loads(done_file.read_text()) if done_file.exists() else {}
     for number, (cut, path) in enumerate(cuts):
         if str(number) in done:

@@ -49,6 +49,15 @@ def _mounted(image: bytes) -> Any:
     return disk
 
 
+def add(image: bytes, files: dict[str, bytes]) -> bytes:
+    """The image with these files, too."""
+    disk = _mounted(image)
+    for path, data in files.items():
+        with disk.open("/" + path, "wb") as file:
+            file.write(data)
+    return bytes(disk.context.buffer)
+
+
 def read(image: bytes) -> dict[str, bytes]:
     """The files of an image, by their paths without the leading slash."""
     disk = _mounted(image)

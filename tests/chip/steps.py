@@ -6,9 +6,10 @@ import statistics
 import numpy as np
 
 from tests.chip.chip import Chip
-from tests.chip.costs import blocks, heap_after_traffic, idle, journal, parts, slow_line, wave
+from tests.chip.costs import asleep, blocks, heap_after_traffic, idle, journal, parts, records, slow_line, wave
 from tests.chip.cuts import cuts_blank, cuts_commit, cuts_deploy, cuts_provision, cuts_recovery
 from tests.chip.deploying import access, change, deploy
+from tests.chip.emlearn import emlearn
 from tests.chip.heap import Heap
 from tests.chip.onboard import device_tests
 from tests.chip.run import Bench, Numbers, Step
@@ -73,6 +74,10 @@ def _traffic(bench: Bench, regime: Regime) -> Numbers:
         f"{prefix}_requests": len(report.asked),
         f"{prefix}_unexpected": len(report.unexpected),
         f"{prefix}_erases": sum(op.erase for op in log),
+        "flash_ms_request" if regime is PAUSING else f"{prefix}_flash_ms_request": sum(
+            (op.end_ns - op.start_ns) / 1e6 for op in log
+        )
+        / len(report.asked),
         f"{prefix}_programs": sum(not op.erase for op in log),
         f"{prefix}_resets": chip.resets,
         f"{prefix}_bytes_overrun": chip.line.lost - lost,
@@ -96,6 +101,9 @@ def sustained(bench: Bench) -> Numbers:
     return _traffic(bench, SUSTAINED)
 
 
+EMLEARN = Step("emlearn", emlearn, needs=(), begins=True)
+"""Only where the user gives the module."""
+
 STEPS = [
     Step("deploy", deploy, needs=(), begins=True),
     Step("change", change, begins=True),
@@ -105,10 +113,12 @@ STEPS = [
     Step("sustained", sustained),
     Step("trees", trees, needs=(), begins=True),
     Step("idle", idle),
+    Step("asleep", asleep, begins=True),
     Step("blocks", blocks),
     Step("parts", parts, begins=True),
     Step("heap", heap_after_traffic),
     Step("journal", journal),
+    Step("records", records, begins=True),
     Step("slow_line", slow_line, begins=True),
     Step("wave", wave, begins=True),
     Step("cuts_deploy", cuts_deploy, begins=True),

@@ -45,13 +45,13 @@ def time(path, rows, answers):
 
 def trees(bench: Bench) -> Numbers:
     """Microseconds of a score, call and loop included, every answer checked."""
-    models, rows = _models()
+    forests, rows = models()
     made = {f"/sentill/{name}.mpy": _compiled(name) for name in _MODULES}
-    chip = Chip(bench.firmware, make({**made, **{f"/{name}.stm": bytes(file) for name, (_, file) in models.items()}}))
+    chip = Chip(bench.firmware, make({**made, **{f"/{name}.stm": bytes(file) for name, (_, file) in forests.items()}}))
     chip.enter_repl()
     chip.exec(_CODE)
     results = {}
-    for name, (forest, _) in models.items():
+    for name, (forest, _) in forests.items():
         begun = len(chip.marks)
         answers = [forest.evaluate(row)[-1] for row in rows]
         chip.exec(f"time({f'/{name}.stm'!r}, {rows!r}, {answers!r})")
@@ -68,7 +68,7 @@ def _compiled(name: str) -> bytes:
     return compile_file(f"sentill/{name}.py", source, _ARCH if is_native(source) else "")
 
 
-def _models() -> tuple[dict[str, tuple[quantize.Forest, quantize.PackedModel]], list[list[int]]]:
+def models() -> tuple[dict[str, tuple[quantize.Forest, quantize.PackedModel]], list[list[int]]]:
     """Forests by name, sums and votes, with their files; rows to score."""
     sys.path.insert(0, str(ROOT / "tools" / "bench"))
     from tree import CASES, nested, training_data
