@@ -31,20 +31,27 @@ _DEPLOY_AGAIN = 4  # every so many-th board of those cut in a deploy is deployed
 
 @dataclass
 class Cut:
-    """A cut: when, in what operation ("" between two), and what was known then: the records that were kept."""
+    """A cut: when, in what operation ("" between two), and what was known then: the records that were kept; the key
+    file's text."""
 
     seconds: float
     during: str
     kept: int = 0
+    keys: str = ""
+
+    def __str__(self) -> str:
+        return (
+            f"at {self.seconds:.3f} s, {f'in the middle of an {self.during}' if self.during else 'between operations'}"
+        )
 
 
 class Cutter:
     """Keeps `count` copies of what cuts would have left of a chip's flash, spread evenly over its operations and time.
 
-    Half of them come from within operations. `known()` is asked at each how many records are known to be kept.
+    Half of them come from within operations. `known()` is asked at each for the fields of Cut.
     """
 
-    def __init__(self, chip: Chip, count: int, rng: random.Random, known: Callable[[], int] = lambda: 0):
+    def __init__(self, chip: Chip, count: int, rng: random.Random, known: Callable[[], dict[str, Any]] = dict):
         self._chip = chip
         self._rng = rng
         self._known = known
@@ -71,7 +78,7 @@ class Cutter:
         flash, going = self._chip.flash.remains(self._rng)
         during = "" if going is None else "erase" if going.erase else "program"
         geometry = self._chip.geometry
-        made = Cut(self._chip.ns / 1e9, during, self._known()), bytes(flash[geometry.start : geometry.end])
+        made = Cut(self._chip.ns / 1e9, during, **self._known()), bytes(flash[geometry.start : geometry.end])
         if at == len(kept):
             kept.append(made)
         else:
@@ -199,20 +206,21 @@ def cuts_blank(bench: Bench) -> Numbers:
 
 
 def cuts_provision(bench: Bench) -> Numbers:
-    """While a board is given its first keys, and restarts with them: the key file knows what may have happened."""
-    password = bench.own / "password"
-    keys = ("--keys", str(bench.own / "keys.json"), "--password-file", str(password))
+    """While a board is given its first keys, and restarts with them; the key file is the one of that moment."""
+    password, key_file = bench.own / "password", bench.own / "keys.json"
+    keys = ("--keys", str(key_file), "--password-file", str(password))
 
     def make() -> list[tuple[Cut, bytes]]:
         chip, bridge = powered(bench, bench.image("deployed"))
         made = new_keys(bench, bridge)
         assert made == keys and password.read_text() == PASSWORD + "\n"
-        cutter = Cutter(chip, _count(bench), random.Random("provision"))
+        cutter = Cutter(chip, _count(bench), random.Random("provision"), lambda: {"keys": key_file.read_text()})
         bridge.sentill("provision", str(bridge.usb.link), *keys, "--profile", "service")
         bridge.close()
         return cutter.end()
 
     def check(bench: Bench, cut: Cut, image: bytes, number: int) -> float:
+        key_file.write_text(cut.keys)
         return _check(bench, cut, image, number, keys)
 
     return _revive_all(bench, _kept_cuts(bench, make), check)
@@ -226,11 +234,11 @@ def cuts_commit(bench: Bench) -> Numbers:
         people = People(chip)
         terminal = Terminal(chip)
 
-        def kept() -> int:
+        def known() -> dict[str, Any]:
             told = [frame.fields["jk"] for _, frame in people.frames if "jk" in frame.fields]
-            return int(told[-1]) if told else 0
+            return {"kept": int(told[-1]) if told else 0}
 
-        cutter = Cutter(chip, _count(bench), random.Random("commit"), kept)
+        cutter = Cutter(chip, _count(bench), random.Random("commit"), known)
         terminal.play(Regime("mixed", 0, 700), 150, random.Random("commit"))
         return cutter.end()
 
