@@ -59,9 +59,9 @@ def _row(what: str, keys: str, unit: str, *limits: float | None, least: bool = F
 ROWS = (
     _row("power-on to identity frame; on trial", "boot_s trial_boot_s", "s", 2.5, 3.5),
     _row("request's end to verdict, pausing: p50, p90, p99, max",
-         "verdict_p50_ms verdict_p90_ms verdict_p99_ms verdict_max_ms", "ms", 2, None, 10, None),
+         "verdict_p50_ms verdict_p90_ms verdict_p99_ms verdict_max_ms", "ms", 2, None, 10, None, digits=2),
     _row("the same, sustained", "sustained_p50_ms sustained_p90_ms sustained_p99_ms sustained_max_ms", "ms",
-         2, None, 80, None),
+         2, None, 80, None, digits=2),
     _row("what a verdict says it took, pausing, sustained", "verdict_us_p50 sustained_us_p50", "us", digits=0),
     _row("requests without a verdict to their first sending", "lost", "", 0, digits=0),
     _row("processor, judgement with its record", "decision_cpu_ms", "ms", 2.5, digits=2),
