@@ -39,12 +39,13 @@ class Request:
 
     def __init__(self):
         self.fields = array("I", bytes(4 * SLOTS))
-        self.buf = b""
+        self.numbers = memoryview(self.fields)[REF:CARD]  # with the token, what makes a request this one
+        self._view = memoryview(b"")  # where the token lies
         self._scan = kernels("wire").scan_request
 
     def scan(self, reader) -> bool:
         """Read the frame that `reader` has found, if it is a plain request; otherwise `parse` tells what it is."""
-        self.buf = reader.buf
+        self._view = reader.view
         state = reader.state
         return self._scan(reader.buf, state[3], state[4], self.fields) == 1
 
@@ -85,18 +86,14 @@ class Request:
             raise FrameError("field", "card must be a string")
         if not is_token(card):
             raise FrameError("card", "card must be 1..32 of 0-9 A-Z a-z _ -")
-        self.buf = card.encode()
+        self._view = memoryview(card.encode())
         f[CARD] = 0
         f[CARD_LEN] = len(card)
 
-    def asked(self) -> bytes:
-        """All of the request but its q."""
-        return bytes(self.fields[REF:CARD]) + self.token()
-
-    def token(self) -> bytes:
-        """A copy of the card token; valid until the reader's next window."""
+    def token(self):
+        """The card token, a memoryview; valid until the reader's next window."""
         start = self.fields[CARD]
-        return bytes(self.buf[start : start + self.fields[CARD_LEN]])
+        return self._view[start : start + self.fields[CARD_LEN]]
 
 
 def is_int(value) -> bool:
@@ -129,27 +126,35 @@ class Answer:
 
 
 class Lately:
-    """The latest 4 requests with their answers, for a terminal that asks again."""
+    """The latest 4 requests with their answers, for a terminal that asks again: all but the q is as it was."""
 
     def __init__(self):
-        self._asked = [b""] * _LATELY
+        self._cards = [b""] * _LATELY
+        self._numbers = [memoryview(array("I", bytes(4 * (CARD - REF)))) for _ in range(_LATELY)]
         self._answers = [Answer() for _ in range(_LATELY)]
         self._next = 0
-        self._now = b""
+        self._card = b""
 
     def recall(self, request):
         """The Answer that `request` was given; None when it is a new one."""
-        self._now = asked = request.asked()
-        return self._answers[self._asked.index(asked)] if asked in self._asked else None
+        self._card = bytes(request.token())
+        return self._find(request.numbers) if self._card in self._cards else None
 
-    def next(self):
+    def _find(self, numbers):
+        for i in range(_LATELY):
+            if self._cards[i] == self._card and self._numbers[i] == numbers:
+                return self._answers[i]
+        return None
+
+    def next(self) -> Answer:
         """The Answer to fill in for a new request, before `remember`."""
-        self._asked[self._next] = b""  # what it stood for until now is forgotten
+        self._cards[self._next] = b""  # what it stood for until now is forgotten
         return self._answers[self._next]
 
-    def remember(self) -> None:
-        """Note that the request that `recall` was asked for was given the answer that `next` named."""
-        self._asked[self._next] = self._now
+    def remember(self, request) -> None:
+        """Note that the request `recall` was asked for was given the answer that `next` named."""
+        self._numbers[self._next][:] = request.numbers
+        self._cards[self._next] = self._card
         self._next = (self._next + 1) % _LATELY
 
 

@@ -47,7 +47,7 @@ class FrameReader:
         if size < 2 * MAX:
             raise ValueError("buffer below two frames")
         self.buf = bytearray(size + _SLACK)
-        self._view = memoryview(self.buf)
+        self.view = memoryview(self.buf)
         self._size = size
         self.state = array("i", bytes(4 * _WORDS))
         self.heard = 0  # bytes received
@@ -96,11 +96,11 @@ class FrameReader:
         if low == high:
             s[_LOW] = s[_SEEN] = s[_HIGH] = high = 0
         elif low and self._size - high < _MAX:
-            self._view[: high - low] = self._view[low:high]  # a memmove
+            self.view[: high - low] = self.view[low:high]  # a memmove
             s[_SEEN] -= low
             s[_LOW] = 0
             s[_HIGH] = high = high - low
-        return self._view[high : self._size]
+        return self.view[high : self._size]
 
     def received(self, n: int) -> None:
         """Tell that `n` bytes have been written to the window."""
@@ -117,4 +117,4 @@ class FrameReader:
 
     def object(self) -> bytes:
         """A copy of the object of the frame `next` found, for `protocol.parse_fields`."""
-        return bytes(self._view[self.start : self.end])
+        return bytes(self.view[self.start : self.end])

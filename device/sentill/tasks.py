@@ -19,6 +19,8 @@ _SPACE = const(32)
 _SPARE = const(960)  # bytes of the USB queue that health frames leave to events and replies
 _REPLY = const(480)  # bytes of the longest answer: two frames
 _STEP_MS = const(500)
+_SAMPLES = const(600)  # bytes of garbage of a round of samples
+_FRAMES = const(1400)  # of telemetry
 _PULL_MS = const(100)
 _SLOW_MS = const(100)  # between two looks at a line that takes nothing
 _PROOF_MS = const(3000)  # a version on trial that ran this long without fault or crash is proven
@@ -164,7 +166,9 @@ class Tasks:
                 self.busy = False
                 if changed:
                     await self._changed(i)
-            node.worker.spent += 1000
+                if node.urgent():
+                    await asyncio.sleep_ms(1)
+            node.worker.spent += _SAMPLES
             due = ticks_add(due, node.config["sample_ms"])
             left = ticks_diff(due, ticks_ms())
             if left < 0:
@@ -177,7 +181,7 @@ class Tasks:
         if node.monitor.state(i) >= WARN:
             node.worker.keep(_HEALTH, node.monitor.save)  # at once: what comes next may be a power cut
             while not node.urgent() and node.worker.piece():
-                await asyncio.sleep_ms(0)
+                await asyncio.sleep_ms(2)
         node.event("channel", node.monitor.row(i), journal.HEALTH)
 
     async def telemetry(self, loop):
@@ -189,7 +193,9 @@ class Tasks:
             if rate and console.room() < _SPARE:
                 console.skip()
             elif rate:
+                node.worker.spent += _FRAMES
                 console.send("H", node.vitals.summary())
+                await asyncio.sleep_ms(1)
                 if len(node.vitals.sources):
                     self._row = (self._row + 1) % len(node.vitals.sources)
                     console.send("H", [("t", node.hal.now_s())] + node.monitor.row(self._row))

@@ -57,6 +57,7 @@ class Terminal:
         self._told = b""  # the latest feedback that was taken
         self._models: dict = {}
         self._payload = memoryview(bytearray(journal.MAX_PAYLOAD))
+        self._plain = self._payload[:_HEAD]
 
     def judge(self, port) -> None:
         """Answer the T frame that port.reader has found: with what it was answered before, when it is asked again.
@@ -97,7 +98,7 @@ class Terminal:
             answer.n = 1
             return
         if self.blocked:
-            assessor.blocked = b" " + self._request.token() + b" " in self.blocked
+            assessor.blocked = b" " + bytes(self._request.token()) + b" " in self.blocked
         self.busy = True
         answer.code = self._ask(self._request.fields)
         self.busy = False
@@ -133,7 +134,7 @@ class Terminal:
             self.busy = True
             self.assessor.remember(f[_REF], f[_AMT], f[_PM], f[_PN])
             self.busy = False
-        self._lately.remember()
+        self._lately.remember(self._request)
         self.code = answer.code
         self.verdicts[answer.code] = _more(self.verdicts[answer.code])
 
@@ -142,15 +143,16 @@ class Terminal:
         f = self._request.fields
         payload = self._payload
         card = self._vault.card.tag(self._request.token())
-        pack_into("<IIiB", payload, 0, f[_REF], f[_AMT], answer.score, answer.code)
-        payload[13:17] = self._models.get(answer.model) or self._add_model(answer.model)
-        payload[17:25] = card[:8]
-        n = _HEAD
+        model = self._models.get(answer.model) or self._add_model(answer.model)
+        pack_into(
+            journal.VERDICT_FORMAT, payload, 0, f[_REF], f[_AMT], answer.score, answer.code, model, card
+        )  # of the card what 8 bytes hold
         if answer.code:
             why = b",".join(answer.reasons[: answer.n])[:_MOST_WHY]
-            n += len(why)
-            payload[_HEAD:n] = why
-        self.audit.record(journal.VERDICT, payload[:n])
+            payload[_HEAD : _HEAD + len(why)] = why
+            self.audit.record(journal.VERDICT, payload[: _HEAD + len(why)])
+        else:
+            self.audit.record(journal.VERDICT, self._plain)
 
     def _add_model(self, model):
         # The 4 bytes that stand for a model in a record.

@@ -13,11 +13,14 @@ from .errors import SentillError
 
 _GAP_MS = const(300)
 _LOOK_MS = const(250)
+_BREATH_MS = const(2)  # between two pieces, for the others
 _MANY = const(8)  # records
+_COUNT_MS = const(20_000)
 _PATIENCE_MS = const(60_000)
 _ENOSPC = const(28)
 _SHORT_MS = const(2)  # less than any piece of work on flash
-_MOST_GARBAGE = const(16384)  # bytes, a rough count
+_MOST_GARBAGE = const(8192)  # bytes, a rough count: of an answer
+_ANSWER = const(1300)
 
 
 class Worker:
@@ -33,7 +36,7 @@ class Worker:
         self._files = []  # (name, save), the first of them perhaps begun
         self._writing = None
         self._room = True  # the journal has not been asked for any yet
-        self._since = ticks_ms()  # when there was no file to write
+        self._counted = self._since = ticks_ms()  # when there was no file to write
 
     def keep(self, name: str, save) -> None:
         """Have what `save` writes kept as the file `name` (see store.Store), as it is when its turn comes."""
@@ -64,25 +67,32 @@ class Worker:
     def answered(self) -> None:
         """The terminal has its answer, and will not ask again in this moment: what cannot wait for a gap."""
         self._still()
+        self.spent += _ANSWER
         if self._node.audit.waiting() >= _MANY:
             self._node.audit.piece()
         elif self._files and ticks_diff(ticks_ms(), self._since) > _PATIENCE_MS:
             self._write()
-        elif self.spent > self._most:
+        elif self.spent > self._most >> 1:
             self.collect()
 
     def collect(self) -> None:
-        """Collect garbage, and see what is free: counting that takes 8 ms, too."""
+        """Collect garbage; now and then see what is free, for counting that takes 8 ms."""
         self._still()
         gc.collect()
-        self.free = gc.mem_free()
         self.spent = 0
+        now = ticks_ms()
+        if not self.free or not 0 <= ticks_diff(now, self._counted) <= _COUNT_MS:
+            self._counted = now
+            self.free = gc.mem_free()
 
     def budget(self) -> int:
-        """Bytes of garbage after which MicroPython shall collect by itself, should there be no better moment."""
+        """Bytes of allocations after which MicroPython shall collect by itself, should no better moment come.
+
+        It counts what has been given back since, too, and that is the most of it.
+        """
         self.collect()
         self._most = min(_MOST_GARBAGE, self.free >> 2)
-        return self._most + (self._most >> 1)
+        return 4 * self._most
 
     async def run(self, loop) -> None:
         """The task."""
@@ -91,9 +101,9 @@ class Worker:
             ms = self._busy_ms()
             if ms <= 0:
                 if self.piece():
-                    await asyncio.sleep_ms(0)  # the others first
+                    await asyncio.sleep_ms(_BREATH_MS)
                     continue
-                if self.spent > self._most >> 1:
+                if self.spent > self._most:  # else it waits for an answer: nobody asks again in that moment
                     self.collect()
                 ms = _LOOK_MS
             loop.due = ticks_add(ticks_ms(), ms)

@@ -14,7 +14,7 @@ MOST_WORDS = 11
 PATH = {
     "reader": ("window", "received", "next"),
     "terminal": ("judge", "_answer", "_assess", "_ask", "_take", "_send", "_keep"),
-    "exchange": ("scan", "asked", "recall", "next", "remember", "open", "_why", "_reason", "_ready", "close"),
+    "exchange": ("scan", "token", "recall", "next", "remember", "open", "_why", "_reason", "_ready", "close"),
     "risk": ("judge", "_add_facts", "_judge", "remember"),
     "features": ("own", "advance", "_catch_up", "put", "_push", "_bump", "_resolve", "_count", "_window"),
     "features_pending": ("push", "pop"),
