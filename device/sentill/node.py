@@ -34,7 +34,7 @@ _ASIDE_MS = const(30_000)
 _HISTORY = "history.bin"
 _HEALTH = "health.bin"
 _VITALS = "vitals.bin"
-_OUTSIDE = ("uart", "state")  # faults that another version would have, too
+_OUTSIDE = ("uart", "state", "foreign")  # faults that another version would have, too
 
 
 def start(hal) -> None:

@@ -7,7 +7,7 @@ chip (flash, collections) is done by worker.py when the line is still, or right 
 import asyncio
 
 from . import commands, journal
-from .compat import const, ticks_add, ticks_diff, ticks_ms
+from .compat import borrow, const, ticks_add, ticks_diff, ticks_ms
 from .health import WARN
 from .loop import Loop, arrival
 
@@ -24,6 +24,7 @@ _FRAMES = const(1400)  # of telemetry
 _PULL_MS = const(100)
 _SLOW_MS = const(100)  # between two looks at a line that takes nothing
 _PROOF_MS = const(3000)  # a version on trial that ran this long without fault or crash is proven
+_SETTLED_MS = const(4000)  # after the start: there is time to look at the flash
 _HEALTH = "health.bin"
 
 
@@ -218,9 +219,10 @@ class Tasks:
             await asyncio.sleep_ms(_PULL_MS)
 
     async def warden(self, loop):
-        """Feed the watchdog while all others live; watch over the case, the session and the trial."""
+        """Feed the watchdog while all others live; watch over the case, the session, the trial and foreign code."""
         node = self.node
         silent = None
+        looks = node.vault.profile or node.vault.generation  # else other code on the flash is nobody's concern
         while True:
             now = ticks_ms()
             hung = [other.name for other in self.loops if other is not loop and other.hangs(now)]
@@ -236,6 +238,9 @@ class Tasks:
                 node.audit.note(journal.ACCESS, [("ev", "expired")])
             if node.after:
                 await node.leave()
+            if looks and ticks_diff(now, self._began) > _SETTLED_MS and not node.urgent():
+                looks = 0
+                node.attempt("foreign", borrow("access_foreign").report, node)
             await loop.sleep(_STEP_MS)
 
     def _prove(self):

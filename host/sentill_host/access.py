@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sentill import crypto, protocol, vault
-from sentill_host import ledger
+from sentill_host import foreign, ledger
 from sentill_host.client import NodeClient, Pairs, await_identity
 from sentill_host.errors import LinkError, RefusedError, SentillHostError, UsageError
 from sentill_host.keys import KeyFile, device_id
@@ -343,7 +343,8 @@ def _ask(client: NodeClient, command: str, **arguments: int | str) -> dict[str, 
         for value in arguments.values():  # a device may quote what it was sent, and among that are keys
             if isinstance(value, str):
                 told = told.replace(value, "...")
-        raise AccessError(told, error.hint) from None
+        planted = isinstance(error, RefusedError) and error.code == "foreign"
+        raise AccessError(told, foreign.fix(client.link.port) if planted else error.hint) from None
 
 
 def _opened(state: State, told: dict[str, Any]) -> State:

@@ -19,7 +19,7 @@ from typing import Any
 from sentill import config as node_config
 from sentill import update
 from sentill.errors import ConfigError
-from sentill_host import boards, bundle, client, image, preflight, workers
+from sentill_host import boards, bundle, client, foreign, image, preflight, workers
 from sentill_host.bundle import Bundle, Firmware
 from sentill_host.errors import BoardError, LinkError, PortGone, SentillHostError, UsageError, VerifyError
 from sentill_host.keys import KeyFile
@@ -52,6 +52,7 @@ class Result(JobResult):
     `copied` came over the wire, `reused` counts files the board had already; `verified_s` runs from the start until
     every file was verified on the board, `restart_s` from the reset until the version had proven itself. `keys` is the
     generation of the board's keys when it is known, 0 without; `keys_given` when they are its first, just given.
+    `foreign` is code on the board that is not the node's, as far as its flash was looked at.
     """
 
     slot: str = ""
@@ -65,6 +66,7 @@ class Result(JobResult):
     restart_s: float = 0.0
     step: str = ""
     unchanged: bool = False
+    foreign: list[str] = field(default_factory=list)
     warning: str = ""  # what is wrong with a node that runs the version wanted
     keys: int = 0
     keys_given: bool = False
@@ -75,7 +77,7 @@ class Job:
     """What to do on one port. `board_id` overrides what the board says it is, `config` what it keeps.
 
     `keys` are the fleet's: they open a locked board and sign for one that has keys. One that has none is given its
-    first under `profile`, unless that is "none".
+    first under `profile`, unless that is "none". `remove_foreign` removes code that is not the node's.
     """
 
     port: str
@@ -86,6 +88,7 @@ class Job:
     verify: bool = False
     keys: KeyFile | None = None
     profile: str = NO_KEYS
+    remove_foreign: bool = False
 
 
 def read_config(text: str, name: str) -> bytes:
@@ -107,22 +110,24 @@ def deploy(
     verify: bool = False,
     keys: KeyFile | None = None,
     profile: str = NO_KEYS,
+    remove_foreign: bool = False,
 ) -> list[Result]:
     """Deploy to all `ports` at once; one Result each, in the same order. Failures are in the results, not raised.
 
     `board_id` overrides what the boards say they are; `config` is from `read_config`, None keeps what is there;
     `bundles` are bundle files to take the version from instead of this installation; `models` are files and folders of
     models that join the shipped ones or replace them; `verify` reads every file back even where the running node is the
-    one wanted; `keys` and `profile`: see Job. On Ctrl-C every board is put back to work and KeyboardInterrupt raised.
+    one wanted; `keys`, `profile` and `remove_foreign`: see Job. On Ctrl-C every board is put back to work and
+    KeyboardInterrupt raised.
     """
     if board_id:
         boards.load(board_id)
     given = tuple(bundle.read(path) for path in bundles or [])
-    return run(
-        [Job(port, board_id, config, given, verify=verify, keys=keys, profile=profile) for port in ports],
-        progress,
-        bundle.read_models(models or []),
-    )
+    jobs = [
+        Job(port, board_id, config, given, verify=verify, keys=keys, profile=profile, remove_foreign=remove_foreign)
+        for port in ports
+    ]
+    return run(jobs, progress, bundle.read_models(models or []))
 
 
 def roll_back(ports: list[str], progress: Progress | None = None, keys: KeyFile | None = None) -> list[Result]:
@@ -190,7 +195,8 @@ class _Deployment:
         with Link(self.port) as link:
             node = client.NodeClient(link)
             seen = client.look(node)
-            if self.job.back or self.job.verify or not self._runs_already(seen):
+            looks = self.job.back or self.job.verify or self.job.remove_foreign
+            if looks or not self._runs_already(seen):
                 self._change(link, node, seen)
                 node = client.NodeClient(link)
             if not self.job.back:
@@ -259,6 +265,27 @@ class _Deployment:
         self.heads = {name: parse_head(slot["head"]) for name, slot in about["slots"].items()}
         self.result.uid = about["uid"]
         self.result.before = self.heads.get(self.proven, {}).get("version", "")
+        self._mind_foreign(session, about["foreign"])
+
+    def _mind_foreign(self, session: Session, found: list[str]) -> None:
+        """Remove the code on the board that is not the node's, refuse to go on because of it, or warn."""
+        if found and self.job.remove_foreign:
+            self._step("removing what is not the node's", _STEP_S)
+            called = session.call("remove", paths=found, on_progress=self._alive("removing what is not the node's"))
+            self.result.removed += called["removed"]
+            return
+        self.result.foreign = found
+        if not found or self.job.back:
+            return
+        words = f"{self.port}: {foreign.words(found)}"
+        has_keys = bool(self.signer.signs_with(self.result.uid))
+        gets_keys = self.job.keys is not None and self.job.profile != NO_KEYS
+        if has_keys and self.job.verify:
+            raise VerifyError(words, foreign.fix(self.port))
+        if gets_keys and not has_keys:
+            raise UsageError(f"{words}; it would stay on the board under the keys", foreign.fix(self.port))
+        if has_keys:
+            self.result.warning = foreign.words(found)
 
     # A new version
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import psutil
 
-from sentill_host import access, attributes, boards, client, ports, portuse, usbtree
+from sentill_host import access, attributes, boards, bundle, client, foreign, ports, portuse, usbtree
 from sentill_host.boards import Board
 from sentill_host.errors import LinkError, SentillHostError
 from sentill_host.flash import procedure, rp2
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
+from sentill_host.session import Session
 from sentill_host.signing import Signer
 
 OK, NOTE, WARN, FAIL = "ok", "note", "warn", "fail"
@@ -263,12 +264,33 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None], keys: K
     level, text, fix = _RUNGS[rung]
     if identity is None:
         found.append(Finding(level, name, f"raw REPL entered: {text}", fix))
+    session = None
     try:
         link.soft_reset()  # what ran has left its modules in the heap
-        found += _micropython(name, procedure.ask(link), link.exec_json(_SPACE), identity is not None)
+        space = link.exec_json(_SPACE)
+        found += _micropython(name, procedure.ask(link), space, identity is not None)
+        if any(file.startswith("slot_") for file in space["files"]):
+            say("reading its flash")
+            session = Session(link, bundle.agent_code())
+            found += _flash(name, session, bool(identity and identity.get("gen")))
     finally:
-        client.restart(link)
+        if session is None:
+            client.restart(link)
+        else:
+            session.leave()
     return found
+
+
+def _flash(name: str, session: Session, keys: bool) -> Iterable[Finding]:
+    """What is on the flash, by hash: the version, main.py and its start; and what else is code there."""
+    if planted := session.about["foreign"]:
+        yield Finding(FAIL if keys else NOTE, name, foreign.words(planted), foreign.fix(name))
+    slot = str(session.about["pointer"])[-1:]
+    fault = session.call("check", slot=slot)["fault"] if slot in ("a", "b") else "nothing says which version runs"
+    if fault:
+        yield Finding(FAIL, name, f"its version is not as it was deployed: {fault}", f"sentill deploy {name} --verify")
+    else:
+        yield Finding(OK, name, "its version, main.py and start code are as they were deployed")
 
 
 def _enter(
@@ -298,8 +320,14 @@ def _node(name: str, node: client.NodeClient, identity: dict[str, Any]) -> list[
         found.append(Finding(FAIL, name, text, "inspect the terminal; `sentill provision` gives it new keys"))
     elif identity.get("gen"):
         found.append(Finding(OK, name, f"it has keys of generation {identity['gen']}, profile {identity.get('prof')}"))
-    if faults := identity.get("faults"):
-        found.append(Finding(WARN, name, f"it started without: {faults}", "`sentill health` and its console tell more"))
+    faults = [part for part in str(identity.get("faults") or "").split(",") if part]
+    if "foreign" in faults:
+        faults.remove("foreign")
+        told = "on its flash is code that is not the node's; `--deep` and its journal name it"
+        found.append(Finding(FAIL, name, told, foreign.fix(name)))
+    if faults:
+        told = f"it started without: {','.join(faults)}"
+        found.append(Finding(WARN, name, told, "`sentill health` and its console tell more"))
     try:
         status = node.command("status")
         rows = attributes.collect(node, _HEALTH_S)

@@ -25,6 +25,8 @@ from mpremote.transport_serial import SerialTransport
 from sentill_host import ports, portuse
 from sentill_host.errors import BoardError, LinkError, PortGone
 
+# What is imported is the firmware's from then on: no file on the board takes the place of a module.
+_FROZEN_ONLY = "import sys\nsys.path[:]=['.frozen']\n"
 _RAW_PROMPT = b"raw REPL; CTRL-B to exit\r\n"
 _CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
 # Longest silence inside one answer of the raw-paste protocol. The board only reads and compiles there.
@@ -261,7 +263,10 @@ class Link:
             raise LinkError(f"{self.port}: garbled answer {text[-60:]!r}", "check the cable; run this again") from None
 
     def soft_reset(self) -> None:
-        """From the raw REPL, start the interpreter anew and stay there; main.py does not run. Raises LinkError."""
+        """From the raw REPL, start the interpreter anew and stay there; main.py does not run, boot.py does.
+
+        Nothing is imported from the board's files from then on. Raises LinkError, BoardError.
+        """
         transport = self._transport
         try:
             self._raw_write(_CTRL_D)
@@ -273,6 +278,7 @@ class Link:
                     )
         except PORT_FAULTS as error:
             raise self._gone(error) from error
+        self.exec(_FROZEN_ONLY)
 
     def leave_repl(self) -> None:
         """Back to the friendly REPL; the program stays stopped."""
@@ -281,7 +287,7 @@ class Link:
 
     def reset(self) -> None:
         """Reset the board from the raw REPL as a power-on would; the port may disappear for a moment (`reopen`)."""
-        self.start("import machine\nmachine.reset()")
+        self.start(_FROZEN_ONLY + "import machine\nmachine.reset()")
 
     def start(self, code: str) -> None:
         """Start `code` that ends the raw REPL: a reset, the boot loader. The port may disappear (`reopen`)."""

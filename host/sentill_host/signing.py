@@ -72,7 +72,7 @@ class Signer:
 
     def require_signed(self, made: Bundle, uid: str) -> None:
         """Raise UsageError unless the bundle of a file may go on the board: with keys only what their fleet signed."""
-        if self._signs_with(uid) and self.keys is not None and not is_signed(made, self.keys):
+        if self.signs_with(uid) and self.keys is not None and not is_signed(made, self.keys):
             raise UsageError(
                 f"{self.port}: the bundle is not signed by the fleet of {self.keys.path}",
                 "`sentill bundle sign FILE` does, once you know where it comes from",
@@ -85,7 +85,7 @@ class Signer:
         `same`. A board whose file system was emptied has none, and this computer's clock may be behind: its `note` of
         why the version it has does not start tells what it accepts.
         """
-        generation = self._signs_with(uid)
+        generation = self.signs_with(uid)
         if self.keys is None or not generation:
             return b""
         proven = decode(running.encode())
@@ -98,7 +98,7 @@ class Signer:
         key = self.keys.derive(uid, b"sign", generation)
         return Seal(uid, counter, sha).encode(crypto.MAC(key).tag)
 
-    def _signs_with(self, uid: str) -> int:
+    def signs_with(self, uid: str) -> int:
         """The generation of the keys to sign with, 0 for none: the node's word; where none runs, the key file's."""
         return self.generation or (self.keys.newest(uid) if self.keys is not None else 0)
 

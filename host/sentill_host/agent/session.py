@@ -224,7 +224,8 @@ def _walk(folder, base=""):
     # Path, relative to the folder, and bytes of each file below it, then the folders.
     try:
         entries = list(os.ilistdir(folder + "/" + base if base else folder))
-    except OSError:
+    except (OSError, AttributeError):
+        # The agent's own place lists nothing.
         return
     for entry in entries:
         path = base + "/" + entry[0] if base else entry[0]
@@ -306,6 +307,54 @@ def _root(slot):
                 yield name, at, size
 
 
+def _says(path):
+    # Whether a file holds more than comments, as the boot.py that some firmware comes with does not.
+    if path.endswith(".mpy"):
+        return True
+    try:
+        with open(path, "rb") as f:
+            lines = f.read(1025)
+    except OSError:
+        return True
+    lines = lines.replace(b"\r", b"\n").split(b"\n") if len(lines) < 1025 else [b"x"]
+    return any([line.strip() and not line.strip().startswith(b"#") for line in lines])
+
+
+def _foreign():
+    # Code that is not the node's (sentill.access_foreign), without what older versions had, which do_tidy removes.
+    names = os.listdir("/")
+    own = ("main.py", "sentill_start.mpy" if "sentill_start.mpy" in names else "sentill_start.py")
+    stale = ("slot_a", "slot_b", "agent")  # the last is where this file may be mounted
+    if "manifest.json" in names and not any([_image(slot)[1:] in names for slot in "ab"]):
+        stale += ("sentill", "models", "board.mpy", "board.py")
+    found = []
+    for path, _ in _walk(""):
+        code = path[path.rfind(".") :].lower() in (".py", ".mpy")
+        if code and path not in own and path.split("/")[0] not in stale and _says("/" + path):
+            found.append("/" + path)
+            if len(found) == 40:
+                break
+    return found
+
+
+def do_remove(a, body):
+    # Files, and the folders that are empty then.
+    removed = []
+    for path in a["paths"]:
+        _tell(0, 0)
+        try:
+            os.remove(path)
+        except OSError:
+            removed += _clear(path)
+        removed.append(path)
+        while path.rfind("/") > 0:
+            path = path[: path.rfind("/")]
+            if os.listdir(path):
+                break
+            os.rmdir(path)
+    return {"removed": removed}
+
+
 def do_about(a, body):
     stat = os.statvfs("/")
     pointer = _read("/slot").strip()
@@ -346,6 +395,7 @@ def do_about(a, body):
         "note": _read("/slot.note"),
         "slots": slots,
         "config": _config(proven),
+        "foreign": _foreign(),
     }
 
 

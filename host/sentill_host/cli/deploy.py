@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from sentill_host import deploy as deployer
@@ -35,6 +36,9 @@ def deploy(
     verify: Annotated[
         bool, typer.Option("--verify", help="Read every file back even where the node that runs is the one wanted.")
     ] = False,
+    remove_foreign: Annotated[
+        bool, typer.Option("--remove-foreign", help="Remove code on the board that is not the node's, such as boot.py.")
+    ] = False,
     keys: KeysOption = None,
     password_file: PasswordOption = None,
     profile: ProfileOption = "service",
@@ -46,7 +50,8 @@ def deploy(
     returns to the old one by itself. A second run copies nothing. Several boards are served at once.
 
     With a key file at hand, boards without keys are given their first, locked boards are opened for the time of the
-    deploy, and what they shall run is signed for each of them: a board with keys runs nothing else.
+    deploy, and what they shall run is signed for each of them: a board with keys runs nothing else. A board with other
+    code beside the node's gets no first keys until --remove-foreign has removed that.
 
     Exit code 0 when all succeeded, else that of the worst failure: 1 board error, 2 wrong request, 3 not reachable, 4
     verification.
@@ -61,7 +66,7 @@ def deploy(
     _carry_out(
         ports,
         json,
-        lambda show: deployer.deploy(ports, board, text, show, bundle, model, verify, opened, profile),
+        lambda show: deployer.deploy(ports, board, text, show, bundle, model, verify, opened, profile, remove_foreign),
     )
 
 
@@ -109,10 +114,9 @@ def _print(result: deployer.Result) -> None:
     given = f"; has its first keys (generation {result.keys})" if result.keys_given else ""
     if result.unchanged:
         was_there = f"version {result.version} was there, nothing copied, node running{given}"
-        out.print(f"[green]unchanged[/] {name}: {was_there}")
-        if result.warning:
-            out.print("[yellow]but[/]       ", end="")
-            out.print(f"{result.warning}; `sentill doctor {result.port}` says what to do", markup=False)
+        removed = f"; removed {', '.join(result.removed)}" if result.removed else ""
+        out.print(f"[green]unchanged[/] {name}: {was_there}{escape(removed)}")
+        _warn(result)
         return
     was = f" (was {result.before})" if result.before and result.before != result.version else ""
     reused = f", {result.reused} there already" if result.reused else ""
@@ -127,3 +131,10 @@ def _print(result: deployer.Result) -> None:
         f"[green]deployed[/]  {name}: version {result.version}{was} in slot {result.slot}, {copied}{reused}{removed}"
         f"{resent}; verified after {result.verified_s:.1f} s, proven {result.restart_s:.1f} s after the restart{given}"
     )
+    _warn(result)
+
+
+def _warn(result: deployer.Result) -> None:
+    if result.warning:
+        out.print("[yellow]but[/]       ", end="")
+        out.print(f"{result.warning}; `sentill doctor {result.port}` says what to do", markup=False)
