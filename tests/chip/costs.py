@@ -274,7 +274,7 @@ def records(bench: Bench) -> Numbers:
 
 
 def heap_after_traffic(bench: Bench) -> Numbers:
-    """The heap while requests come: the most in use, the least largest free piece."""
+    """The heap while requests come: the most in use, the least largest free piece; and the names known after that."""
     chip = bench.started()
     heap = Heap(chip)
     most, least = 0, 1 << 30
@@ -288,4 +288,8 @@ def heap_after_traffic(bench: Bench) -> Numbers:
     alarm = chip.alarm(sample)
     alarm.schedule(5e6)
     Terminal(chip).play(PAUSING, 40, random.Random(8))
-    return {"heap_traffic_kb": most / 1024, "heap_traffic_largest_kb": least / 1024}
+    alarm.cancel()
+    chip.enter_repl()
+    told = chip.exec("import micropython; micropython.qstr_info()")
+    names = int(told.partition("n_qstr=")[2].split(",")[0])
+    return {"heap_traffic_kb": most / 1024, "heap_traffic_largest_kb": least / 1024, "names": names}

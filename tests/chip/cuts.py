@@ -26,6 +26,7 @@ _LOOK_NS = 5e6
 _DONE = "done.json"
 # Of all cuts, those in each step.
 _SHARES = {"cuts_deploy": 0.3, "cuts_blank": 0.1, "cuts_provision": 0.2, "cuts_commit": 0.2, "cuts_recovery": 0.2}
+_TELL = 10
 _DEPLOY_AGAIN = 4  # every so many-th board of those cut in a deploy is deployed to again
 
 
@@ -124,6 +125,8 @@ def _revive_all(
             done[str(number)] = f"{cut}\n{traceback.format_exc()}"
             bench.say(f"cut {number} ({cut}) FAILED, see {bench.own / 'failures.txt'}")
         done_file.write_text(json.dumps(done))
+        if len(done) % _TELL == 0:
+            bench.say(f"{len(done)} of {len(cuts)} boards looked at")
     failures = [f"{number}.img: {told}" for number, told in done.items() if isinstance(told, str)]
     (bench.own / "failures.txt").write_text("\n".join(failures))
     back = [took for took in done.values() if not isinstance(took, str)]

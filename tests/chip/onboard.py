@@ -1,7 +1,14 @@
-"""The step that runs tests/device on the chip: bytecode of node and tests on its flash, a fresh start for each file."""
+"""Steps that run tests on the chip.
+
+Those of tests/device: bytecode of node and tests on its flash, a fresh start for each file. And those of this folder.
+"""
 
 import ast
 import json
+import os
+import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -13,12 +20,11 @@ from tests.interpreters import TESTS, compile_device, compile_tests
 
 _ARCH = "armv6m"
 _TEST_S = 600.0
-# Tests that say of this board why they cannot run, as pytest tells for the other interpreters.
 _SEPARATOR = "\x1e"
 
 
 def device_tests(bench: Bench) -> Numbers:
-    """How many tests ran, failed and were skipped; every failure with its traceback in failures.txt."""
+    """How many tests ran, failed and were skipped, and why; every failure with its traceback in failures.txt."""
     image = _image()
     told: list[str] = []
     ran = failed = skipped = 0
@@ -35,12 +41,25 @@ def device_tests(bench: Bench) -> Numbers:
             ran += 1
             if "skip" in reply:
                 skipped += 1
+                bench.say(f"{path.name}::{name} skipped: {reply['skip']}")
             elif "err" in reply:
                 failed += 1
+                bench.say(f"{path.name}::{name} FAILED")
                 told.append(f"{path.name}::{name}\n{printed}{reply['tb']}")
     (bench.own / "failures.txt").write_text("\n".join(told))
     bench.say(f"{ran} tests, {failed} failed, {skipped} skipped")
     return {"device_tests": ran, "device_tests_failed": failed, "device_tests_skipped": skipped}
+
+
+def node_tests(bench: Bench) -> Numbers:
+    """The tests of this folder, which ask what only the chip can answer. Raises RuntimeError when one fails."""
+    environment = {**os.environ, "FIRMWARE": str(bench.firmware.path.resolve())}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{done.stdout}{done.stderr}")
+    passed = re.search(r"(\d+) passed", done.stdout)
+    return {"chip_tests": int(passed[1]) if passed else 0}
 
 
 def _request(chip: Chip, request: dict[str, Any]) -> tuple[dict[str, Any], str]:

@@ -92,12 +92,16 @@ def start(firmware: Firmware, image: bytes) -> Chip:
 
 @dataclass
 class Step:
-    """`work` of a name; `needs` are the steps whose images it uses; a step with `begins` is forked with no board."""
+    """`work` of a name; `needs` are the steps whose images it uses; a step with `begins` is forked with no board.
+
+    `by` is the field of Options that decides what it does, if any.
+    """
 
     name: str
     work: Callable[[Bench], Numbers]
     needs: tuple[str, ...] = ("deploy",)
     begins: bool = False
+    by: str = ""
 
 
 def say(text: str) -> None:
@@ -133,8 +137,10 @@ class Run:
         return BUILD / self.key
 
     def _result(self, step: Step) -> Path:
-        counts = f"{self.options.requests}-{self.options.cuts}"
-        return self.folder / f"{step.name}-{counts}.json"
+        given = getattr(self.options, step.by) if step.by else ""
+        if isinstance(given, Path):
+            given = hashlib.sha256(given.read_bytes()).hexdigest()[:12]
+        return self.folder / f"{step.name}{'-' * bool(step.by)}{given}.json"
 
     def results(self) -> Numbers:
         """The numbers of all steps that are done, in one."""

@@ -11,7 +11,7 @@ from tests.chip.cuts import cuts_blank, cuts_commit, cuts_deploy, cuts_provision
 from tests.chip.deploying import access, change, deploy
 from tests.chip.emlearn import emlearn
 from tests.chip.heap import Heap
-from tests.chip.onboard import device_tests
+from tests.chip.onboard import device_tests, node_tests
 from tests.chip.run import Bench, Numbers, Step
 from tests.chip.terminal import PAUSING, SUSTAINED, Regime, Terminal
 from tests.chip.trees import trees
@@ -101,7 +101,7 @@ def sustained(bench: Bench) -> Numbers:
     return _traffic(bench, SUSTAINED)
 
 
-EMLEARN = Step("emlearn", emlearn, needs=(), begins=True)
+EMLEARN = Step("emlearn", emlearn, needs=(), begins=True, by="emlearn")
 """Only where the user gives the module."""
 
 STEPS = [
@@ -109,8 +109,8 @@ STEPS = [
     Step("change", change, begins=True),
     Step("access", access, begins=True),
     Step("boot", boot, begins=True),
-    Step("pausing", pausing),
-    Step("sustained", sustained),
+    Step("pausing", pausing, by="requests"),
+    Step("sustained", sustained, by="requests"),
     Step("trees", trees, needs=(), begins=True),
     Step("idle", idle),
     Step("asleep", asleep, begins=True),
@@ -121,10 +121,11 @@ STEPS = [
     Step("records", records, begins=True),
     Step("slow_line", slow_line, begins=True),
     Step("wave", wave, begins=True),
-    Step("cuts_deploy", cuts_deploy, begins=True),
-    Step("cuts_blank", cuts_blank, begins=True),
-    Step("cuts_provision", cuts_provision, begins=True),
-    Step("cuts_commit", cuts_commit),
-    Step("cuts_recovery", cuts_recovery, needs=("deploy", "cuts_deploy", "cuts_commit"), begins=True),
+    Step("cuts_deploy", cuts_deploy, begins=True, by="cuts"),
+    Step("cuts_blank", cuts_blank, begins=True, by="cuts"),
+    Step("cuts_provision", cuts_provision, begins=True, by="cuts"),
+    Step("cuts_commit", cuts_commit, by="cuts"),
+    Step("cuts_recovery", cuts_recovery, needs=("deploy", "cuts_deploy", "cuts_commit"), begins=True, by="cuts"),
     Step("device_tests", device_tests, needs=(), begins=True),
+    Step("node_tests", node_tests, begins=True),
 ]

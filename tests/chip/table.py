@@ -86,6 +86,9 @@ ROWS = (
     _row("mean current idle with telemetry; in light sleep", "idle_ma asleep_ma", "mA"),
 )  # fmt: skip
 KEYS = tuple(key for row in ROWS for key in row.keys)
+EMLEARN_ROW = _row("emlearn's trees, votes: one d8, ten d8, fifty d6",
+                   "emlearn_one_d8_vote_us emlearn_ten_d8_vote_us emlearn_fifty_d6_vote_us", "us")  # fmt: skip
+"""Where the user gave its module."""
 ABOUT = (
     "firmware", "firmware_sha256", "commit", "date", "clock_hz", "erase_ms", "program_ms", "emulator", "patch_hash",
     "requests", "cuts_wanted",
@@ -109,9 +112,15 @@ def derived(numbers: Mapping[str, Any]) -> dict[str, Any]:
 def lines(numbers: Mapping[str, Any]) -> Iterator[str]:
     """The table for a terminal, 100 columns at most."""
     yield f"{'':60} {'measured':>22}   must reach"
-    for row in ROWS:
+    for row in _rows(numbers):
         mark = {True: "", False: "  MISSED", None: ""}[row.met(numbers)]
         yield f"{row.what:60} {row.measured(numbers):>22}   {row.wanted()}{mark}"
+
+
+def _rows(numbers: Mapping[str, Any]) -> Iterator[Row]:
+    yield from ROWS
+    if all(key in numbers for key in EMLEARN_ROW.keys):
+        yield EMLEARN_ROW
 
 
 def missed(numbers: Mapping[str, Any]) -> list[str]:
@@ -158,7 +167,7 @@ def page_table(figures: Mapping[str, Any]) -> str:
         "| what | measured | must reach |",
         "|---|---|---|",
     ]
-    for row in ROWS:
+    for row in _rows(figures):
         missing = " (missed)" if row.met(figures) is False else ""
         told.append(f"| {row.what} | {row.measured(figures)}{missing} | {row.wanted()} |")
     return "\n".join([*told, _END])
