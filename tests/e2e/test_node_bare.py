@@ -471,6 +471,17 @@ def test_maintenance_and_reboot(tmp_path: Path) -> None:
         assert node.usb.wait(lambda f: f.kind == "I")
 
 
+def test_the_heap_in_use_is_within_its_limit(tmp_path: Path) -> None:
+    """Of the 224 KB that a node runs in, where objects take twice what they take on a chip, some stay free."""
+    with BareNode(with_models(tmp_path)) as node:
+        for ref in range(1, 51):
+            node.uart.verdict(ref, t=1_000_000 + ref * 200, amt=100 + ref, pm=900, pn=20, ph=ref % 3)
+        node.usb.wait(lambda f: f.kind == "H" and f.fields.get("jk", -1) == f.fields.get("jn"))
+        used = node.usb.ask("C", cmd="status")["used"]
+    print(f"{used:,} bytes in use")
+    assert 100 << 10 < used <= 200 << 10
+
+
 def test_heap_does_not_grow(tmp_path: Path) -> None:
     """10,000 transactions in 224 KB: heap in use after collection, every 1,000 of them."""
     with BareNode(with_models(tmp_path)) as node:

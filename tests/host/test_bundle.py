@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from sentill_host import boards, bundle
+from sentill_host import boards, bundle, image
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.wear import train
 from tools import device_modules
@@ -36,6 +36,14 @@ def test_boards_are_recognised_by_id_and_otherwise_by_their_clues():
     with pytest.raises(UsageError, match="unknown board") as caught:
         boards.load("toaster")
     assert "SIM" in caught.value.hint
+
+
+@pytest.mark.parametrize("board_id", ["RPI_PICO", "RPI_PICO_W"])
+def test_a_slot_takes_no_more_flash_than_it_may(board_id):
+    """40 blocks of 4 KB; a Pico W has 212 for two slots, the journal and all else."""
+    made = bundle.build(boards.load(board_id), RP2040)
+    archive = image.build(made.head, {entry.path: entry.data for entry in made.entries})
+    assert 20 * 4096 < len(archive) <= 40 * 4096
 
 
 @pytest.mark.parametrize("board_id", sorted(boards.all_boards()))
