@@ -15,7 +15,7 @@ HOST = ROOT / "host" / "sentill_host"
 # Sent to boards, real and virtual; not of this computer.
 ONBOARD = (HOST / "virtual" / "onboard", HOST / "agent")
 
-BASE = {"compat", "crypto", "errors", "files", "flash", "pan"}
+BASE = {"compat", "crypto", "errors", "files", "flash", "mac", "pan", "sha"}
 # A split module belongs to the family before its first underscore (tree_viper to tree), or to the one named here.
 FAMILIES = {
     **dict.fromkeys(("channel", "detector", "points", "rul", "wear"), "health"),

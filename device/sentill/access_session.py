@@ -88,7 +88,7 @@ def _not_tampered(node):
 
 
 def _mac(node, purpose):
-    return crypto.MAC(borrow("vault_keys").key(node.audit.keys, purpose))
+    return crypto.mac(borrow("vault_keys").key(node.audit.keys, purpose))
 
 
 def _proves(mac, message, fields):

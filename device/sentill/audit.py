@@ -54,20 +54,28 @@ class Audit:
         It waits, but for a kind in journal.SEALING, which is on flash with all before it when this returns.
         """
         log = self.journal
-        if log and not log.room() and not self._failing:
-            self.commit()
-        if not log or not log.room():
+        if log is None:
             self._miss(kind)
             return -1
         n = log.next
         try:
             log.append(kind, self.node.hal.now_s(), payload)
         except _ERRORS as error:
-            self._fail(error)
             if log.next == n:
-                self._miss(kind)
-                return -1
+                return self._again(log, kind, payload, error)
+            self._fail(error)  # a sealing one waits
         return log.next - 1
+
+    def _again(self, log, kind, payload, error):
+        # The record could not be made. Once more, when it was for want of room to wait and that can be had.
+        if not log.room() and not self._failing:
+            self.commit()
+            if log.room():
+                return self.record(kind, payload)
+        elif log.room():
+            self._fail(error)
+        self._miss(kind)
+        return -1
 
     def next(self) -> int:
         """The number of the next record if it can be made for sure, -1 if not."""

@@ -21,11 +21,11 @@ there and in RAM. Who takes the board can therefore forge at most the records th
 The store is a journal_ring.Ring. What waits lies in RAM as it does there: each record starts at a slot of 64 bytes.
 """
 
-from hashlib import sha256
 from struct import pack, pack_into
 
 from . import crypto
 from .compat import borrow, const
+from .crypto import next_key
 from .errors import StorageError
 
 HEAD = 11
@@ -62,16 +62,10 @@ _KEY_BYTES = const(42)
 _HEAD = const(11)
 _TAG = const(16)
 _SLOT = const(64)
+_BLANK = b"\xff" * 64
 _LONGEST = const(256)  # bytes of slots that the longest record takes
 _MOST_WAIT = const(24)
 _MANY = const(8)
-
-
-def next_key(key) -> bytes:
-    """The key after `key`; there is no way back."""
-    h = sha256(b"next")
-    h.update(key)
-    return h.digest()
 
 
 def file_head(device, generation: int, start: int, tag) -> bytes:
@@ -102,10 +96,10 @@ class Journal:
         self._device = bytes(device)
         self._key_every = key_every
         self._sealing = sealing
-        self._mac = crypto.MAC()
+        self._mac = crypto.mac()
         self._key = bytearray(32)
         self._key_at = 0  # sequence of the key on flash
-        self._buf = bytearray(_MOST_WAIT * _SLOT + _LONGEST)
+        self._buf = bytearray(b"\xff" * (_MOST_WAIT * _SLOT + _LONGEST))  # set but for records, as blank flash is
         self._view = memoryview(self._buf)
         self._low = 0  # what waits is between the two
         self._high = 0
@@ -129,10 +123,17 @@ class Journal:
         n = len(payload)
         if n > MAX_PAYLOAD:
             raise StorageError("size", "a record holds at most %d bytes" % MAX_PAYLOAD)
-        if not self.room():
+        at = self._high
+        if self.next - self.kept >= _MOST_WAIT or (at + _LONGEST > len(self._buf) and self._low < _LONGEST):
             raise StorageError("full", "too many records wait for the flash")
-        self._lay(kind, time, payload, n)
-        self._sign(self._high, _HEAD + n)
+        if at + _LONGEST > len(self._buf):
+            at = self._move()
+        buf = self._buf
+        pack_into("<HBII", buf, at, _HEAD + n + _TAG, kind, self.next, time)
+        buf[at + _HEAD : at + _HEAD + n] = payload
+        self._mac.chain(self._key, self.tag, buf, at)
+        self._high = at + _HEAD + n + _TAG + _SLOT - 1 & -_SLOT
+        self.next += 1
         if kind in self._sealing:
             self.commit()
             self._keep_key()
@@ -184,28 +185,19 @@ class Journal:
         crypto.wipe(self._key)
         self._mac.wipe()
 
-    def _lay(self, kind, time, payload, n):
-        # The record without its tag, at _high.
-        if self._high + _LONGEST > len(self._buf):
-            self._buf[: self._high - self._low] = self._view[self._low : self._high]
-            self._high -= self._low
-            self._low = 0
-        at = self._high
-        pack_into("<HBII", self._buf, at, _HEAD + n + _TAG, kind, self.next, time)
-        self._buf[at + _HEAD : at + _HEAD + n] = payload
+    def _move(self):
+        # What waits to the beginning; its end.
+        n = self._high - self._low
+        self._buf[:n] = self._view[self._low : self._high]
+        self._clear(n, self._high)
+        self._low = 0
+        self._high = n
+        return n
 
-    def _sign(self, at, n):
-        # Tag of the record without its tag, n bytes at `at`; then the next key. Fills the last slot up.
-        self.tag[:] = self._mac.tag(self.tag, self._view[at : at + n])[:_TAG]
-        at += n
-        self._buf[at : at + _TAG] = self.tag
-        at += _TAG
-        end = at + _SLOT - 1 & -_SLOT
+    def _clear(self, at, end):
         while at < end:
-            self._buf[at] = 255
-            at += 1
-        self._high = end
-        self._advance()
+            self._buf[at : at + _SLOT] = _BLANK
+            at += _SLOT
 
     def _advance(self):
         self.next += 1
@@ -214,7 +206,9 @@ class Journal:
 
     def _flush(self):
         # One program, or two in a fresh block.
-        self._low += self._store.write(self._view[self._low : self._high], self.kept)
+        n = self._store.write(self._view[self._low : self._high], self.kept)
+        self._clear(self._low, self._low + n)
+        self._low += n
         self.kept = self._store.next
         if self._low == self._high:
             self._low = self._high = 0

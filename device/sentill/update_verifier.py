@@ -46,7 +46,7 @@ class Verifier:
 
     def verify(self, data, tag) -> bool:
         """Whether `tag` (32 bytes) is the HMAC-SHA256 of `data` under the key of purpose b"sign"."""
-        mac = crypto.MAC(borrow("vault_keys").key(self._keys, b"sign"))
+        mac = crypto.mac(borrow("vault_keys").key(self._keys, b"sign"))
         good = crypto.equal(mac.tag(data), tag)
         mac.wipe()
         return good

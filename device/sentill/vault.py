@@ -46,7 +46,7 @@ class Vault:
         self.failed = 0  # unlocks since the last good one
         self.latch = 0  # a tamper event that did not erase the keys, or not yet
         self.frame = None
-        self.card = crypto.MAC()  # its tag of a card reference stands for it
+        self.card = crypto.mac()  # its tag of a card reference stands for it
         self.keys = keys
 
     def admit(self, line: int, head: str, data, c) -> None:

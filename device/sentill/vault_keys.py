@@ -56,7 +56,7 @@ def load(vault, keys) -> None:
     if entry:
         vault.generation, vault.profile, vault.policy, vault.device = unpack(_FORMAT, entry[:_HEAD])
         crypto.wipe(entry)
-        vault.frame = crypto.MAC(key(keys, b"frame"))
+        vault.frame = crypto.mac(key(keys, b"frame"))
         counters = keys.get(_COUNTERS)
         if counters:
             vault.kept = list(unpack("<IIII", counters))
@@ -65,7 +65,7 @@ def load(vault, keys) -> None:
         if tries:
             vault.failed, vault.latch = unpack("<HB", tries)
     if not (keys and keys.wiped):
-        vault.card = crypto.MAC(key(keys, b"token"))
+        vault.card = crypto.mac(key(keys, b"token"))
 
 
 def store(keys, head: tuple, root, running=b"") -> None:

@@ -38,7 +38,7 @@ class FrameSigner:
     def __init__(self, key: bytes, line: str, counter: int):
         self.line = line
         self.counter = counter
-        self._mac = crypto.MAC(key)
+        self._mac = crypto.mac(key)
 
     def encode(self, kind: str, pairs: Pairs) -> bytes:
         """As protocol.encode, with counter and signature. Raises FrameError when that is too long for a line."""
@@ -144,7 +144,7 @@ def prove(client: NodeClient, keys: KeyFile, state: State) -> None:
     if state.line != "usb":
         raise UsageError(f"{client.link.port}: this is the terminal's line", "name the board's USB port")
     key = keys.derive(state.uid, b"frame", state.generation)
-    if not crypto.equal(crypto.MAC(key).tag(b"challenge ", state.asked)[:_PROOF], state.proof):
+    if not crypto.equal(crypto.mac(key).tag(b"challenge ", state.asked)[:_PROOF], state.proof):
         client.signer = None
         raise UsageError(
             f"{client.link.port}: its keys are not from {keys.path}",
@@ -352,4 +352,4 @@ def _opened(state: State, told: dict[str, Any]) -> State:
 
 
 def _sign(key: bytes, message: bytes) -> str:
-    return base64.b64encode(crypto.MAC(key).tag(message)[:_TAG]).decode()
+    return base64.b64encode(crypto.mac(key).tag(message)[:_TAG]).decode()

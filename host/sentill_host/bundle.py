@@ -274,9 +274,12 @@ def _runs(name: str, sources: Mapping[str, bytes], board: boards.Board, firmware
         return name == f"sentill/hal/port_{board.data['port']}.py"
     if is_native(sources[name]):
         return is_for(sources[name], firmware.arch)
-    twin = name.removesuffix(".py").removesuffix("_plain") + "_viper.py"
-    both = name.endswith("_plain.py") or name.replace(".py", "_plain.py") not in sources
-    return not (firmware.arch and both and twin in sources)
+    stem = name.removesuffix(".py").removesuffix("_plain")
+    if f"{stem}_viper.py" in sources:
+        both = name.endswith("_plain.py") or f"{stem}_plain.py" not in sources
+        return not (firmware.arch and both)
+    thumb = name.endswith("_plain.py") and sources.get(f"{stem}_thumb.py")
+    return not (thumb and is_for(thumb, firmware.arch))
 
 
 def is_native(source: bytes) -> bool:

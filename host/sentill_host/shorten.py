@@ -148,9 +148,14 @@ def _roles(source: str) -> tuple[set[str], set[str], set[str]]:
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             others.add(node.name)
             defined.add(node.name)
-        local = local or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        local = (local or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)) and not _is_asm(node)
         waiting.extend((inner, local) for inner in ast.iter_child_nodes(node))
     return parameters, others, defined | parameters
+
+
+def _is_asm(node: ast.AST) -> bool:
+    # Instructions, registers and labels are no variables.
+    return isinstance(node, ast.FunctionDef) and any("asm_thumb" in ast.unparse(by) for by in node.decorator_list)
 
 
 def _replace(source: str, names: Mapping[str, str]) -> str:

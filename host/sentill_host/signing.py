@@ -29,7 +29,7 @@ _POLICY = vault.ERASE | vault.LOCK | vault.REFUSE
 
 def sign_bundle(made: Bundle, keys: KeyFile) -> Bundle:
     """The bundle with the signature of the fleet that `keys` are of."""
-    return dataclasses.replace(made, signature=crypto.MAC(keys.bundle()).tag(_covered(made)).hex())
+    return dataclasses.replace(made, signature=crypto.mac(keys.bundle()).tag(_covered(made)).hex())
 
 
 def is_signed(made: Bundle, keys: KeyFile) -> bool:
@@ -96,7 +96,7 @@ class Signer:
         if counter > _MOST_COUNTER:
             raise UsageError(f"{self.port}: no counter is left for its signature", "set this computer's clock")
         key = self.keys.derive(uid, b"sign", generation)
-        return Seal(uid, counter, sha).encode(crypto.MAC(key).tag)
+        return Seal(uid, counter, sha).encode(crypto.mac(key).tag)
 
     def signs_with(self, uid: str) -> int:
         """The generation of the keys to sign with, 0 for none: the node's word; where none runs, the key file's."""

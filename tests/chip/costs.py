@@ -36,9 +36,8 @@ _GROUPS = (
     ),
     (
         (7, "features", "sentill.features", "History", "own"),
-        (8, "tag", "sentill.crypto", "MAC", "tag"),
-        (9, "rekey", "sentill.crypto", "MAC", "rekey"),
-        (10, "next_key", "sentill.journal", "", "next_key"),
+        (8, "chain", "sentill.mac_thumb", "MAC", "chain"),
+        (9, "card", "sentill.mac_thumb", "MAC", "tag"),
     ),
 )
 _CALM = Regime("calm", 400, 400)

@@ -23,7 +23,7 @@ class Stub:
         self.vault = Vault(None)
         self.vault.generation = generation
         self.vault.profile = 1
-        self.vault.frame = crypto.MAC(KEY)
+        self.vault.frame = crypto.mac(KEY)
         self.hal = self.store = self.console = self
         self.session = Session(self)
 
@@ -46,7 +46,7 @@ def ask(node, fields, port=None):
 
 def test_the_proof_is_of_the_number_and_the_keys():
     told = ask(Stub(3), {"nonce": NONCE})
-    assert a2b_base64(told["sig"]) == crypto.MAC(KEY).tag(b"challenge " + NONCE.encode())[:12], told
+    assert a2b_base64(told["sig"]) == crypto.mac(KEY).tag(b"challenge " + NONCE.encode())[:12], told
     assert ask(Stub(3), {"nonce": 7})["sig"] != told["sig"]
     assert "sig" not in ask(Stub(3), {}), "nobody asked for it"
     assert "sig" not in ask(Stub(0), {"nonce": NONCE}), "without keys"

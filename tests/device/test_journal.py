@@ -1,5 +1,6 @@
 """The journal on both kinds of flash: chain, keys, roll-over, retention, recovery, what is durable when."""
 
+from gc import collect
 from struct import pack, unpack_from
 
 from flash_model import Nor, Tree
@@ -30,6 +31,7 @@ class Board:
     """A journal with what lies on flash below it; `restart` comes up again from there."""
 
     def __init__(self, raw, key_every=8, prog=1, sealing=(), reserve=16, blocks=24):
+        collect()  # the heap of a small board is in pieces after some of these
         self.raw = raw
         self.args = (key_every, sealing)
         self.prog = prog
@@ -89,7 +91,7 @@ class Board:
                 key = journal_open.first_key(ROOT, generation)
                 for _ in range(sequence - start):
                     key = journal.next_key(key)
-            want = crypto.MAC(key).tag(tag, record[:-16])[:16]
+            want = crypto.mac(key).tag(tag, record[:-16])[:16]
             assert want == record[-16:], ("tag of", sequence)
             tag = want
             key = journal.next_key(key)

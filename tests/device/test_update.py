@@ -22,7 +22,7 @@ class Verifier:
         return digest == self._adopted
 
     def verify(self, data, tag):
-        return crypto.equal(crypto.MAC(KEY).tag(data), tag)
+        return crypto.equal(crypto.mac(KEY).tag(data), tag)
 
     def floor(self):
         return self.least
@@ -53,7 +53,7 @@ def make_slot(root, slot, version="1", uid="0123", counter=0, key=None):
 
 def signature(uid, counter, found, key):
     line = ("sentill 2 uid=%s counter=%d sha=%s\n" % (uid, counter, str(hexlify(found), "ascii"))).encode()
-    return line + b"mac " + hexlify(crypto.MAC(key).tag(line)) + b"\n"
+    return line + b"mac " + hexlify(crypto.mac(key).tag(line)) + b"\n"
 
 
 def digest_in(root):
@@ -195,7 +195,7 @@ def test_what_is_no_signature_is_refused():
     # What was signed lacks a word, or has one that is none.
     for words in ("sentill 2 uid=0123 counter=5\n", "sentill 2 uid=0123 counter=x sha=0\n", "sentill 2 uid\n"):
         line = words.encode()
-        write(root + "slot_a.sig", line + b"mac " + hexlify(crypto.MAC(KEY).tag(line)) + b"\n")
+        write(root + "slot_a.sig", line + b"mac " + hexlify(crypto.mac(KEY).tag(line)) + b"\n")
         assert "signature" in fault(root, "a", Verifier()), words
     write(root + "slot_a.sig", good)
     assert fault(root, "a", Verifier()) == ""

@@ -24,7 +24,7 @@ def provisioned(generation=1, running=b""):
 
 
 def signed(data, generation=1):
-    return crypto.MAC(vault_keys.derive(vault_keys.kept(root(generation)), b"sign")).tag(data)
+    return crypto.mac(vault_keys.derive(vault_keys.kept(root(generation)), b"sign")).tag(data)
 
 
 def test_a_signature_of_these_keys_only():

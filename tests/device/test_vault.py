@@ -20,12 +20,12 @@ def vault(generation=1):
     made = Vault(Keys())
     made.generation = generation
     made.profile = 1
-    made.frame = crypto.MAC(b"k" * 32)
+    made.frame = crypto.mac(b"k" * 32)
     return made
 
 
 def signature(body, head=HEAD, key=b"k" * 32):
-    return b2a_base64(crypto.MAC(key).tag(head.encode(), body)[:16])[:-1]
+    return b2a_base64(crypto.mac(key).tag(head.encode(), body)[:16])[:-1]
 
 
 def signed(body, *more, **how):

@@ -267,7 +267,7 @@ def test_the_prompt_of_a_session_reaches_no_key(roomy: tuple[Board, KeyFile], pr
         print(f"{len(seen)} bytes by way of {len(classes)} classes:", *sorted(classes))
         assert not leaks(seen, secrets), leaks(seen, secrets)
         frame, root = keys.derive(state.uid, b"frame", state.generation), keys.root(state.uid, state.generation)
-        for plant in (f"crypto.MAC({frame!r})", f"{{1: [({root!r},)]}}", f"bytearray({journal!r})", repr(root.hex())):
+        for plant in (f"crypto.mac({frame!r})", f"{{1: [({root!r},)]}}", f"bytearray({journal!r})", repr(root.hex())):
             link.exec(f"from sentill import crypto\ncrypto.planted = type('Plant', (), {{}})()\n"
                       f"crypto.planted.inside = {plant}")  # fmt: skip
             seen, _ = reached(link)

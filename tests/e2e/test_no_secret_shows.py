@@ -163,7 +163,7 @@ def test_a_device_that_quotes_its_keys(say: Say, tmp_path: Path) -> None:
             return protocol.encode("I", [("q", q), ("uid", uid), ("gen", generation)]) + reply(fields, q)
         if fields["cmd"] == "challenge":
             state = {"prof": "service" if generation else "open", "gen": generation, "fresh": generation + 1}
-            tag = crypto.MAC(keys.derive(uid, b"frame", generation)).tag(b"challenge " + str(fields["nonce"]).encode())
+            tag = crypto.mac(keys.derive(uid, b"frame", generation)).tag(b"challenge " + str(fields["nonce"]).encode())
             told = {"nonce": base64.b64encode(bytes(16)).decode(), "sig": base64.b64encode(tag[:12]).decode()}
             return reply(fields, q, line="usb", next=5, order=1, left=0, wait=0, **state, **told)
         given.append(fields)

@@ -172,8 +172,8 @@ def test_what_is_not_signed_for_this_board_or_is_too_old_does_not_start(board: B
     other = "ba"["ab".index(proven)]
     signed, before = (decode(bytes(now[slot])) for slot in (proven, other))
     assert signed is not None and before is not None and before.counter < signed.counter
-    mac = crypto.MAC(keys.derive(signed.uid, b"sign", keys.devices[signed.uid])).tag
-    stranger = crypto.MAC(b"of somebody else................").tag
+    mac = crypto.mac(keys.derive(signed.uid, b"sign", keys.devices[signed.uid])).tag
+    stranger = crypto.mac(b"of somebody else................").tag
     plants = {
         "missing or damaged": b"",
         "another board": dataclasses.replace(signed, uid="0123456789abcdef").encode(mac),

@@ -140,7 +140,7 @@ def test_the_proof_is_of_the_number_asked_with(keys: KeyFile) -> None:
         states = [access.challenge(NodeClient(link)) for _ in range(2)]
         assert states[0].asked != states[1].asked and len(states[0].asked) == 24
         client = NodeClient(link)
-        proof = crypto.MAC(keys.derive(UID, b"frame", GIVEN)).tag(b"challenge " + states[0].asked)[:12]
+        proof = crypto.mac(keys.derive(UID, b"frame", GIVEN)).tag(b"challenge " + states[0].asked)[:12]
         for state, good in zip(states, (True, False), strict=True):
             shown = dataclasses.replace(state, proof=proof)
             if good:

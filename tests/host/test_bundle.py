@@ -64,7 +64,8 @@ def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
     twins = {"wire.py", "features_plain.py", "tree_plain.py"}
     others = {name for name in modules if name.startswith("hal/port_") and name != f"hal/port_{board.data['port']}.py"}
     thumb = {name for name in modules if "asm_thumb" in (boards.device_package() / name).read_text()}
-    assert missing == twins | others | (thumb if firmware is UNIX64 else set())
+    of_thumb = {"mac_plain.py"}
+    assert missing == twins | others | (thumb if firmware is UNIX64 else of_thumb)
     ports = [path for path in paths if path.startswith("sentill/hal/port_")]
     assert len(ports) == 1, ports
     assert f'PORT = "{ports[0].removeprefix("sentill/hal/port_").removesuffix(".mpy")}"' in board.pins.read_text()
@@ -87,7 +88,7 @@ def test_what_is_left_out_is_asked_for_only_where_something_else_serves():
     """Of twins the native one is tried first; Model.path is the host's."""
     wanted = {
         ("tree", "tree_plain"), ("features", "features_plain"), ("reader", "wire"), ("exchange", "wire"),
-        ("port", "wire"),
+        ("port", "wire"), ("crypto", "mac_plain"),
     }  # fmt: skip
     board = boards.load("RPI_PICO")
     here = {entry.path for entry in bundle.build(board, RP2040).entries}

@@ -94,13 +94,13 @@ def test_the_board_takes_the_signature_that_the_host_writes(tmp_path):
             return False
 
         def verify(self, line, tag):
-            return crypto.equal(crypto.MAC(key).tag(line), tag)
+            return crypto.equal(crypto.mac(key).tag(line), tag)
 
         def floor(self):
             return 7
 
     (tmp_path / "slot_a.img").write_bytes(archive)
-    (tmp_path / "slot_a.sig").write_bytes(Seal("0123", 7, found.hex()).encode(crypto.MAC(key).tag))
+    (tmp_path / "slot_a.sig").write_bytes(Seal("0123", 7, found.hex()).encode(crypto.mac(key).tag))
     assert update.pick(f"{tmp_path}/", Verifier(), {"a": found, "b": b""}.get) == ("a", False)
 
 

@@ -157,3 +157,9 @@ def test_parameters_are_shortened_where_nothing_else_has_their_name() -> None:
     )
     assert short["sentill/a.py"] == "def f(_b, width, *, depth, _a): return lambda given: (_b, given, width, depth)\n"
     assert short["sentill/b.py"] == "width = 1\n\ndef g(self, _a, min): return f(depth=_a), self.x, 'given'\n"
+
+
+def test_instructions_are_no_parameters() -> None:
+    asm = "@micropython.asm_thumb\ndef f(r0):\n    mov(r0, r1)\n    data(4, 7)\n    label(NEXT)\n"
+    short = shorten({"sentill/a.py": asm, "sentill/b.py": "def g(data, r0): return data\n"})
+    assert short["sentill/a.py"] == asm

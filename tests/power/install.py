@@ -98,7 +98,7 @@ class Version:
         self.archive = image + found
         self.sha = hexlify(found).decode()
         line = b"sentill 2 uid=%s counter=%d sha=%s\n" % (uid.encode(), counter, self.sha.encode())
-        self.seal = line + b"mac " + hexlify(crypto.MAC(key).tag(line)) + b"\n" if key else b""
+        self.seal = line + b"mac " + hexlify(crypto.mac(key).tag(line)) + b"\n" if key else b""
 
 
 FIRST = Version("first", key=None)

@@ -312,7 +312,7 @@ def records(run, node, facts, chains):
     at = store.first
     tag = store.head()[-16:]
     generation, start = unpack_from("<HI", store.head(), 12)
-    mac = crypto.MAC()
+    mac = crypto.mac()
     found = -1
     tampered = False
     for found_record in store.records(at):

@@ -16,7 +16,7 @@ from micropython import mem_total  # noqa: E402
 
 from sentill import features, protocol, risk, tree  # noqa: E402
 from sentill.compat import crc32  # noqa: E402
-from sentill.crypto import LAB_ROOT, MAC, hkdf  # noqa: E402
+from sentill.crypto import LAB_ROOT, hkdf, mac  # noqa: E402
 from sentill.pan import looks_like_pan  # noqa: E402
 from sentill.port import Port  # noqa: E402
 from sentill.terminal import Terminal  # noqa: E402
@@ -65,7 +65,7 @@ class Audit:
 class Vault:
     """Keys of a board in the lab."""
 
-    card = MAC(hkdf(LAB_ROOT, b"sentill token"))
+    card = mac(hkdf(LAB_ROOT, b"sentill token"))
     generation = 0
 
 
