@@ -16,8 +16,9 @@ BENCH = ROOT / "build" / "bench" / "chip.json"
 RECORD = ROOT / "docs" / "measured" / "chip.json"
 PAGE = ROOT / "docs" / "measured.md"
 _BEGIN, _END = "<!-- chip:table -->", "<!-- chip:end -->"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # In a document: a figure, its unit if any, and behind it the key that it must agree with.
-_QUOTED = re.compile(r"(\d[\d,]*(?:\.\d+)?)[^\d<>\n]{0,16}<!-- chip:(\w+) -->")
+_QUOTED = r"(\d[\d,]*(?:\.\d+)?)([^\d<>\n]{0,16}<!-- %s:(\w+) -->)"
 
 
 @dataclass(frozen=True)
@@ -149,12 +150,17 @@ def write(path: Path, figures: Mapping[str, Any]) -> None:
 
 
 def record(figures: Mapping[str, Any]) -> None:
-    """Make these the figures that the docs quote, and write the table in docs/measured.md anew."""
+    """Make these the figures that the docs quote: in the table of docs/measured.md, and wherever a key is named."""
     write(RECORD, figures)
+    kept = json.loads(RECORD.read_text())
     page = PAGE.read_text()
     before, _, rest = page.partition(_BEGIN)
     _, _, after = rest.partition(_END)
-    PAGE.write_text(before + page_table(json.loads(RECORD.read_text())) + after)
+    PAGE.write_text(before + page_table(kept) + after)
+    for path in DOCUMENTS:
+        text = path.read_text()
+        if text != (fresh := requoted(text, kept)):
+            path.write_text(fresh)
 
 
 def page_table(figures: Mapping[str, Any]) -> str:
@@ -173,10 +179,20 @@ def page_table(figures: Mapping[str, Any]) -> str:
     return "\n".join([*told, _END])
 
 
-def quoted(text: str) -> Iterator[tuple[str, str]]:
+def quoted(text: str, of: str = "chip") -> Iterator[tuple[str, str]]:
     """Every figure in a document that names its key: (as it is written, key)."""
-    for match in _QUOTED.finditer(text):
-        yield match[1], match[2]
+    for match in re.finditer(_QUOTED % of, text):
+        yield match[1], match[3]
+
+
+def requoted(text: str, figures: Mapping[str, Any]) -> str:
+    """The document with the figures of today, each with as many digits as it had."""
+
+    def fresh(match: re.Match[str]) -> str:
+        decimals = len(match[1].partition(".")[2])
+        return f"{figures[match[3]]:,.{decimals}f}{match[2]}" if match[3] in figures else match[0]
+
+    return re.sub(_QUOTED % "chip", fresh, text)
 
 
 def agrees(written: str, value: float) -> bool:

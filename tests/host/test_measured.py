@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from tests.chip import energy, table
-from tools import power_budget
+from tools import power_budget, size_report
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = table.DOCUMENTS
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +47,7 @@ def test_the_pages_show_the_figures(figures: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_documents_quote_what_was_measured(path: Path, figures: dict[str, Any]) -> None:
-    text = path.read_text().replace("`2.4\ns<!-- chip:boot_s -->`", "")  # how it is done, in measured.md
+    text = path.read_text()
     wrong = {
         f"{written} for {key}": figures.get(key)
         for written, key in table.quoted(text)
@@ -56,6 +55,27 @@ def test_documents_quote_what_was_measured(path: Path, figures: dict[str, Any]) 
     }
     assert not wrong
     assert len(list(table.quoted(text))) == len(re.findall(r"<!-- chip:(?!table|end)", text)), "a key without a figure"
+
+
+def test_the_readme_quotes_what_a_reader_asks_first() -> None:
+    text = (table.ROOT / "README.md").read_text()
+    assert {key for _, key in table.quoted(text)} >= {"boot_s", "verdict_p50_ms", "heap_used_kb", "slot_blocks"}
+    assert len(list(table.quoted(text, "sizes"))) == text.count("<!-- sizes:") == 3
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_tell_sizes_to_a_tenth(path: Path) -> None:
+    """They change with every change of the device's code; the baseline is current, see test_house.py."""
+    rows = json.loads(size_report.BASELINE.read_text()).values()
+    for written, key in table.quoted(path.read_text(), "sizes"):
+        total = sum(row.get(key, 0) for row in rows) / 1000
+        assert float(written) == pytest.approx(total, rel=0.1), f"{written} KB for {key}, it is {total:.0f}"
+
+
+def test_quotes_are_written_anew_with_the_digits_they_had() -> None:
+    text = "2.44 s<!-- chip:boot_s -->, 1,024<!-- chip:x -->, 5 KB<!-- sizes:mpy -->, 7<!-- chip:gone -->"
+    fresh = "2.50 s<!-- chip:boot_s -->, 12,346<!-- chip:x -->, 5 KB<!-- sizes:mpy -->, 7<!-- chip:gone -->"
+    assert table.requoted(text, {"boot_s": 2.499, "x": 12345.6}) == fresh
 
 
 def test_a_wrong_quote_is_seen() -> None:
