@@ -19,8 +19,11 @@ _COUNT_MS = const(20_000)
 _PATIENCE_MS = const(60_000)
 _ENOSPC = const(28)
 _SHORT_MS = const(2)  # less than any piece of work on flash
-_MOST_GARBAGE = const(8192)  # bytes, a rough count: of an answer
+# Bytes of garbage, roughly counted. It waits for an answer unless it gets more: a terminal asks again within seconds.
+_MOST_GARBAGE = const(20_480)
+_MUCH = const(8192)  # is worth a collection after an answer
 _ANSWER = const(1300)
+_LOOK = const(160)  # of all tasks between two looks
 
 
 class Worker:
@@ -72,7 +75,7 @@ class Worker:
             self._node.audit.piece()
         elif self._files and ticks_diff(ticks_ms(), self._since) > _PATIENCE_MS:
             self._write()
-        elif self.spent > self._most >> 1:
+        elif self.spent > _MUCH or self.spent > self._most:
             self.collect()
 
     def collect(self) -> None:
@@ -88,11 +91,12 @@ class Worker:
     def budget(self) -> int:
         """Bytes of allocations after which MicroPython shall collect by itself, should no better moment come.
 
-        It counts what has been given back since, too, and that is the most of it.
+        It counts what has been given back since, too, and that is the most of it: as many as are free now do not fill
+        the heap, and are far more than are ever made between two collections here.
         """
         self.collect()
         self._most = min(_MOST_GARBAGE, self.free >> 2)
-        return 4 * self._most
+        return self.free
 
     async def run(self, loop) -> None:
         """The task."""
@@ -103,8 +107,9 @@ class Worker:
                 if self.piece():
                     await asyncio.sleep_ms(_BREATH_MS)
                     continue
-                if self.spent > self._most:  # else it waits for an answer: nobody asks again in that moment
+                if self.spent > self._most:
                     self.collect()
+                self.spent += _LOOK
                 ms = _LOOK_MS
             loop.due = ticks_add(ticks_ms(), ms)
             await asyncio.sleep_ms(ms)
