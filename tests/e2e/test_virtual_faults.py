@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from sentill_host.errors import UsageError
+from sentill_host.errors import BoardError, UsageError
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import DEADLINE_S, STUBBORN, mpremote_reset, run_mpremote, until
@@ -190,6 +190,44 @@ def test_a_stopped_watchdog_does_not_bite(board):
     code = "import machine, time\nmachine.WDT(timeout=200).deinit()\ntime.sleep_ms(1000)\nprint('alive')"
     assert "alive" in run_mpremote(board.usb, "exec", code)
     assert board.status()["wdt_ms"] == 0
+
+
+FED = """
+import machine
+w = machine.WDT(timeout=1500)
+t = machine.Timer(-1, period=300, mode=machine.Timer.PERIODIC, callback=lambda _: w.feed())
+"""
+
+
+def test_a_timer_feeds_the_watchdog_until_a_soft_reset_ends_it(board):
+    """As on RP2 chips: the watchdog outlives a soft reset, a timer does not."""
+    with Link(board.usb) as link:
+        link.enter_repl()
+        link.exec(FED)
+        time.sleep(4)
+        assert link.exec("print('alive')") .strip() == b"alive"
+        boots = board.status()["boots"]
+        link.soft_reset()
+        assert board.status()["wdt_ms"] == 1500
+    until(lambda: board.status()["boots"] == boots + 2)
+    assert board.status()["reset_cause"] == "watchdog"
+    board.wait()
+    assert board.status()["wdt_ms"] == 0
+
+
+def test_a_timer_resets_the_board_unless_it_is_ended(board):
+    once = "import machine\nt = machine.Timer(-1, period=%d, mode=machine.Timer.ONE_SHOT, callback=lambda _: %s)\n"
+    with Link(board.usb) as link:
+        link.enter_repl()
+        boots = board.status()["boots"]
+        link.exec(once % (300, "machine.reset()") + "t.deinit()")
+        with pytest.raises(BoardError, match="ValueError"):
+            link.exec(once % (300, "print('no')"))
+        time.sleep(1)
+        assert board.status()["boots"] == boots
+        link.launch(once % (300, "machine.reset()") + "while True: pass")
+        until(lambda: board.status()["boots"] == boots + 1)
+        assert board.status()["reset_cause"] == "hard"
 
 
 @pytest.mark.parametrize("torn", ["none", "half", "random"])

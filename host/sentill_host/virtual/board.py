@@ -126,6 +126,7 @@ class VirtualBoard:
         self.boots = 0
         self.interrupts = 0
         self.last_event = ""
+        self.at_prompt = False  # main.py has ended: the prompt is there, or what somebody runs from it
         self.fault = ""
         self._child: Child | None = None
         self._then: Callable[[], None] | None = None
@@ -146,6 +147,7 @@ class VirtualBoard:
         self._watchdog = Watchdog(
             loop, lambda: self.hardware.feeds, lambda: self.hard_reset(page.WDT_RESET, "watchdog")
         )
+        self._timers: dict[int, Timer] = {}  # the program's own, see onboard/machine.py
         self._pending: Timer | None = None
         self._release: Timer | None = None
         self._retry: Timer | None = None
@@ -164,6 +166,7 @@ class VirtualBoard:
     def power_off(self, then: Callable[[], None] | None = None) -> None:
         """Kill the interpreter where it stands; then call `then`, or stay off."""
         self._cancel_pending()
+        self._watchdog.stop()
         self._then = then or self._nothing
         if self._child:
             os.kill(self._child.pid, signal.SIGKILL)
@@ -201,6 +204,7 @@ class VirtualBoard:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(self._child.pid, 0)
             self._drop_child()
+        self._watchdog.stop()
         self.usb.unplug()
         self.uart.unplug()
         self.hardware.close()
@@ -212,11 +216,14 @@ class VirtualBoard:
         self._pending = None
         self._then = None
         self.usb.plug()
+        self.at_prompt = False
         if cause != page.SOFT_RESET:
             self.hardware.power_up()
+            self._watchdog.stop()
         self.hardware.boot(cause, skip_main=raw)
         child = self._starter.start(self.settings.heap_bytes, str(self.image), self.hardware.fd)
         self._child = child
+        self._watchdog.follow(child.pid)
         self._stdin = Outlet(self._loop, child.stdin.fileno(), self._stdin_room)
         self._to_uart = Outlet(self._loop, child.uart.fileno(), self._to_uart_room)
         self._early.clear()
@@ -277,7 +284,9 @@ class VirtualBoard:
         for fd in (child.control, child.pidfd, child.stdout, child.uart.fileno(), child.stdin.fileno()):
             self._loop.forget(fd)
         child.close()
-        self._watchdog.stop()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
         if self._retry:
             self._retry.cancel()
         self.usb.hold(False)
@@ -313,10 +322,11 @@ class VirtualBoard:
             return
         *lines, self._told = (self._told + data).split(b"\n")
         for line in lines:
-            word, _, rest = line.decode("ascii", "replace").partition(" ")
-            self._told_line(word, int(rest) if rest.isdecimal() else 0)
+            word, *rest = line.decode("ascii", "replace").split(" ")
+            numbers = [int(text) for text in rest if text.isdecimal()]
+            self._told_line(word, numbers[0] if numbers else 0, *numbers[1:])
 
-    def _told_line(self, word: str, number: int) -> None:
+    def _told_line(self, word: str, number: int, *more: int) -> None:
         if self._then is not None:  # killed already; its last words count no more
             return
         if word == "ready":
@@ -337,11 +347,28 @@ class VirtualBoard:
             self.hardware.cut_after(None)
             again = self._reboot_after_cut
             self.power_off(None if again is None else lambda: self._later(again, lambda: self._start(page.PWRON_RESET)))
+        elif word == "repl":
+            self.at_prompt = True
         elif word == "wdt":
             self._watchdog.start(number, self._child.pid if self._child else 0)
+        elif word == "timer" and len(more) == 3:
+            self._set_timer(number, *more)
         elif word == "baud":
             self._uart_baud = number or 115200
             self.pace(self._paced)
+
+    def _set_timer(self, number: int, ms: int, again: int, resets: int) -> None:
+        """Let the program's timer feed the watchdog, or reset the board, in `ms`; 0 ends it."""
+        if number in self._timers:
+            self._timers.pop(number).cancel()
+
+        def due() -> None:
+            if again:
+                self._set_timer(number, ms, again, resets)
+            self.hard_reset() if resets else self._watchdog.feed()
+
+        if ms:
+            self._timers[number] = self._loop.after(ms / 1000, due)
 
     # Console
 
@@ -604,6 +631,7 @@ class VirtualBoard:
             "last_event": self.last_event,
             "uptime_s": round(time.monotonic() - self._started_s, 3) if child else 0,
             "interrupts": self.interrupts,
+            "at_prompt": self.at_prompt,
             "wdt_ms": self._watchdog.ms,
             "flash": self.hardware.counters(),
             "usb_clients": self.usb.clients,

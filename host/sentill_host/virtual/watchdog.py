@@ -38,6 +38,16 @@ class Watchdog:
             self._looked_s, self._waited_s = time.monotonic(), kept_waiting_s(pid)
             self._look_again(ms / 1000 / _LOOKS)
 
+    def follow(self, pid: int) -> None:
+        """Go on with another process: a soft reset ends the program, not the watchdog."""
+        self._pid = pid
+        self._waited_s = kept_waiting_s(pid)
+
+    def feed(self) -> None:
+        """As a feed of the board: by an interrupt, whatever its program does."""
+        self._fed, self._hungry_s = self._feeds(), 0.0
+        self._looked_s, self._waited_s = time.monotonic(), kept_waiting_s(self._pid)
+
     def stop(self) -> None:
         """Watch no more."""
         self.ms = 0

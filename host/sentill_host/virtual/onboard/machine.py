@@ -24,9 +24,14 @@ file_flash = None
 _frequency_hz = 125_000_000
 
 
+_tried = None  # a list while a Timer tries its callback: what that would do
+
+
 def reset() -> None:
     """Reset as the reset pin would: everything in RAM is lost, a USB board leaves the bus for a moment."""
-    bridge.perish("reset")
+    if _tried is None:
+        bridge.perish("reset")
+    _tried.append(1)
 
 
 def soft_reset() -> None:
@@ -165,8 +170,43 @@ class ADC:
         return min(max(value, 0), 65535)
 
 
+class Timer:
+    """A timer, kept outside the interpreter. A soft reset ends it, and deinit().
+
+    No interrupts are simulated, so its callback may do one of two things: feed a watchdog, or reset the board. Which
+    one is found out by calling it once, with nothing happening.
+    """
+
+    ONE_SHOT = 0
+    PERIODIC = 1
+    _made = 0
+
+    def __init__(self, id: int = -1, **settings) -> None:
+        Timer._made += 1
+        self._number = Timer._made
+        if settings:
+            self.init(**settings)
+
+    def init(self, *, mode: int = PERIODIC, period: int = -1, callback=None) -> None:
+        """Call `callback(timer)` in `period` ms, and with PERIODIC again and again."""
+        global _tried
+        _tried = does = []
+        try:
+            callback(self)
+        finally:
+            _tried = None
+        if len(does) != 1 or period < 1:
+            raise ValueError("a virtual board's timer feeds the watchdog, or resets")
+        bridge.tell("timer %d %d %d %d" % (self._number, period, mode, does[0]))
+
+    def deinit(self) -> None:
+        """Stop it."""
+        bridge.tell("timer %d 0 0 0" % self._number)
+
+
 class WDT:
-    """Watchdog, enforced from outside the interpreter. It outlives the program; a reset or deinit() ends it."""
+    """Watchdog, enforced from outside the interpreter. It outlives the program and its soft reset; a reset of the chip
+    ends it, and deinit()."""
 
     def __init__(self, id: int = 0, timeout: int = 5000) -> None:
         if timeout < 1:
@@ -175,7 +215,10 @@ class WDT:
 
     def feed(self) -> None:
         """Put the reset off by another timeout."""
-        bridge.add_u32(page.WDT_FEEDS, 1)
+        if _tried is None:
+            bridge.add_u32(page.WDT_FEEDS, 1)
+        else:
+            _tried.append(0)
 
     def deinit(self) -> None:
         """Stop it. Other boards have no such method, some a register that does the same."""
