@@ -8,6 +8,7 @@ from .terminal import argument
 
 _BACK_S = const(600)  # that a clock may be set back
 _AHEAD_S = const(3600)  # that a clock which shows the time may be set ahead
+_MOST_BOX_S = const(3600)
 _AWAY_S = const(34_560_000)  # 400 days: so long a board may have been off
 
 
@@ -65,12 +66,16 @@ def audit(node, port, fields):
 
 
 def maintenance(node, port, fields):
-    """Restart without the node, for people at the REPL."""
+    """Restart without the node, for people at the REPL: in `box` seconds, if given, the board restarts once more,
+    whatever they do. A session goes on, and no longer than it would have."""
     left_s = node.session.left_s()
     if node.vault.profile and not left_s:
         raise SentillError("locked", "unlock it first")
-    # Written first: without the flag the reset would lead back into the watchdog. With the seconds left of the session,
-    # which goes on after the reset.
+    if "box" in fields:
+        box = argument(fields, "box", 1, _MOST_BOX_S)
+        left_s = min(left_s or box, box)
+    # Written first: without the flag the reset would lead back into the watchdog. With the seconds until it
+    # restarts, 0 for no limit.
     try:
         node.store.save(MAINTENANCE, lambda write: write(left_s.to_bytes(4, "little")))
     except OSError:

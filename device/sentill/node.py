@@ -40,7 +40,7 @@ _OUTSIDE = ("uart", "state", "foreign")  # faults that another version would hav
 def start(hal) -> None:
     """Run the node on `hal` until Ctrl-C; returns to let the REPL take over, for a limited time on a locked board.
 
-    After the command "maintenance" it waits half a minute for that, with no watchdog armed, and restarts the board.
+    After the command "maintenance" it waits half a minute for that, and restarts the board.
     """
     hal.hold_ctrl_c(True)  # until it is known whether it may stop the node
     store = Store(hal.root, hal.home)
@@ -55,11 +55,12 @@ def start(hal) -> None:
     node.run()
 
 
-def _leave_repl(hal, seconds):
-    # To a person, for so long; 0 is without limit.
+def _let_go(hal, seconds):
+    # Of the watchdog, for so long: then the board restarts, and sooner when a soft reset comes. 0 is without limit.
     if seconds:
         hal.time_box(seconds * 1000)
-    hal.hold_ctrl_c(False)
+    else:
+        hal.wdt_release()
 
 
 class Node:
@@ -167,10 +168,12 @@ class Node:
             # What ran is half done; the next asyncio.run must not meet it.
             asyncio.new_event_loop()
         self.hal.hold_ctrl_c(True)
+        left_s = 0
         try:
             for port in self.ports:
                 port.stream.close()
-            self.hal.wdt_release()
+            left_s = self.session.left_s()
+            _let_go(self.hal, left_s)
             self.vitals.planned = 1  # whoever sent the Ctrl-C resets the board
             self.keep_all()
             self.worker.finish()
@@ -179,10 +182,9 @@ class Node:
             self.vault.close()
             if self.audit.journal:
                 self.audit.journal.erase_keys()
-            left_s = self.session.left_s()
             if self.vault.profile and not left_s:  # it ended meanwhile, and 0 is without limit
                 self.hal.reset()
-            _leave_repl(self.hal, left_s)
+            self.hal.hold_ctrl_c(False)
 
     async def _main(self):
         if self.config["watchdog"]:
@@ -228,9 +230,9 @@ class Node:
 
 
 def _stand_aside(hal, seconds):
-    # No watchdog runs. Whoever asked for this presses Ctrl-C; when nobody comes, the node goes back to work.
-    hal.wdt_release()
-    _leave_repl(hal, seconds)
+    # Whoever asked for this presses Ctrl-C; when nobody comes, the node goes back to work.
+    _let_go(hal, seconds)
+    hal.hold_ctrl_c(False)
     try:
         _say(hal, b"sentill: maintenance, the node runs again after the next reset\r\n")
         sleep_ms(_ASIDE_MS)

@@ -17,6 +17,8 @@ from .stream import Stream
 _MAX_TIME = const(0x3FFFFFFF)
 _I2C_HZ = const(100_000)
 _TX_BYTES = const(1024)
+_BITE_MS = const(8000)
+_FEED_MS = const(1000)
 
 # Names of machine's reset causes, in this order; a port has some of them.
 _CAUSES = (
@@ -26,6 +28,8 @@ _CAUSES = (
     ("DEEPSLEEP_RESET", "deepsleep"),
     ("SOFT_RESET", "soft"),
 )
+
+_kept: list = []  # timers that somebody at the prompt must not lose: one that nothing refers to is collected
 
 
 class HAL:
@@ -148,7 +152,8 @@ class HAL:
     def wdt_release(self) -> None:
         """Leave the board to a person at the REPL: stop the watchdog, or where it cannot be stopped feed it by a timer.
 
-        A timer ends with a soft reset; what takes longer than the watchdog after one needs maintenance mode.
+        A timer ends with a soft reset; what takes longer than the watchdog after one needs maintenance mode. For a time
+        that is limited there is `time_box`.
         """
         wdt = self._wdt
         if wdt:
@@ -166,8 +171,17 @@ class HAL:
         machine.lightsleep(ms)
 
     def time_box(self, ms: int) -> None:
-        """Reset the board in `ms` milliseconds, whatever runs then. A soft reset takes this back."""
-        self._box = machine.Timer(1, period=ms, mode=machine.Timer.ONE_SHOT, callback=lambda _: machine.reset())
+        """Reset the board in `ms` milliseconds, whatever runs then.
+
+        Until then a timer feeds the watchdog. A soft reset ends all timers, and the watchdog resets the board in
+        _BITE_MS.
+        """
+        wdt = machine.WDT(timeout=_BITE_MS)
+        timer = machine.Timer
+        _kept[:] = (
+            timer(-1, period=_FEED_MS, mode=timer.PERIODIC, callback=lambda _: wdt.feed()),
+            timer(-1, period=ms, mode=timer.ONE_SHOT, callback=lambda _: machine.reset()),
+        )
 
     def hold_ctrl_c(self, hold: bool) -> None:
         """Whether Ctrl-C is just a byte for now (True), or interrupts the program (False, as after power-on)."""

@@ -29,6 +29,10 @@ class HAL(base.HAL):
         """The analogue input at `pin`, with the attenuation for the full 0..3.3 V or so."""
         return machine.ADC(machine.Pin(pin), atten=machine.ADC.ATTN_11DB)
 
+    def time_box(self, ms: int) -> None:
+        """By a watchdog that nobody feeds: here it may take as long as it likes, and outlives a soft reset."""
+        machine.WDT(timeout=ms)
+
     def chip_temp(self):
         """From the sensor of newer chips in degrees, of the first ESP32 in Fahrenheit."""
         if hasattr(esp32, "mcu_temperature"):

@@ -268,10 +268,6 @@ class HAL(base.HAL):
         flash = rp2.Flash()
         return flash, flash.ioctl(4, 0), 256
 
-    def time_box(self, ms: int) -> None:
-        """By a software timer."""
-        self._box = machine.Timer(-1, period=ms, mode=machine.Timer.ONE_SHOT, callback=lambda _: machine.reset())
-
     def chip_temp(self):
         """RP2040 data sheet 4.9.5: T = 27 - (V - 0.706) / 0.001721, here in hundredths of a degree."""
         raw = machine.ADC(_TEMPERATURE).read_u16() >> 4

@@ -41,10 +41,6 @@ class HAL(base.HAL):
         """A byte on the line wakes it, as the start bit does on a real one; the byte is lost."""
         return True
 
-    def time_box(self, ms: int) -> None:
-        """A watchdog that nobody feeds."""
-        machine.WDT(timeout=ms)
-
     def window(self, source: str, rate_hz: int, out, urgent):
         """By a clock of the converters' own, on which a look at it takes 10 us: a busy computer is no uneven board."""
         from .window import take
