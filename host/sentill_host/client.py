@@ -252,15 +252,17 @@ def _note(seen: Boot, item: Frame | Text) -> None:
         seen.faults.append(f"{item.fields.get('part') or item.fields.get('task')}: {item.fields.get('err')}")
 
 
-def request_maintenance(client: NodeClient, timeout_s: float = 5.0) -> bool:
-    """Ask a running node to restart without itself and its watchdog; False when no node answers.
+def request_maintenance(client: NodeClient, timeout_s: float = 5.0, box_s: int = 0) -> bool:
+    """Ask a running node to restart without itself; False when no node answers.
+
+    The board restarts once more in `box_s` whatever happens (0: it does not), and 8 s after a soft reset.
 
     At a REPL prompt the frame is an inert comment: the prompt that comes back ends the wait. Raises LinkError when the
     board is locked, or the port does not come back after the restart.
     """
     if not client.asked:
         client.link.drain(limit_s=0.2)
-    wanted = client.send("C", [("cmd", "maintenance")])
+    wanted = client.send("C", [("cmd", "maintenance"), *([("box", box_s)] if box_s else [])])
     tail = b""
     for left in looks(timeout_s):
         data = client.link.read(min(left, 0.1))
@@ -286,7 +288,14 @@ def restart(link: Link) -> None:
 
     A start interrupted before the node took its flag of maintenance would make the next one stand aside, too.
     """
-    link.exec("import os\nif 'maintenance' in os.listdir('/'):\n os.remove('/maintenance')\n")
+    code = "import os\nif 'maintenance' in os.listdir('/'):\n os.remove('/maintenance')\n"
+    try:
+        link.exec(code)
+    except PortGone:
+        raise
+    except LinkError:  # we were interrupted, and what we had sent still runs
+        link.enter_repl()
+        link.exec(code)
     link.reset()
 
 

@@ -19,9 +19,9 @@ from typing import Any
 from sentill import config as node_config
 from sentill import update
 from sentill.errors import ConfigError
-from sentill_host import boards, bundle, client, foreign, image, preflight, workers
+from sentill_host import boards, bundle, client, foreign, image, preflight, prompt, workers
 from sentill_host.bundle import Bundle, Firmware
-from sentill_host.errors import BoardError, LinkError, PortGone, SentillHostError, UsageError, VerifyError
+from sentill_host.errors import LinkError, PortGone, SentillHostError, UsageError, VerifyError
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.result import JobResult
@@ -208,27 +208,26 @@ class _Deployment:
         self.runs = seen.identity is not None
         if seen.identity is not None:
             self.signer.enter(node, str(seen.identity.get("uid", "")))
-            client.request_maintenance(node)
+            client.request_maintenance(node, box_s=prompt.BOX_S)
         self.result.rung = link.enter_repl()
-        # Whatever ran has left its modules in the heap.
-        link.soft_reset()
-        self._step("reading what is there", _STEP_S)
         session = None
         try:
+            prompt.fresh(link)
+            self._step("reading what is there", _STEP_S)
             session = Session(link, bundle.agent_code())
             self._take(session)
             self._check_stop()
             slot = self._back(session) if self.job.back else self._bring(session)
             self.result.resent += session.resent
-        except SentillHostError:
+        except BaseException:
             # Whatever whole version is on the board goes back to work. When the port is gone or nothing gets through,
             # the error under way says so.
             self._step("restarting what was there", _STEP_S)
             with contextlib.suppress(SentillHostError):
-                self._restart(link, session)
+                prompt.back(link, session)
             raise
         self._step("starting the node", _TRIAL_S)
-        self._restart(link, session)
+        prompt.back(link, session)
         self._await_node(link, slot, session)
 
     def _runs_already(self, seen: client.Presence) -> bool:
@@ -296,7 +295,7 @@ class _Deployment:
         board = self._board(about)
         self.result.board = board.id
         self._step("compiling", 120.0)
-        made = self._bundle(board, firmware)
+        made = self._bundle(board, firmware, lambda: session.call("stay"))
         self.result.version = made.version
         archive = self._archive(made, about)
         sha = image.digest(archive).hex()
@@ -346,9 +345,9 @@ class _Deployment:
             )
         return board
 
-    def _bundle(self, board: boards.Board, firmware: Firmware) -> Bundle:
+    def _bundle(self, board: boards.Board, firmware: Firmware, meanwhile: Callable[[], object] | None = None) -> Bundle:
         if not self.job.bundles:
-            made = self.reporter.ask((board.id, firmware))
+            made = self.reporter.ask((board.id, firmware), meanwhile=meanwhile)
             return made if isinstance(made, Bundle) else bundle.build(board, firmware)
         for given in self.job.bundles:
             if given.fits(board, firmware):
@@ -437,17 +436,6 @@ class _Deployment:
             raise VerifyError(
                 f"{self.port}: the node reports version {told!r} instead of {self.result.version!r}", "run this again"
             )
-
-    def _restart(self, link: Link, session: Session | None) -> None:
-        if session is not None:
-            try:
-                session.leave()
-                return
-            except BoardError:
-                # The agent has ended; nothing runs that an interrupt could harm.
-                pass
-        link.enter_repl()
-        client.restart(link)
 
     def _verified(self) -> None:
         self.result.verified_s = round(time.monotonic() - self.start, 3)

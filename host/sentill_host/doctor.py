@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from sentill_host import access, attributes, boards, bundle, client, foreign, ports, portuse, usbtree
+from sentill_host import access, attributes, boards, bundle, client, foreign, ports, portuse, prompt, usbtree
 from sentill_host.boards import Board
 from sentill_host.errors import LinkError, SentillHostError
 from sentill_host.flash import procedure, rp2
@@ -254,7 +254,7 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None], keys: K
         found += _node(name, node, identity)
         if not deep or shut:
             return found + shut
-        client.request_maintenance(node)
+        client.request_maintenance(node, box_s=prompt.BOX_S)
     say("entering MicroPython's raw REPL")
     try:
         rung = link.enter_repl()
@@ -266,7 +266,7 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None], keys: K
         found.append(Finding(level, name, f"raw REPL entered: {text}", fix))
     session = None
     try:
-        link.soft_reset()  # what ran has left its modules in the heap
+        prompt.fresh(link)
         space = link.exec_json(_SPACE)
         found += _micropython(name, procedure.ask(link), space, identity is not None)
         if any(file.startswith("slot_") for file in space["files"]):
@@ -274,10 +274,7 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None], keys: K
             session = Session(link, bundle.agent_code())
             found += _flash(name, session, bool(identity and identity.get("gen")))
     finally:
-        if session is None:
-            client.restart(link)
-        else:
-            session.leave()
+        prompt.back(link, session)
     return found
 
 

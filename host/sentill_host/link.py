@@ -194,8 +194,18 @@ class Link:
         """Stop whatever runs and enter the raw REPL without resetting its state; returns the rung that worked.
 
         Rungs, each tried only when the one before failed: `interrupt` (Ctrl-C), `insist` (Ctrl-C every 50 ms for
-        `patience_s`, for programs that catch it), `reset` (reset line, then Ctrl-C through the boot). Raises LinkError.
+        `patience_s`, for programs that catch it), `reset` (reset line, then Ctrl-C through the boot). When none works,
+        or this is interrupted, the board is left running what it finds to run. Raises LinkError.
         """
+        try:
+            return self._climb(patience_s)
+        except BaseException:
+            # A prompt that came too late for us starts main.py; a program that runs takes it for input.
+            with contextlib.suppress(LinkError):
+                self._raw_write(b"\r" + _CTRL_B + _CTRL_D)
+            raise
+
+    def _climb(self, patience_s: float) -> str:
         self._asked = 0
         for rung, prepare in (("interrupt", None), ("insist", None), ("reset", self._pulse_reset)):
             if prepare is not None and not prepare():

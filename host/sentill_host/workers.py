@@ -20,6 +20,10 @@ from sentill_host.errors import LinkError
 # What a worker may take beyond its own deadlines: to start on a busy computer, to end.
 _GRACE_S = 30.0
 _STOP_S = 60.0
+_MEANWHILE_S = 5.0
+
+
+_GROUP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stopped(LinkError):
@@ -40,13 +44,19 @@ class Reporter:
         except OSError:
             raise _orphaned() from None
 
-    def ask(self, question: Any, limit_s: float = 120.0) -> Any:
-        """Have the parent answer `question`. Raises what the parent's answer raised, LinkError when it is late."""
+    def ask(self, question: Any, limit_s: float = 120.0, meanwhile: Callable[[], object] | None = None) -> Any:
+        """Have the parent answer `question`. Raises what the parent's answer raised, LinkError when it is late.
+
+        `meanwhile` is called now and then: for a board that gives up who says nothing.
+        """
         try:
             self._line.send(("ask", question))
             end = time.monotonic() + limit_s
             while (left := end - time.monotonic()) > 0:
-                if self._line.poll(left):
+                if not self._line.poll(min(left, _MEANWHILE_S)):
+                    if meanwhile is not None:
+                        meanwhile()
+                else:
                     kind, value = self._line.recv()
                     if kind == "answer":
                         return value
@@ -57,6 +67,10 @@ class Reporter:
         except (EOFError, OSError):
             raise _orphaned() from None
         raise LinkError("the parent process does not answer")
+
+    def stop(self, *_: object) -> None:
+        """Have `check` raise: as a handler of a signal."""
+        self._stop = True
 
     def check(self) -> None:
         """Raise Stopped once the user has asked for an end."""
@@ -258,10 +272,13 @@ def _kill(process: Any) -> None:
 def _main(work: Work, line: Connection, argument: Any, ends: list[Connection]) -> None:
     for end in ends:
         end.close()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # What a terminal sends to all of a group is the parent's to pass on; who means this process alone is heard.
+    reporter = Reporter(line)
+    for number in _GROUP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, reporter.stop)
     try:
-        said = ("result", work(Reporter(line), argument))
+        said = ("result", work(reporter, argument))
     except Exception as error:
         said = ("failed", f"unexpected {type(error).__name__}: {error}")
     with contextlib.suppress(OSError):

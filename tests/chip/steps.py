@@ -5,6 +5,7 @@ import statistics
 
 import numpy as np
 
+from tests.chip.box import box
 from tests.chip.chip import Chip
 from tests.chip.costs import asleep, blocks, heap_after_traffic, idle, journal, parts, records, slow_line, wave
 from tests.chip.cuts import cuts_blank, cuts_commit, cuts_deploy, cuts_provision, cuts_recovery
@@ -109,6 +110,7 @@ STEPS = [
     Step("change", change, begins=True),
     Step("access", access, begins=True),
     Step("boot", boot, begins=True),
+    Step("box", box, begins=True),
     Step("pausing", pausing, by="requests"),
     Step("sustained", sustained, by="requests"),
     Step("trees", trees, needs=(), begins=True),

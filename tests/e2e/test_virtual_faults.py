@@ -205,7 +205,7 @@ def test_a_timer_feeds_the_watchdog_until_a_soft_reset_ends_it(board):
         link.enter_repl()
         link.exec(FED)
         time.sleep(4)
-        assert link.exec("print('alive')") .strip() == b"alive"
+        assert link.exec("print('alive')").strip() == b"alive"
         boots = board.status()["boots"]
         link.soft_reset()
         assert board.status()["wdt_ms"] == 1500

@@ -27,6 +27,14 @@ def work(reporter: workers.Reporter, argument):
             reporter.ask("fail")
         except LinkError as error:
             return str(error)
+    if argument == "told":
+        os.kill(os.getpid(), signal.SIGHUP)  # to all of the terminal: the parent's to pass on
+        reporter.check()
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            reporter.check()
+        except workers.Stopped:
+            return "in order"
     if argument == "wait":
         while True:
             time.sleep(0.05)
@@ -56,6 +64,10 @@ def test_a_worker_that_dies_or_outlives_its_deadline_is_reported(monkeypatch):
     assert (hung.result, hung.step, hung.reason) == (None, "hanging", "no answer in time")
     assert (tripped.result, tripped.reason) == (None, "unexpected ValueError: over a stone")
     assert fine.result == "fine"
+
+
+def test_a_worker_that_is_told_to_end_ends_in_order():
+    assert workers.run(work, ["told"], answer)[0].result == "in order"
 
 
 def test_ctrl_c_tells_the_workers_to_stop():

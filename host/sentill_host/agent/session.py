@@ -24,7 +24,9 @@ from io import BytesIO
 import machine
 
 _MOST = 12288
-_SILENCE_MS = 60000
+_SILENCE_MS = 40000
+_SLICE_MS = 2000
+_BITE_MS = 8000
 _in = sys.stdin.buffer
 _poll = select.poll()
 _poll.register(sys.stdin, select.POLLIN)
@@ -35,6 +37,7 @@ _old = None
 _left = 0
 _slot = ""
 _told = 0
+_wdt = None
 
 
 def _say(value):
@@ -45,20 +48,24 @@ def _say(value):
 def _tell(at, of):
     # Progress, now and then: the host waits as long as something moves.
     global _told
+    _feed()
     if time.ticks_diff(time.ticks_ms(), _told) > 700:
         _told = time.ticks_ms()
         _say({"at": at, "of": of})
 
 
-def _calm():
-    # A watchdog that the interrupted program has left armed would reset the board in the middle of the work.
-    if sys.platform == "rp2":
-        machine.mem32[(0x400D8000 if "RP2350" in sys.implementation._machine else 0x40058000) + 0x3000] = 1 << 30
-    elif hasattr(machine, "WDT"):
-        # It cannot be asked whether it runs; ten minutes are longer than any deploy.
-        wdt = machine.WDT(timeout=600000)
-        if hasattr(wdt, "deinit"):
-            wdt.deinit()
+def _watch():
+    # From here on the board resets unless this is at work; then what has kept it until now, see prompt.py, may end.
+    global _wdt
+    if hasattr(machine, "WDT"):
+        _wdt = machine.WDT(timeout=_BITE_MS)
+    for timer in sys.modules.pop("hold", ()):
+        timer.deinit()
+
+
+def _feed():
+    if _wdt:
+        _wdt.feed()
 
 
 def _receive():
@@ -66,8 +73,13 @@ def _receive():
     global _buffer
     head = b""
     while not head.endswith(b"\n"):
-        if not _poll.poll(_SILENCE_MS):
-            do_reset(None, b"")
+        silent = 0
+        while not _poll.poll(_SLICE_MS):
+            _feed()
+            silent += _SLICE_MS
+            if silent >= _SILENCE_MS:
+                do_reset(None, b"")
+        _feed()
         head += _in.read(1)
         if head == b"\n":
             head = b""
@@ -88,6 +100,7 @@ def _receive():
     view = memoryview(data)
     got = 0
     while got < size:
+        _feed()
         if not _poll.poll(2000):
             return None
         got += _in.readinto(view[got:size])
@@ -118,6 +131,7 @@ def _hash(path):
                 n = f.readinto(block)
                 if not n:
                     return size, str(hexlify(digest.digest()), "ascii")
+                _feed()
                 size += n
                 digest.update(block[:n])
     except OSError:
@@ -200,6 +214,7 @@ def _pieces(f, at, size):
         if not n:
             break
         size -= n
+        _feed()
         yield block[:n]
 
 
@@ -407,6 +422,11 @@ def _inflated(a, body):
     return DeflateIO(BytesIO(body), RAW, 12)
 
 
+def do_stay(a, body):
+    # The host has something else to do, and is there.
+    return {}
+
+
 def do_parts(a, body):
     # For each file of a slot the beginning of its SHA-256, its place and its size; in base64.
     image = _image(a["slot"])
@@ -528,6 +548,7 @@ def _put_in_rom(path):
         return
     blocks = hasattr(rom, "ioctl")
     step = rom.ioctl(5, 0) if blocks else 4096
+    _feed()
     least = 1 if blocks else vfs.rom_ioctl(3, 0, size)
     if least < 0:
         return
@@ -624,5 +645,5 @@ def _session():
         _say(answer)
 
 
-_calm()
+_watch()
 _session()

@@ -120,6 +120,8 @@ def _terminated(signum: int, frame: FrameType | None) -> None:
 def main() -> None:
     """Runs a verb, turns failures into a message and an exit code."""
     signal.signal(signal.SIGTERM, _terminated)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+        signal.signal(signal.SIGHUP, _terminated)
     _ready_streams()
     try:
         try:

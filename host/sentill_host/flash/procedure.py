@@ -8,7 +8,7 @@ from typing import Any
 
 import serial
 
-from sentill_host import access, boards, client, ports, seen, signing
+from sentill_host import access, boards, client, ports, prompt, seen, signing
 from sentill_host.boards import Board
 from sentill_host.errors import BoardError, LinkError, SentillHostError, UsageError, VerifyError
 from sentill_host.flash import esp32, firmware, rp2
@@ -141,10 +141,12 @@ class _Flashing:
         """What runs on the board says; None when nothing of MicroPython answers."""
         with Link(self.port) as link:
             try:
-                fields = client.look(client.NodeClient(link)).identity
-                if fields is not None:
-                    return _told(fields)
+                there = client.look(client.NodeClient(link))
+                if there.identity is not None:
+                    return _told(there.identity)
                 link.enter_repl(patience_s=1.0)
+                if not there.prompt:  # a program ran, which goes on should nothing come of this
+                    prompt.hold(link)
                 return ask(link)
             except (LinkError, BoardError):
                 return None
@@ -249,7 +251,7 @@ class _Flashing:
             try:
                 with Link(self.port) as link:
                     self._stop_node(link, "without it hold BOOTSEL while you plug the board in, and name no port")
-                    link.start("import machine\nmachine.bootloader()")
+                    link.start(prompt.BOOT_LOADER)
                     return
             except (access.AccessError, UsageError):
                 raise
@@ -271,7 +273,7 @@ class _Flashing:
             except (access.AccessError, UsageError) as error:
                 error.hint = f"{error.hint}\n{otherwise}"
                 raise
-            client.request_maintenance(node)
+            client.request_maintenance(node, box_s=prompt.BOX_S)
         link.enter_repl()
 
     def _see_it_start(self, board: Board, image: Image) -> None:

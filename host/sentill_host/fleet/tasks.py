@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from sentill_host import access, attributes, boards, client, deploy, pull, signing, userfiles, workers
+from sentill_host import access, attributes, boards, client, deploy, prompt, pull, signing, userfiles, workers
 from sentill_host.bundle import Bundle
 from sentill_host.errors import BoardError, LinkError, SentillHostError, UsageError
 from sentill_host.flash import procedure
@@ -121,6 +121,8 @@ def _trouble(node: client.NodeClient) -> str:
 def _ask_prompt(sighting: Sighting, link: Link, idle: bool) -> None:
     link.enter_repl()
     try:
+        if not idle:
+            prompt.hold(link)
         about = procedure.ask(link)
     finally:
         if idle:
@@ -247,6 +249,8 @@ def _blink(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
             raise UsageError(f"{task.port}: no light is known for {sighting.board}", "look at its port instead")
         link.enter_repl()
         try:
+            if sighting.via == "interrupt":
+                prompt.hold(link)
             link.exec(_BLINK.format(pin=pin, times=times), _BLINK_S)
         except BoardError as error:
             raise LinkError(f"{task.port}: its light cannot be switched", error.hint) from None
