@@ -5,7 +5,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = ROOT / "device"
-LOADERS = {"native": ("",), "borrow": ("",), "borrow_at_once": ("",), "Lent": ("",), "kernels": ("", "_viper")}
+LOADERS = {
+    "native": ("",),
+    "borrow": ("",),
+    "borrow_at_once": ("",),
+    "Lent": ("",),
+    "kernels": ("", "_viper", "_thumb"),
+}
 
 
 def modules() -> dict[str, Path]:
@@ -20,7 +26,7 @@ def modules() -> dict[str, Path]:
 def imports(name: str, path: Path, tree: ast.AST | None = None) -> set[str]:
     """Absolute names of all that the module `name` imports, at any depth; `from x import y` gives x and x.y.
 
-    Also what it has compat load by name: `native("x")` and `borrow("x")` give sentill.x, `kernels("x")` its twin too.
+    Also what it has compat load by name: `native("x")` and `borrow("x")` give sentill.x, `kernels("x")` its twins too.
     """
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
     found = set()

@@ -60,8 +60,9 @@ def native(name: str):
 
 
 def kernels(name: str):
-    """The native kernels `sentill.NAME_viper`, or where they do not run their twin in bytecode, `sentill.NAME`."""
-    return native(name + "_viper") or getattr(__import__("sentill." + name), name)
+    """The kernels `sentill.NAME_thumb` of ARM chips, else `sentill.NAME_viper` in native code, else their twin in
+    bytecode, `sentill.NAME`. A board has one of them."""
+    return native(name + "_thumb") or native(name + "_viper") or getattr(__import__("sentill." + name), name)
 
 
 def borrow(name: str):
@@ -102,8 +103,8 @@ class Lent:
             try:
                 __import__(path)
                 self._ours = True
-            except (ImportError, MemoryError):
-                pass  # `borrow` meets it, too
+            except (ImportError, MemoryError, SyntaxError, ValueError):
+                pass  # `borrow` meets it, too, if it is asked
         return self
 
     def __exit__(self, *error) -> None:

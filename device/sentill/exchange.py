@@ -41,7 +41,7 @@ class Request:
         self.fields = array("I", bytes(4 * SLOTS))
         self.numbers = memoryview(self.fields)[REF:CARD]  # with the token, what makes a request this one
         self._view = memoryview(b"")  # where the token lies
-        self._scan = kernels("wire").scan_request
+        self._scan = kernels("wire_values").scan_request
 
     def scan(self, reader) -> bool:
         """Read the frame that `reader` has found, if it is a plain request; otherwise `parse` tells what it is."""
@@ -158,7 +158,7 @@ class Lately:
         self._next = (self._next + 1) % _LATELY
 
 
-# A verdict up to its reasons, and its end: see wire.fill.
+# A verdict up to its reasons, and its end: see wire_values.fill.
 _HEAD = '#T {"q":\x01,"ref":\x0a,"v":"%s","s":\x03,"tr":\x04,"td":\x05,"m":"%s","why":"\0'
 _WORDS = ("approve", "review", "decline")
 _END = b'","us":\x06}\0'
@@ -175,11 +175,11 @@ class Verdict:
     def __init__(self):
         self.buf = bytearray(MAX)
         self.view = memoryview(self.buf)
-        wire = kernels("wire")
-        self._fill = wire.fill
-        self._copy = wire.put
-        self._finish = wire.finish
-        self._numbers = wire.numbers(7)
+        values = kernels("wire_values")
+        self._fill = values.fill
+        self._copy = values.put
+        self._numbers = values.numbers(7)
+        self._finish = kernels("wire").finish
         self._at = 0
         self._heads: dict = {}
         self._form = b""

@@ -67,13 +67,13 @@ class Port:
         line[2] = 32
         line[3] = 123
         text = "%d" % self.next_q()
-        at = self._text(line, 4, "q", text, -len(text))
+        at = self._text(line, 4 - (len(text) << 8), "q", text)
         for key, value in pairs:
             if isinstance(value, str):
-                at = self._text(line, at, key, value, len(value))
+                at = self._text(line, at + (len(value) << 8), key, value)
             elif isinstance(value, int) and -protocol.MAX_INT <= value <= protocol.MAX_INT:
                 text = "true" if value is True else "false" if value is False else "%d" % value
-                at = self._text(line, at, key, text, -len(text))
+                at = self._text(line, at - (len(text) << 8), key, text)
             else:
                 return 0
             if not at:

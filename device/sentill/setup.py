@@ -72,7 +72,7 @@ def make_assessor(node) -> tuple:
     A model that is missing or damaged is a fault, and the hand-written rules take its place.
     """
     names = ("model_profile", "model_local")
-    with Lent("tree_file"):
+    with Lent("tree_file"), Lent("tree_check_viper"):
         models = [node.attempt(name, load_model, node.store.path(node.config[name])) for name in names]
         if None in models:
             rules = node.attempt("model_rules", load_model, node.store.path(node.config["model_rules"]))

@@ -7,8 +7,8 @@
     i = model.next_reason()                         # -1 when there is none left
     why = model.reasons[i]
 
-The file is described in tree_file.py. Two families of kernels have one meaning: tree_viper.py in native code,
-tree_plain.py in bytecode. On ARM chips tree_thumb.py has the one that is called most.
+The file is described in tree_file.py. Three families of kernels have one meaning: tree_thumb.py in the instructions of
+ARM chips, tree_viper.py in native code, tree_plain.py in bytecode.
 """
 
 from array import array
@@ -20,14 +20,13 @@ _found: list = []
 
 
 def _kernels():
-    """The native kernels, or their twin where there is no emitter, and the fastest to score; looked for once."""
+    """The fastest kernels that run here, looked for once."""
     if not _found:
-        module = native("tree_viper")
+        module = native("tree_thumb") or native("tree_viper")
         if module is None:
             from . import tree_plain as module
         _found.append(module)
-        _found.append((native("tree_thumb") or module).score)
-    return _found
+    return _found[0]
 
 
 def _must_be(x, code: str) -> None:
@@ -71,8 +70,7 @@ class Model:
     def __init__(self, words, kernels=None):
         """Check `words`, an array('H') with a file, and keep it. `kernels`: module to use instead of the fastest."""
         _must_be(words, "H")
-        kernels, self._run = (kernels, kernels.score) if kernels else _kernels()
-        self._kernels = kernels
+        self._kernels = kernels = kernels or _kernels()
         borrow("tree_file").check(self, words, kernels)
         self.action = -1
         self._seen = array("h", bytes(2 * self.n_inputs))
@@ -138,7 +136,7 @@ class Model:
         """Put a function in place of the method `score` that is several times as fast, except for several sums."""
         if self.n_outputs == 1 or self.vote:
             forest = memoryview(self.words)[self.forest :]
-            self.score = self._kernels.scorer(self._run, forest, self._see)  # type: ignore[method-assign]
+            self.score = self._kernels.scorer(self._kernels.score, forest, self._see)  # type: ignore[method-assign]
 
     def _see(self, x) -> None:
         """Check and remember an array of inputs that was not the last one seen."""

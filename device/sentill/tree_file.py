@@ -39,7 +39,7 @@ from array import array
 from hashlib import sha256
 from struct import unpack_from
 
-from .compat import const, crc32
+from .compat import borrow, const, crc32
 from .errors import ModelError
 
 # Inputs of rules behind the features: amount in whole currency units (saturating at 32767), hour of the day in UTC
@@ -79,7 +79,7 @@ def read_words(path: str):
 
 
 def check(model, words, kernels) -> None:
-    """Check `words`, an array('H') with a file, by the checks of `kernels`; ModelError says what is wrong with it.
+    """Check `words`, an array('H') with a file, as fast as `kernels` are; ModelError says what is wrong with it.
 
     Sets on `model` what header and tables say: `words`, `size` in bytes, `digest` (SHA-256 of the body), `model_id`
     (its first 8 hex digits), `signature` (may be empty), `schema_id`, `review`, `decline`, `n_features`, `n_inputs`
@@ -186,7 +186,8 @@ def _forest(model, span, least: int, most: int):
         raise ModelError("forest", "unknown layout %d" % layout)
     if not least <= inputs <= most:
         raise ModelError("forest", "asks for %d inputs" % inputs)
-    fault = model._kernels.check(words, at, end, array("H", bytes(256)))
+    kernels = borrow("tree_check_viper") if model._kernels.NATIVE else model._kernels
+    fault = kernels.check(words, at, end, array("H", bytes(256)))
     if fault:
         code = "tree" if fault & 7 in (1, 4, 5) else "node" if fault & 7 == 2 else "leaf"
         raise ModelError(code, "tree %d %s" % (fault >> 3, _FAULTS[fault & 7]))

@@ -5,6 +5,8 @@ layouts are described in tree_file.py. The functions are cut so that a frame sta
 MicroPython takes larger ones from the heap.
 """
 
+NATIVE = False
+
 
 def scorer(run, forest, see):
     """Model.score as a function of x; the arguments are those of tree_viper.scorer."""

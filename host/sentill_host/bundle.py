@@ -272,14 +272,11 @@ def _runs(name: str, sources: Mapping[str, bytes], board: boards.Board, firmware
     """Whether this board ever runs the module: no HAL of another; of twins one."""
     if name.startswith("sentill/hal/port_"):
         return name == f"sentill/hal/port_{board.data['port']}.py"
-    if is_native(sources[name]):
-        return is_for(sources[name], firmware.arch)
-    stem = name.removesuffix(".py").removesuffix("_plain")
-    if f"{stem}_viper.py" in sources:
-        both = name.endswith("_plain.py") or f"{stem}_plain.py" not in sources
-        return not (firmware.arch and both)
-    thumb = name.endswith("_plain.py") and sources.get(f"{stem}_thumb.py")
-    return not (thumb and is_for(thumb, firmware.arch))
+    stem = re.sub(r"(_plain|_viper|_thumb)?\.py$", "", name)
+    for kernels in (f"{stem}_thumb.py", f"{stem}_viper.py"):
+        if kernels in sources and is_for(sources[kernels], firmware.arch):
+            return name == kernels or (name == f"{stem}.py" and f"{stem}_plain.py" in sources)
+    return not is_native(sources[name])
 
 
 def is_native(source: bytes) -> bool:

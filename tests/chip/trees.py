@@ -15,7 +15,7 @@ from tests.chip.run import ROOT, Bench, Numbers
 
 _CLOCK_MHZ = 125
 _ARCH = "armv6m"
-_MODULES = ("__init__", "compat", "errors", "tree", "tree_file", "tree_viper", "tree_thumb")
+_MODULES = ("__init__", "compat", "errors", "tree", "tree_file", "tree_thumb", "tree_blame_thumb", "tree_check_viper")
 _CALLS = 50
 _ROWS = 8
 _CODE = f"""

@@ -2,9 +2,12 @@
 
 from array import array
 
+from sentill.compat import native
 from sentill.errors import ModelError
 from sentill.tree import Model
 from sentill.tree_file import check  # noqa: F401  (stays loaded: it is borrowed for every file)
+
+native("tree_check_viper")  # so does this
 
 
 def ask(data, rows):

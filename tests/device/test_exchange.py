@@ -2,7 +2,7 @@
 
 from array import array
 
-from sentill import exchange, pan, protocol, terminal, wire
+from sentill import exchange, pan, protocol, terminal, wire, wire_values
 from sentill.compat import native
 from sentill.errors import FrameError
 from sentill.reader import CRC_TABLE, FrameReader
@@ -116,8 +116,8 @@ SIGNED = NUMBERS[:-2] + (-1, -9, -10, -123456789, -(1 << 30))
 
 
 def test_kernels_agree_on_numbers():
-    viper = native("wire_viper")
-    for kernels in (wire, viper) if viper else (wire,):
+    viper = native("wire_values_viper")
+    for kernels in (wire_values, viper) if viper else (wire_values,):
         buf = bytearray(40)
         values = kernels.numbers(7)
         for form, cases in ((b"a\x01b\x07c\0", SIGNED), (b"a\x09b\x0fc\0", POSITIVE)):
@@ -160,8 +160,8 @@ def test_kernels_agree_on_lines():
 
 
 def scans():
-    viper = native("wire_viper")
-    return (wire.scan_request, viper.scan_request) if viper else (wire.scan_request,)
+    viper = native("wire_values_viper")
+    return (wire_values.scan_request, viper.scan_request) if viper else (wire_values.scan_request,)
 
 
 def test_plain_requests_take_the_fast_path():
@@ -364,13 +364,13 @@ def test_longest_verdict_fits():
 
 
 def test_verdict_from_either_kernel():
-    viper = native("wire_viper")
+    viper = native("wire_values_viper")
     if not viper:
         raise SkipTest("no viper emitter here")
     lines = []
-    for kernels in (wire, viper):
+    for kernels, line in ((wire_values, wire), (viper, native("wire_viper"))):
         v = exchange.Verdict()
-        v._fill, v._copy, v._finish, v._numbers = kernels.fill, kernels.put, kernels.finish, kernels.numbers(7)
+        v._fill, v._copy, v._finish, v._numbers = kernels.fill, kernels.put, line.finish, kernels.numbers(7)
         lines.append(bytes(v.view[: write_verdict(v)]))
     assert lines[0] == lines[1], lines
 

@@ -92,5 +92,5 @@ def test_sending_leaves_little_garbage():
     for port in ports():
         if port._text is not wire.put_text:
             line = port._line
-            no_alloc(lambda: port._text(line, 4, "name", "paper_out", 9))
+            no_alloc(lambda: port._text(line, 4 + (9 << 8), "name", "paper_out"))
             assert port.send("H", pairs)

@@ -61,10 +61,10 @@ def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
     assert {"sentill_start.mpy", "board.mpy", "channels.jsonl", "agent.mpy"} < set(paths)
     modules = {path.relative_to(boards.device_package()).as_posix() for path in boards.device_package().rglob("*.py")}
     missing = {name for name in modules if f"sentill/{name.removesuffix('.py')}.mpy" not in paths}
-    twins = {"wire.py", "features_plain.py", "tree_plain.py"}
+    twins = {"wire.py", "wire_values.py", "features_plain.py", "tree_plain.py"}
     others = {name for name in modules if name.startswith("hal/port_") and name != f"hal/port_{board.data['port']}.py"}
     thumb = {name for name in modules if "asm_thumb" in (boards.device_package() / name).read_text()}
-    of_thumb = {"mac_plain.py"}
+    of_thumb = {"mac_plain.py", "wire_viper.py", "wire_values_viper.py", "tree_viper.py"}
     assert missing == twins | others | (thumb if firmware is UNIX64 else of_thumb)
     ports = [path for path in paths if path.startswith("sentill/hal/port_")]
     assert len(ports) == 1, ports
@@ -88,7 +88,9 @@ def test_what_is_left_out_is_asked_for_only_where_something_else_serves():
     """Of twins the native one is tried first; Model.path is the host's."""
     wanted = {
         ("tree", "tree_plain"), ("features", "features_plain"), ("reader", "wire"), ("exchange", "wire"),
-        ("port", "wire"), ("crypto", "mac_plain"),
+        ("reader", "wire_viper"), ("exchange", "wire_viper"), ("exchange", "wire_values"),
+        ("exchange", "wire_values_viper"), ("port", "wire"), ("port", "wire_viper"), ("tree", "tree_viper"),
+        ("crypto", "mac_plain"),
     }  # fmt: skip
     board = boards.load("RPI_PICO")
     here = {entry.path for entry in bundle.build(board, RP2040).entries}
