@@ -90,7 +90,8 @@ class Store:
                 crc = crc32(piece, crc)
                 file.write(piece)
             file.write(crc.to_bytes(4, "little"))
-            file.flush()
+            yield True
+            file.flush()  # the folder's entry, too, which may take an erase of its own
             yield True
         os.rename(path + ".new", path)
         self.erases += 1
