@@ -32,6 +32,7 @@ CLK_PERI_HZ = 48_000_000
 """What the firmware feeds its UARTs: the clock of USB, not that of the core."""
 _CYCLE_NS = 1e9 / CLOCK_HZ
 _MOST_CYCLES = 1_000_000
+_DMA_CHANNEL, _WRITE_ADDR = 0x40, 0x04
 _FROM_PLL = 1  # of CLK_SYS_CTRL: in light sleep the core is clocked by the crystal
 _RX_PIN = 1  # of the terminal's line, as boards/RPI_PICO/board.py wires it
 _BAUD_TOLERANCE = 0.03
@@ -71,7 +72,7 @@ class Chip:
 
     `on_reset` is called when the chip resets itself. `idle_ns` is time that the core slept, `deep_ns` of it in light
     sleep, `cycles` those it worked; polling a busy flash is work. `blocks` collects the spans of more than `block_ms`
-    in which it did not sleep once.
+    in which it neither slept nor, outside of interrupts, looked where DMA puts the next byte of the terminal's line.
     """
 
     def __init__(
@@ -145,6 +146,8 @@ class Chip:
         self._rx_pin.set_input_value(True)
         self._fed_ns: float | None = None
         self._awake_ns = 0.0
+        self._read_dma = mcu.dma.read_uint32
+        mcu.dma.read_uint32 = self._on_dma_read
         mcu.core.pc = FLASH_START_ADDRESS
 
     def cut(self, rng: random.Random | None = None) -> Operation | None:
@@ -198,10 +201,8 @@ class Chip:
                 return self._stop or "cut"
             cpu = self.mcu.core
             if cpu.waiting:
-                now = clock.nanos
                 if self._awake_ns >= 0:
-                    if now - self._awake_ns > self.block_ms * 1e6:
-                        self.blocks.append((self._earlier_ns + self._awake_ns, self._earlier_ns + now))
+                    self._end_block()
                     self._awake_ns = -1.0
                 left = clock.nanos_to_next_alarm
                 self.idle_ns += left
@@ -224,6 +225,17 @@ class Chip:
             clock.tick(cpu.execute_instruction() * _CYCLE_NS)
         limit.cancel()
         return self._stop
+
+    def _end_block(self) -> None:
+        now = self.clock.nanos
+        if now - self._awake_ns > self.block_ms * 1e6:
+            self.blocks.append((self._earlier_ns + self._awake_ns, self._earlier_ns + now))
+
+    def _on_dma_read(self, offset: int) -> int:
+        if offset % _DMA_CHANNEL == _WRITE_ADDR and self._awake_ns >= 0 and not self.mcu.core.ipsr:
+            self._end_block()
+            self._awake_ns = self.clock.nanos
+        return int(self._read_dma(offset))
 
     def run_until(self, ready: Callable[[], bool], seconds: float, what: str) -> None:
         """Run until `ready()`, looked at when bytes come out of the chip and each millisecond. Raises Stuck."""

@@ -84,7 +84,7 @@ def asleep(bench: Bench) -> Numbers:
 
 
 def blocks(bench: Bench) -> Numbers:
-    """The longest time without a moment of sleep, over requests, records, and a save of the state."""
+    """The longest time without a look at the terminal's line, over requests, records, and a save of the state."""
     chip = bench.started()
     chip.blocks.clear()
     terminal = Terminal(chip)
@@ -97,7 +97,7 @@ def blocks(bench: Bench) -> Numbers:
         within = [op for op in chip.flash.log if start <= op.start_ns < end]
         erases = sum(op.erase for op in within)
         bench.say(
-            f"{(end - start) / 1e6:.0f} ms without sleep, {erases} erases and {len(within) - erases} programs in it"
+            f"{(end - start) / 1e6:.0f} ms without a look, {erases} erases and {len(within) - erases} programs in it"
         )
     took = [(end - start) / 1e6 for start, end in spans] or [0.0]
     return {
