@@ -19,7 +19,7 @@ class Loop:
 
     def __init__(self, name: str, run, idle=bool):
         self.name = name
-        self._run = run
+        self._job = run
         self._idle = idle
         self._waiting = False
         self._seen = ticks_ms()
@@ -49,7 +49,7 @@ class Loop:
             began = ticks_ms()
             self.beat()
             try:
-                await self._run(self)
+                await self._job(self)
                 error: Exception = RuntimeError("ended")
             except Exception as caught:
                 error = caught
