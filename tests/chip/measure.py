@@ -3,7 +3,8 @@
     python -m tests.chip.measure --firmware RPI_PICO.uf2 [--only boot,pausing] [--requests 200] [--cuts 20]
 
 Prints what was measured beside what must be reached, and writes build/bench/chip.json. Ends with code 1 when a step
-fails or a limit is missed, with 2 without firmware. Done steps are not run again, see run.py; --fresh begins anew.
+fails or a limit is missed, with 2 without firmware, with 130 when interrupted. Done steps are not run again, see
+run.py; --fresh begins anew.
 --record makes the figures those that the docs quote (docs/measured/chip.json); that takes every step.
 """
 
@@ -57,7 +58,11 @@ def main() -> int:
         options.jobs,
         options.fresh,
     )
-    well = run.go()
+    try:
+        well = run.go()
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on where this stopped", file=sys.stderr)
+        return 130
     numbers = table.derived(run.results())
     figures = {**_about(firmware, options.requests, options.cuts), **numbers}
     table.write(table.BENCH, figures)

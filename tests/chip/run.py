@@ -199,6 +199,8 @@ class Run:
 def _work(step: Step, bench: Bench, result: Path) -> None:
     try:
         numbers = step.work(bench)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BaseException:
         text = traceback.format_exc()
         (bench.folder / f"{step.name}.txt").write_text(text)
