@@ -1,9 +1,10 @@
 """Deploys through a storm: seeded faults at every step, on virtual boards, several at a time.
 
-A case brings a board to the other of two versions while something goes wrong. Then the board has to start a whole
-version by itself, the old one or the new one, read back and compared with the bundles byte by byte; a plain second run
-has to succeed; and no step may outlive what it announced. In half of the cases the board has keys, and runs only what
-is signed for it. `python tests/e2e/storm.py` runs them all and prints a table; tests/e2e/test_storm.py runs a share.
+A case brings a board to the other of two versions while something goes wrong. Then the board has to run a whole version
+by itself, the old one or the new one, read back and compared with the bundles byte by byte: in half of the cases after
+its power was off, in the others as the fault has left it; a plain second run has to succeed; and no step may outlive
+what it announced. In half of the cases the board has keys, and runs only what is signed for it. `python
+tests/e2e/storm.py` runs them all and prints a table; tests/e2e/test_storm.py runs a share.
 """
 
 import argparse
@@ -42,6 +43,8 @@ SITUATIONS = ("its node runs", "at the prompt", "a foreign program", "without a 
 PASSWORD = "a password of the storm"
 # What comes on top of the announced limit of a step before its worker is ended.
 GRACE_S = workers._GRACE_S
+# A board that was left at its prompt restarts by then, and has started.
+BACK_S = 75.0
 # A step of a deploy on a computer as busy as this one.
 LONGEST_S = 150.0
 
@@ -56,6 +59,7 @@ class Outcome:
     seed: int
     fault: str
     step: str = ""
+    cycled: bool = False  # its power, before anybody looked
     ended: str = ""
     booted: str = ""
     longest_s: float = 0.0
@@ -214,6 +218,12 @@ def keyed(seed: int) -> bool:
     return FAULTS[seed % len(FAULTS)] is wrong_key or seed // len(FAULTS) % 2 == 1
 
 
+def cycled(seed: int) -> bool:
+    """Whether the power comes and goes before the board is looked at: in every other case of a fault at a step."""
+    fault, step, turn = seed % len(FAULTS), seed // len(FAULTS) % len(STEPS), seed // len(FAULTS) // len(STEPS)
+    return (fault + step // 2 + turn) % 2 == 0
+
+
 def run_case(board: Board, versions: dict[str, Path], seed: int, keys: KeyFile | None = None) -> Outcome:
     """Carry out the case `seed` on a board in whatever state the case before left it, with a version on it or fresh.
 
@@ -221,7 +231,7 @@ def run_case(board: Board, versions: dict[str, Path], seed: int, keys: KeyFile |
     """
     rng = random.Random(seed)
     fault = FAULTS[seed % len(FAULTS)]
-    outcome = Outcome(seed, fault.__name__, step=STEPS[seed // len(FAULTS) % len(STEPS)])
+    outcome = Outcome(seed, fault.__name__, step=STEPS[seed // len(FAULTS) % len(STEPS)], cycled=cycled(seed))
     right: dict[str, Any] = {"keys": keys, "profile": "open"} if keys else {}
     try:
         fresh = rng.random() < 0.15
@@ -253,12 +263,12 @@ def run_case(board: Board, versions: dict[str, Path], seed: int, keys: KeyFile |
             outcome.problem = outcome.problem or "the wrong keys made the board restart"
         with contextlib.suppress(StopIteration):
             next(storm)
-        # By itself: only the power comes and goes.
         foreign = fault in (chatty, stubborn) and result is not None and result.error != ""
         foreign = foreign or case.wrong is not None and outcome.step == SITUATIONS[2]
-        board.control("power_cycle", ms=1)
-        board.wait(boots=board.status()["boots"])
-        outcome.booted = "" if foreign else running(board, refused=case.wrong is not None and fresh)
+        if outcome.cycled:
+            board.control("power_cycle", ms=1)
+            board.wait(boots=board.status()["boots"])
+        outcome.booted = "" if foreign else running(board, BACK_S, refused=case.wrong is not None and fresh)
         if not foreign and outcome.booted not in ((old,) if case.wrong is not None else (old, new)):
             outcome.problem = outcome.problem or f"runs {outcome.booted!r}, was {old!r}, to be {new!r}"
         if not outcome.problem and outcome.booted:
