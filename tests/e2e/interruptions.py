@@ -27,7 +27,7 @@ from typing import Any
 
 import pytest
 
-from sentill_host import access, boards, cli, client, deploy, doctor, prompt, workers
+from sentill_host import access, boards, cli, client, deploy, doctor, prompt, signing, workers
 from sentill_host.errors import SentillHostError
 from sentill_host.flash import procedure, rp2
 from sentill_host.flash.memory import Remembered
@@ -301,7 +301,7 @@ def _settle(place: Place, outcome: Outcome) -> None:
     # Locked, or in the session that was asked for, and locked after that.
     board = place.board
     board.control("plug_cable")
-    most_s = 60 * (SESSION_MIN if outcome.command in ("unlock", "person") else 30)
+    most_s = 60 * (SESSION_MIN if outcome.command in ("unlock", "person") else signing._SESSION_MIN)
     with Link(board.usb) as link:
         node = client.NodeClient(link)
         assert client.await_identity(node, BACK_S)[0], "no node on USB"
