@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sentill import protocol
-from sentill_host.errors import LinkError, PortGone, RefusedError
+from sentill_host.errors import BoardError, LinkError, PortGone, RefusedError
 from sentill_host.link import Link, looks
 from sentill_host.seen import Watcher
 from sentill_host.telemetry import Decoder, Frame, Text
@@ -293,7 +293,7 @@ def restart(link: Link) -> None:
         link.exec(code)
     except PortGone:
         raise
-    except LinkError:  # we were interrupted, and what we had sent still runs
+    except (LinkError, BoardError):  # damaged on the way, or we were interrupted and what we had sent still runs
         link.enter_repl()
         link.exec(code)
     link.reset()

@@ -251,7 +251,7 @@ class Link:
             raise self._gone(error) from error
         if failure:
             trace = failure.decode("utf-8", "replace").strip()
-            raise BoardError(f"{self.port}: the board says {trace.splitlines()[-1]}", traceback=trace)
+            raise BoardError(f"{self.port}: the board says {trace.splitlines()[-1]}", "run this again", traceback=trace)
         return bytes(output)
 
     def launch(self, code: str) -> None:

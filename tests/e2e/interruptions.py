@@ -345,7 +345,9 @@ def interrupt(cases: int, at_once: int, first: int = 0, told: Callable[[Outcome]
             mpy = link.exec_json("import sys, json\nprint(json.dumps(sys.implementation._mpy))")
             link.reset()
         versions = storm.make_versions(Path(folder), mpy, keys)
-        given = deploy.deploy([b.usb for b in started], bundles=[versions["1"]], keys=keys, profile="service")
+        given = deploy.deploy(
+            [b.usb for b in started], bundles=[versions.pop(storm.FIRST)], keys=keys, profile="service"
+        )
         assert not any(result.error for result in given), given
         keys.refresh()
         drivers = []

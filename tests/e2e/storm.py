@@ -40,6 +40,7 @@ STEPS = (
 )  # fmt: skip
 # What a board does that meets somebody with the wrong keys.
 SITUATIONS = ("its node runs", "at the prompt", "a foreign program", "without a version")
+FIRST = "0"
 PASSWORD = "a password of the storm"
 # What comes on top of the announced limit of a step before its worker is ended.
 GRACE_S = workers._GRACE_S
@@ -390,10 +391,10 @@ def _wipe(board: Board) -> None:
 
 
 def make_versions(folder: Path, mpy: int, keys: KeyFile) -> dict[str, Path]:
-    """Two versions that differ in a few files, as signed bundle files by their names."""
+    """Three versions that differ in a few files, as signed bundle files by their names."""
     made: Bundle = bundle.build(boards.load("SIM"), bundle.Firmware((1, 28, 0), mpy))
     paths = {}
-    for name in ("1", "2"):
+    for name in (FIRST, "1", "2"):
         entries = [entry for entry in made.entries if not entry.path.startswith("sentill/__init__")]
         entries.insert(0, Entry("sentill/__init__.mpy", bundle.compile_file("v", f"__version__ = {name!r}".encode())))
         entries.insert(1, Entry(f"models/only-{name}.bin", bytes(range(256)) * int(name) * 20))
@@ -427,9 +428,13 @@ def storm(cases: int, at_once: int, first: int = 0, told: Callable[[Outcome], No
             link.reset()
         keys = KeyFile.create(Path(folder) / "keys.json", PASSWORD)
         versions = make_versions(Path(folder), mpy, keys)
-        given = deploy.deploy([b.usb for b in started[1::2]], bundles=[versions["1"]], keys=keys, profile="open")
+        # What a board has when it gets its keys runs unsigned until two signed versions have taken its place.
+        given = deploy.deploy([b.usb for b in started[1::2]], bundles=[versions.pop(FIRST)], keys=keys, profile="open")
         assert not any(result.error for result in given), given
         keys.refresh()
+        for version in versions.values():
+            given = deploy.deploy([b.usb for b in started[1::2]], bundles=[version], keys=keys)
+            assert not any(result.error for result in given), given
         drivers = []
         for number, board in enumerate(started):
             group = [seed for seed in range(first, first + cases) if keyed(seed) == (number % 2 == 1)]

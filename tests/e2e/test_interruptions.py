@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host import access, bundle, client, prompt
+from sentill_host import access, agent, bundle, client, prompt
 from sentill_host.client import NodeClient
 from sentill_host.deploy import deploy
 from sentill_host.errors import LinkError
@@ -90,6 +90,29 @@ def test_an_agent_that_ends_leaves_no_prompt(locked: Board, keys: KeyFile) -> No
         boots = locked.status()["boots"]
         link.enter_repl()  # interrupts it
     back_and_locked(locked, boots, "watchdog")
+
+
+def test_an_agent_waits_for_its_host_and_for_nobody_else(
+    locked: Board, keys: KeyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks for the node, as a monitor does that waits for it, does not keep the agent."""
+    hasty = agent.source("session").replace("40000", "4000")
+    assert hasty != agent.source("session")
+    monkeypatch.setattr(agent, "packed", lambda name: hasty)
+    with Link(locked.usb) as link:
+        node = NodeClient(link)
+        access.unlock(node, keys, 30)
+        assert client.request_maintenance(node, box_s=prompt.BOX_S)
+        link.enter_repl()
+        prompt.fresh(link)
+        session = Session(link)
+        boots = locked.status()["boots"]
+        for _ in range(3):
+            time.sleep(2.5)
+            session.call("stay")
+        assert locked.status()["boots"] == boots
+        identity(NodeClient(link))
+    back_and_locked(locked, boots, "hard")
 
 
 def test_an_open_board_goes_back_to_work_too() -> None:

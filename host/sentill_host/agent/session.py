@@ -37,6 +37,7 @@ _old = None
 _left = 0
 _slot = ""
 _told = 0
+_heard = time.ticks_ms()
 _wdt = None
 
 
@@ -63,23 +64,26 @@ def _watch():
         timer.deinit()
 
 
+def _mind():
+    _feed()
+    if time.ticks_diff(time.ticks_ms(), _heard) > _SILENCE_MS:
+        do_reset(None, b"")
+
+
 def _feed():
     if _wdt:
         _wdt.feed()
 
 
 def _receive():
-    # The number of a request, its JSON object, and a view of the rest; None when it arrived damaged.
+    # Waits as long as the host has not been silent for too long; what others say does not count. The number of a
+    # request, its JSON object, and a view of the rest; None when it arrived damaged.
     global _buffer
     head = b""
     while not head.endswith(b"\n"):
-        silent = 0
         while not _poll.poll(_SLICE_MS):
-            _feed()
-            silent += _SLICE_MS
-            if silent >= _SILENCE_MS:
-                do_reset(None, b"")
-        _feed()
+            _mind()
+        _mind()
         head += _in.read(1)
         if head == b"\n":
             head = b""
@@ -624,10 +628,12 @@ def _serve(a, body):
 
 
 def _session():
+    global _heard
     last = 0
     answer = do_about(None, b"")
     answer["re"] = 0
     _say(answer)
+    _heard = time.ticks_ms()
     while True:
         gc.collect()
         request = _receive()
@@ -642,6 +648,7 @@ def _session():
                 _say({"re": last})
             answer = _serve(request[1], request[2])
             answer["re"] = last
+        _heard = time.ticks_ms()
         _say(answer)
 
 
