@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep storm interruptions endurance lint bench bench-short chip chip-full chip-record sizes generate clean
+.PHONY: help demo test sweep storm starts interruptions endurance lint bench bench-short chip chip-full chip-record sizes \
+    generate clean
 
 help:            ## list the targets
 	@grep -hE '^[a-zA-Z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +48,9 @@ storm: .venv/.dev ## deploy through 576 seeded faults: cuts, pulled cables, nois
 
 interruptions: .venv/.dev ## interrupt 300 commands at locked boards: cables, killed and stopped hosts, slow starts (half an hour)
 	PYTHONPATH=. $(BIN)/python -m tests.e2e.interruptions
+
+starts: .venv/.dev ## start locked virtual boards 500 times under floods and single keys, on both kinds of USB
+	PYTHONPATH=. $(BIN)/python tests/e2e/starts.py
 
 endurance: .venv/.dev ## 20,000 transactions on a virtual board with the flash of a Pico W, its journal pulled every 3,000
 	$(BIN)/python -m tests.e2e.endurance

@@ -67,15 +67,19 @@ def _sentill_boot():
     bridge.tell("ready")
     for path in ("boot.py",) if skip_main else ("boot.py", "main.py"):
         try:
-            os.stat(path)
+            file = open(path)
         except OSError:
             continue
         try:
             try:
+                with file:
+                    program = compile(file.read(), path, "exec")
+                # As on a chip: Ctrl-C is listened to while a file runs, not while it is read and compiled.
                 micropython.kbd_intr(3)
-                execfile(path)  # noqa: F821  (MicroPython's)
+                exec(program)
             finally:
                 micropython.kbd_intr(-1)  # an interrupt under way is raised here at the latest
+                program = None
         except SystemExit:
             raise
         except BaseException as error:
