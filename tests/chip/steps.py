@@ -14,6 +14,7 @@ from tests.chip.emlearn import emlearn
 from tests.chip.heap import Heap
 from tests.chip.onboard import device_tests, node_tests
 from tests.chip.run import Bench, Numbers, Step
+from tests.chip.start_sweep import start_sweep
 from tests.chip.terminal import PAUSING, SUSTAINED, Regime, Terminal
 from tests.chip.trees import trees
 
@@ -128,6 +129,7 @@ STEPS = [
     Step("cuts_provision", cuts_provision, begins=True, by="cuts"),
     Step("cuts_commit", cuts_commit, by="cuts"),
     Step("cuts_recovery", cuts_recovery, needs=("deploy", "cuts_deploy", "cuts_commit"), begins=True, by="cuts"),
+    Step("start_sweep", start_sweep, needs=("deploy", "access"), begins=True),
     Step("device_tests", device_tests, needs=(), begins=True),
     Step("node_tests", node_tests, begins=True),
 ]
