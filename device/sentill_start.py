@@ -10,7 +10,8 @@ What this file asks of the code in a slot must not change: the other slot may be
 
 import sys
 
-_path = sys.path[:]
+path = sys.path[:]  # where anything may be imported from, on a board that is not locked
+frozen = False  # whether the firmware's own `_boot.py` has loaded this (device/frozen)
 sys.path[:] = [".frozen"]
 
 import gc  # noqa: E402
@@ -37,6 +38,7 @@ _ROM_SEGMENT = const(2)  # of vfs.rom_ioctl
 _BUFFER_SIZE = const(11)  # of a stream's ioctl
 _READ = const(255)  # the most that an import reads at a time
 _WDT_MS = const(8000)
+_ran = False
 
 
 def _number(data, at):
@@ -286,8 +288,8 @@ def _hash(path):
         return found if file.read(_DIGEST) == found else b""
 
 
-def _locked():
-    # Whether the board was given keys and a profile that shuts the REPL (sentill.recovery.FILE).
+def locked() -> bool:
+    """Whether the board was given keys and a profile that shuts the REPL (sentill.recovery.FILE)."""
     try:
         with open("/recovery.bin", "rb") as file:
             return file.read(4)[3] > 0
@@ -296,20 +298,26 @@ def _locked():
 
 
 def run() -> None:
-    """Run the node until it leaves the prompt to a person. On a locked board, or on trial, errors end in a reset."""
-    global _Slots, _walk, _hash
+    """Run the node until it leaves the prompt to a person. On a locked board, or on trial, errors end in a reset.
+
+    Once per start: where the firmware's own `_boot.py` has done so, nothing is left for main.py.
+    """
+    global _Slots, _walk, _hash, _ran
+    if _ran:
+        return
+    _ran = True
     trial = False
     try:
         # Collecting during the start keeps what stays together: else the rest of a small heap ends in small pieces.
         gc.threshold(32768)
         slot, trial, keys, hardware = _Slots()._pick()
-        if keys or _locked():
+        if keys or locked():
             if not slot:
                 raise OSError(_ENOENT, "no slot, and only what is in one may run here")
         elif slot:
-            sys.path.extend(_path)
+            sys.path.extend(path)
         else:
-            sys.path[:] = _path
+            sys.path[:] = path
         del _Slots, _walk, _hash  # nobody picks twice
         gc.collect()
         if trial:
@@ -344,7 +352,7 @@ def run() -> None:
                     file.write(repr(error)[:100])
             except OSError:
                 pass  # it need not be known
-        if trial or _locked():
+        if trial or locked():
             from time import sleep_ms
 
             from machine import reset

@@ -12,7 +12,7 @@ from .errors import SentillError
 
 _START = ("main.py", "sentill_start.mpy")
 _PLAIN = "sentill_start.py"  # in place of the .mpy, where the firmware loads none; beside it, it would run instead
-_OURS = ("journal", "app")  # folders: blocks of the journal, and the slot that runs
+_OURS = ("journal", "app", "rom")  # folders: blocks of the journal, the slot that runs, its copy in ROMFS
 _MOST = const(8)
 _DEEPEST = const(4)
 _FOLDER = const(0x4000)

@@ -1,5 +1,7 @@
 """What the commands do that need no keys of their own. Borrowed when one is asked for."""
 
+import sys
+
 from . import journal, protocol
 from .commands import MAINTENANCE
 from .compat import borrow, const
@@ -17,6 +19,8 @@ def identify(node, port, fields):
     node.send_identity(port)
     log = node.audit.journal
     pairs = [("slot", node.store.slot()), ("bundle", node.store.bundle()), ("jk", log.kept if log else 0)]
+    if getattr(sys.modules.get("sentill_start"), "frozen", False):
+        pairs.append(("start", "frozen"))
     note = node.store.note()
     if note:
         pairs.append(("note", "(hidden)" if node.guard(note.encode()) else protocol.printable(note, 100)))

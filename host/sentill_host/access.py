@@ -18,6 +18,8 @@ from sentill_host.errors import LinkError, RefusedError, SentillHostError, Usage
 from sentill_host.keys import KeyFile, device_id
 
 MINUTES = 15
+NOT_FROZEN = "its start is a file: MicroPython listens to Ctrl-C for a moment before it, and runs /boot.py first"
+FREEZE = "firmware with the frozen start closes that: see docs/threat-model.md"
 _TAG = 16
 _PROOF = 12
 _MOST = 1 << 30  # of what a device counts
@@ -271,6 +273,11 @@ def follow(client: NodeClient, order: Order, state: State | None = None) -> Stat
     if device_id(order.uid) != device_id(state.uid):
         raise AccessError(f"{client.link.port}: the order is for device {order.uid}, not {state.uid}")
     return _opened(state, _ask(client, "order", n=order.number, min=order.minutes, sig=order.sig))
+
+
+def frozen_start(client: NodeClient) -> bool:
+    """Whether the board's firmware starts the node itself, before it listens to Ctrl-C (device/frozen)."""
+    return client.command("identify").get("start") == "frozen"
 
 
 def provision(

@@ -158,12 +158,13 @@ def await_identity(client: NodeClient, timeout_s: float) -> tuple[dict[str, Any]
 
 @dataclass
 class Presence:
-    """Who answers on a port: the fields of a node's I frame with its slot pointer and the bundle it runs, or
-    MicroPython's prompt; and the console text."""
+    """Who answers on a port: the fields of a node's I frame with its slot pointer, the bundle it runs and whether its
+    start is frozen, or MicroPython's prompt; and the console text."""
 
     identity: dict[str, Any] | None = None
     slot: str = ""
     bundle: str = ""
+    frozen: bool = False
     prompt: bool = False
     console: list[str] = field(default_factory=list)
 
@@ -193,6 +194,7 @@ def look(client: NodeClient, timeout_s: float = 2.5) -> Presence:
                 timeout_s = min(timeout_s, now + 1.0)  # the reply to the question follows
             elif isinstance(item, Frame) and item.kind == "R" and seen.identity is not None:
                 seen.slot, seen.bundle = str(item.fields.get("slot", "")), str(item.fields.get("bundle", ""))
+                seen.frozen = item.fields.get("start") == "frozen"
                 return seen
             elif isinstance(item, Text):
                 seen.console.append(item.line)

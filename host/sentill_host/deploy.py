@@ -19,7 +19,7 @@ from typing import Any
 from sentill import config as node_config
 from sentill import update
 from sentill.errors import ConfigError
-from sentill_host import boards, bundle, client, foreign, image, preflight, prompt, workers
+from sentill_host import access, boards, bundle, client, foreign, image, preflight, prompt, workers
 from sentill_host.bundle import Bundle, Firmware
 from sentill_host.errors import LinkError, PortGone, SentillHostError, UsageError, VerifyError
 from sentill_host.keys import KeyFile
@@ -202,6 +202,8 @@ class _Deployment:
             if not self.job.back:
                 self._step("giving it keys", _FIRST_BOOT_S)
                 self.result.keys_given = self.signer.give_keys(node, self.job.profile, _FIRST_BOOT_S)
+                if self.result.keys_given and self.job.profile == "sealed" and not access.frozen_start(node):
+                    self.result.warning = f"sealed, but {access.NOT_FROZEN}"
         self.result.keys = self.signer.generation
 
     def _change(self, link: Link, node: client.NodeClient, seen: client.Presence) -> None:

@@ -252,6 +252,7 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None], keys: K
     if identity is not None:
         shut = _enter(name, node, identity, deep, keys)
         found += _node(name, node, identity)
+        found += _start(name, identity, there.frozen)
         if not deep or shut:
             return found + shut
         client.request_maintenance(node, box_s=prompt.BOX_S)
@@ -345,6 +346,16 @@ def _node(name: str, node: client.NodeClient, identity: dict[str, Any]) -> list[
     if not ill:
         found.append(Finding(OK, name, f"{len(rows)} health channels, none at warn or fail"))
     return found
+
+
+def _start(name: str, identity: dict[str, Any], frozen: bool) -> Iterable[Finding]:
+    """Which start a board with keys has."""
+    if frozen:
+        yield Finding(OK, name, "its start is frozen: nothing on the flash runs before it, and no Ctrl-C stops it")
+    elif identity.get("prof") == "sealed":
+        yield Finding(WARN, name, f"it is sealed, but {access.NOT_FROZEN}", access.FREEZE)
+    elif identity.get("gen"):
+        yield Finding(OK, name, access.NOT_FROZEN)
 
 
 def _micropython(name: str, about: dict[str, Any], space: dict[str, Any], node: bool) -> list[Finding]:

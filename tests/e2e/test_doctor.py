@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from sentill import protocol
 from sentill_host import deploy, doctor
 from sentill_host.client import NodeClient, await_identity
 from sentill_host.doctor import FAIL, NOTE, OK, WARN
@@ -13,7 +14,7 @@ from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import STUBBORN, run_mpremote, until
-from tests.host.fakes import FakeNode
+from tests.host.fakes import FakeNode, reply
 
 SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
 
@@ -127,3 +128,29 @@ def test_the_command_tells_findings_and_its_exit_code(board):
         holder.wait()
     assert busy.returncode == 1
     assert f"pid {holder.pid}" in busy.stdout
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_which_start_a_sealed_board_has(frozen):
+    identity = {"t": 1, "sw": "0.1.0", "board": "SIM", "uid": "00" * 8, "fw": "1.28.0", "gen": 1, "prof": "sealed"}
+
+    def answer(kind, fields):
+        if fields.get("cmd") != "identify":
+            return reply(fields, 3, ok=False, err="mac", msg="not signed")
+        start = {"start": "frozen"} if frozen else {}
+        told = protocol.encode("I", [("q", 1), *identity.items()])
+        return told + reply(fields, 2, ok=True, slot="a", bundle="b", **start)
+
+    with FakeNode(answer) as node:
+        findings = doctor.examine_port(node.port)
+    assert any("its start is frozen" in text for text in texts(findings, OK)) == frozen, findings
+    assert any("it is sealed, but its start is a file" in text for text in texts(findings, WARN)) != frozen, findings
+
+
+def test_a_board_that_is_sealed_without_a_frozen_start_is_told_of(tmp_path):
+    keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
+    with VirtualBoards(1) as boards:
+        (made,) = deploy.deploy([boards[0].usb], keys=keys, profile="sealed")
+        assert not made.error and made.keys_given and "its start is a file" in made.warning, made
+        findings = doctor.examine_port(boards[0].usb)
+        assert any("its start is a file" in text for text in texts(findings, WARN)), findings

@@ -145,7 +145,7 @@ def run():
     # The start of a locked board, whose node ends as the archive's own says.
     sys.modules["machine"] = Machine
     sentill_start._IMAGE = PATH.rsplit("/", 1)[0] + "/%s.img"
-    sentill_start._locked = lambda: True
+    sentill_start.locked = lambda: True
     try:
         sentill_start.run()
     except Reset:

@@ -31,7 +31,7 @@ from sweep import MODES, Fault, carry_out, check, torn
 
 import sentill_start  # last: it lets nothing but its own be imported
 
-sys.path[:] = sentill_start._path
+sys.path[:] = sentill_start.path
 
 FILES = 48  # blocks of the littlefs
 HEAD = (1, 1, 7, life.DEVICE)

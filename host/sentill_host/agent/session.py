@@ -343,7 +343,7 @@ def _foreign():
     # Code that is not the node's (sentill.access_foreign), without what older versions had, which do_tidy removes.
     names = os.listdir("/")
     own = ("main.py", "sentill_start.mpy" if "sentill_start.mpy" in names else "sentill_start.py")
-    stale = ("slot_a", "slot_b", "agent")  # the last is where this file may be mounted
+    stale = ("slot_a", "slot_b", "agent", "rom")  # the last two are where this file and ROMFS may be mounted
     if "manifest.json" in names and not any([_image(slot)[1:] in names for slot in "ab"]):
         stale += ("sentill", "models", "board.mpy", "board.py")
     found = []

@@ -49,11 +49,15 @@ def provision(
         client = NodeClient(link, "provision --blank" if blank else "")
         before = access.provision(client, opened, profile, sum(_POLICY[word] for word in set(words)), blank)
         fields = access.await_generation(client, before.fresh, _BOOT_S)
+        frozen = access.frozen_start(client)
     if json:
-        print_json({"port": port, "uid": before.uid, "generation": fields["gen"], "profile": fields["prof"]})
+        told = {"port": port, "uid": before.uid, "generation": fields["gen"], "profile": fields["prof"]}
+        print_json(told | {"frozen_start": frozen})
     else:
         was = f" (was {before.profile}, generation {before.generation})" if before.generation else ""
         out.print(f"{port}: {before.uid} has keys of generation {fields['gen']}, profile {fields['prof']}{was}")
+    if profile == "sealed" and not frozen:
+        err.print(f"{port}: sealed, but {access.NOT_FROZEN}; {access.FREEZE}")
 
 
 def unlock(
