@@ -17,7 +17,9 @@ BOX_S = 45
 # What the agent takes over is kept where it finds it, and where no collection does. An ESP32's watchdog may take as
 # long as it likes, and is not ended by a soft reset either.
 HOLD = """\
-import machine, sys
+import sys
+sys.path[:] = ['.frozen']
+import machine
 def hold(s):
  for t in sys.modules.pop('hold', ()):
   t.deinit()

@@ -137,7 +137,6 @@ class VirtualBoard:
         self._swallow = b""  # output is hidden until this appears
         self._hidden = b""
         self._told = b""
-        self._at_prompt = False  # boot.py and main.py have ended
         self._started_s = 0.0
         self._interrupted: tuple[float, int] | None = None
         self._uart_held = False
@@ -230,7 +229,6 @@ class VirtualBoard:
         self._early.clear()
         self._tail = self._hidden = self._told = b""
         self._swallow = b""
-        self._at_prompt = False
         self._interrupted = None
         self.boots += 1
         self._started_s = time.monotonic()
@@ -331,9 +329,7 @@ class VirtualBoard:
     def _told_line(self, word: str, number: int, *more: int) -> None:
         if self._then is not None:  # killed already; its last words count no more
             return
-        if word == "repl":
-            self._at_prompt = True
-        elif word == "ready":
+        if word == "ready":
             self._set_state("running")
             self._feed_early()
         elif word == "reset":
@@ -451,7 +447,7 @@ class VirtualBoard:
             self._stdin.write(head)
             if not self._interrupt():
                 self._stdin.write(_CTRL_C)
-                if self._at_prompt:
+                if self.at_prompt:
                     self._watch_ctrl_c()
             head, ctrl_c, rest = rest.partition(_CTRL_C)
         self._stdin.write(head)
@@ -635,7 +631,6 @@ class VirtualBoard:
             "reset_cause": CAUSES.get(self.hardware.cause, "unknown"),
             "last_event": self.last_event,
             "uptime_s": round(time.monotonic() - self._started_s, 3) if child else 0,
-            "at_prompt": self._at_prompt,
             "interrupts": self.interrupts,
             "at_prompt": self.at_prompt,
             "wdt_ms": self._watchdog.ms,
