@@ -46,7 +46,7 @@ sweep: .venv/.dev ## cut the power at every flash operation of every scenario (m
 storm: .venv/.dev ## deploy through 576 seeded faults: cuts, pulled cables, noise, killed hosts, wrong keys (half an hour)
 	PYTHONPATH=. $(BIN)/python tests/e2e/storm.py
 
-interruptions: .venv/.dev ## interrupt 300 commands at locked boards: cables, killed and stopped hosts, slow starts (half an hour)
+interruptions: .venv/.dev ## interrupt 300 commands at locked boards: cables, killed and stopped hosts, slow starts (15 minutes)
 	PYTHONPATH=. $(BIN)/python -m tests.e2e.interruptions
 
 starts: .venv/.dev ## start locked virtual boards 500 times under floods and single keys, on both kinds of USB

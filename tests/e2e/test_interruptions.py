@@ -10,7 +10,7 @@ import pytest
 from sentill_host import access, agent, bundle, client, prompt
 from sentill_host.client import NodeClient
 from sentill_host.deploy import deploy
-from sentill_host.errors import LinkError
+from sentill_host.errors import LinkError, RefusedError
 from sentill_host.keys import KeyFile
 from sentill_host.link import Link
 from sentill_host.session import Session
@@ -72,6 +72,9 @@ def test_what_a_host_asked_to_stand_aside_restarts_in_its_time(locked: Board, ke
     with Link(locked.usb) as link:
         node = NodeClient(link)
         access.unlock(node, keys, 30)
+        for box in (0, -5, 1 << 20, "5"):
+            with pytest.raises(RefusedError, match="box must be"):
+                node.command("maintenance", box=box)
         assert client.request_maintenance(node, box_s=5)
         link.enter_repl()
         boots = locked.status()["boots"]
