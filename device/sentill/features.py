@@ -94,18 +94,18 @@ class History:
     """A terminal's transactions: a ring of pending ones, day totals and runs of the resolved ones.
 
     `capacity` (1..65534) bounds the pending transactions. When the ring is full the oldest is resolved early, with the
-    feedback received so far, the window then ends at its day if it ended before, and `overflows` counts it. About 11
-    bytes per slot and 1 KB besides.
+    feedback received so far, the window then ends at its day if it ended before, and `overflows` counts it. Seven
+    bytes per slot and half a KB besides.
     """
 
     def __init__(self, capacity: int = 512, kernels=None):
-        """`kernels`: module to use instead of the fastest, features_viper or features_plain."""
+        """`kernels`: module to use instead of the fastest, features_thumb or features_plain."""
         if kernels is None:
-            kernels = native("features_viper")
+            kernels = native("features_thumb")
         if kernels is None:
             from . import features_plain as kernels
         self._own = kernels.own
-        self._pending = Pending(capacity, kernels.finder)
+        self._pending = Pending(capacity, kernels)
         self._s = array("i", bytes(4 * _SCALARS))
         self._n = array("H", bytes(2 * _DAYS))
         self._f = array("H", bytes(2 * _DAYS))
@@ -172,11 +172,11 @@ class History:
         day = old // _DAY_S
         self._window(day)
         p = self._pending
-        while p.count and p.times[p.head] <= old:
+        while p.count and p.oldest <= old:
             self._resolve()
         due = (day + 1) * _DAY_S
-        if p.count and p.times[p.head] < due:
-            due = p.times[p.head]
+        if p.count and p.oldest < due:
+            due = p.oldest
         self._s[_DUE] = due + _DELAY_S
 
     # At most 11 locals and stack slots per function from here on: MicroPython takes larger frames from the heap.
@@ -230,7 +230,7 @@ class History:
         p = self._pending
         if p.count == p.capacity:
             self._bump(_OVERFLOWS)
-            self._window(p.times[p.head] // _DAY_S)
+            self._window(p.oldest // _DAY_S)
             self._resolve()
         t = s[_NOW]
         if not p.count and t + _DELAY_S < s[_DUE]:
@@ -257,9 +257,8 @@ class History:
     def _resolve(self) -> None:
         """Move the oldest pending transaction into the runs and, where its day is in the window, the day totals."""
         s = self._s
-        slot = self._pending.pop()
-        t = self._pending.times[slot]
-        flags = self._pending.flags[slot]
+        t = self._pending.oldest
+        flags = self._pending.flags[self._pending.pop()]
         if flags & _FRAUD:
             if not s[_RUNF]:
                 s[_FIRST] = t
@@ -325,7 +324,7 @@ class History:
         """Take over what `save` gave, `size` bytes that `readinto` fills buffers with (see store.Store).
 
         Into a smaller ring the oldest transactions are resolved early, and counted. Raises StorageError, leaving this
-        history as it was, when the image is of another version or length.
+        history as it was, when the image is of another version or length; leaving it empty when it is not in order.
         """
         image = bytearray(_FIXED)
         if size >= _FIXED:
@@ -349,8 +348,12 @@ class History:
         while count:
             if p.count == p.capacity:
                 self._bump(_OVERFLOWS)
-                self._window(p.times[p.head] // _DAY_S)
+                self._window(p.oldest // _DAY_S)
                 self._resolve()
-            p.restore(readinto)
+            try:
+                p.restore(readinto)
+            except StorageError:
+                self.clear()
+                raise
             count -= 1
         s[_DUE] = 0  # found anew by the next `advance`

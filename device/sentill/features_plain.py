@@ -1,4 +1,4 @@
-"""The steps of features.py that every request takes, in plain bytecode: the twin of features_viper.py.
+"""The steps of features.py that every request takes, in plain bytecode: the twin of features_thumb.py.
 
 `s` are the scalars of a features.History, `x` an array('h') of features.
 """
@@ -19,6 +19,8 @@ _F30 = const(8)
 _U30 = const(9)
 _HOUR_S = const(3_600)
 _MAX16 = const(32_767)
+_PENDING = const(4)
+_wanted = bytearray(4)  # the ref looked for: a search takes no view
 
 
 def own(s, x) -> None:
@@ -47,24 +49,25 @@ def own(s, x) -> None:
     x[8] = v if v < _MAX16 else _MAX16
 
 
-def finder(chains, low, high, follow):
-    """Pending.find: a function that returns the slot of a ref, or -1, and leaves the halves of the ref in `chains`.
+def find(refs, flags, n: int, ref: int) -> int:
+    """The slot of `ref` among the first `n` of `refs`, or -1. Only slots count whose `flags` have bit 2.
 
-    `chains` starts 256 chains of slots plus 1, `follow` continues them, 0 ends one; behind them are two words for the
-    ref. `low` and `high` hold the refs by slot. More arrays would be more than a closure is called with without heap.
+    Four bytes each, low byte first; the one behind the first `n` becomes this ref.
     """
+    pack_into("<I", refs, 4 * n, ref)
+    pack_into("<I", _wanted, 0, ref)
+    at = refs.find(_wanted)
+    while at < 4 * n:
+        if not at & 3 and flags[at >> 2] & _PENDING:
+            return at >> 2
+        at = refs.find(_wanted, (at | 3) + 1)
+    return -1
 
-    def find(ref: int) -> int:
-        pack_into("<I", chains, 512, ref)
-        ref = chains[256] ^ chains[257]
-        slot = chains[(ref ^ ref >> 8) & 255]
-        if slot:
-            ref = chains[256]
-            while slot:
-                slot -= 1
-                if low[slot] == ref and high[slot] == chains[257]:
-                    return slot
-                slot = follow[slot]
-        return -1
 
-    return find
+def keep(refs, slot: int, n: int) -> None:
+    """Let `slot` have the ref behind the first `n`."""
+    slot *= 4
+    refs[slot] = refs[4 * n]
+    refs[slot + 1] = refs[4 * n + 1]
+    refs[slot + 2] = refs[4 * n + 2]
+    refs[slot + 3] = refs[4 * n + 3]

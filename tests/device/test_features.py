@@ -2,10 +2,10 @@
 
 from array import array
 from binascii import crc32
+from struct import pack_into
 
 import support
-from sentill import features, features_plain
-from sentill.compat import native
+from sentill import features
 from sentill.errors import StorageError
 from sentill.features import NAMES, SCHEMA_ID, History, N
 from sentill.features_profile import Profile
@@ -144,9 +144,9 @@ def test_capacity_is_checked():
     assert History(1).add(1, T0, 500, 0, 0, 0)
 
 
-def busy(capacity=16, kernels=None):
+def busy(capacity=16):
     """A history with resolved and pending transactions, chains longer than one, and day totals in several buckets."""
-    h = History(capacity, kernels)
+    h = History(capacity)
     for i in range(60):
         h.add(BIG_REF - 256 * (i % 40), T0 + i * DAY // 2, 400 * i, 900, 9, 0)
         if i % 3 == 1:
@@ -154,24 +154,31 @@ def busy(capacity=16, kernels=None):
     return h
 
 
-def test_native_and_plain_kernels_agree():
-    kernels = native("features_viper")
-    if kernels is None:
-        raise support.SkipTest("no emitter for native code, or it was left out")
-    names = [name for name in dir(features_plain) if name[0] != "_"]
-    for name in dir(kernels):
-        assert name in names or name == "micropython" or name[0] == "_", name
-    fast, plain = busy(), busy(kernels=features_plain)
-    state = 1
-    for i in range(400):
-        state = (state * 1103515245 + 12345) & 0x7FFFFFFF
-        ref = BIG_REF - (state >> 8) % 60 if i & 1 else (state >> 8) % 60 << 8
-        t = T0 + 31 * DAY + i * (state >> 20)
-        assert row(fast, t) == row(plain, t), (i, row(fast, t), row(plain, t))
-        assert fast.add(ref, t, 100 * i, 900, 9, 0) == plain.add(ref, t, 100 * i, 900, 9, 0), (i, ref)
-        if not i % 5:
-            assert fast.feedback(ref) and plain.feedback(ref), (i, ref)
-    assert support.saved(fast) == support.saved(plain)
+def test_a_damaged_order_is_refused_and_leaves_nothing():
+    h = History(16)
+    for i in range(3):
+        h.add(i, T0 + i * DAY, 500, 0, 0, 0)
+    image = bytearray(support.saved(h))
+    for at, t in ((-5, T0 + DAY - 1), (-14, T0 + 3 * DAY), (-5, T0 + DAY + (1 << 20)), (-23, -1)):
+        damaged = image[:]
+        pack_into("<i", damaged, len(damaged) + at, t)
+        other = History(16)
+        other.add(9, T0, 500, 0, 0, 0)
+        support.raises(StorageError, support.restored, other, bytes(damaged))
+        assert (other.pending, other.now) == (0, 0)
+    pack_into("<i", image, len(image) - 5, T0 + DAY + (1 << 20) - 1)
+    support.restored(other, bytes(image))
+    assert support.saved(other)[-27:] == bytes(image)[-27:]
+
+
+def test_every_ref_is_found_and_no_other():
+    """Also 0, refs with equal bytes, and those that were pending before in the same slots."""
+    h = History(5)
+    refs = [0, 1 << 24, 1, 256, 65536, 0x01010101, BIG_REF, 0xFFFFFFFF, 2, 0x00FF00FF, 0xFF00FF00, 3]
+    for i in range(len(refs)):
+        assert h.add(refs[i], T0 + i, 500, 0, 0, 0)
+        for k in range(len(refs)):
+            assert (h._pending.find(refs[k]) >= 0) == (i - 5 < k <= i), (i, k)
 
 
 def test_a_restored_history_goes_on_as_the_old_one():

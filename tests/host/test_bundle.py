@@ -61,10 +61,10 @@ def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
     assert {"sentill_start.mpy", "board.mpy", "channels.jsonl", "agent.mpy"} < set(paths)
     modules = {path.relative_to(boards.device_package()).as_posix() for path in boards.device_package().rglob("*.py")}
     missing = {name for name in modules if f"sentill/{name.removesuffix('.py')}.mpy" not in paths}
-    twins = {"wire.py", "wire_values.py", "features_plain.py", "tree_plain.py"}
+    twins = {"wire.py", "wire_values.py", "tree_plain.py"}
     others = {name for name in modules if name.startswith("hal/port_") and name != f"hal/port_{board.data['port']}.py"}
     thumb = {name for name in modules if "asm_thumb" in (boards.device_package() / name).read_text()}
-    of_thumb = {"mac_plain.py", "wire_viper.py", "wire_values_viper.py", "tree_viper.py"}
+    of_thumb = {"mac_plain.py", "wire_viper.py", "wire_values_viper.py", "tree_viper.py", "features_plain.py"}
     assert missing == twins | others | (thumb if firmware is UNIX64 else of_thumb)
     ports = [path for path in paths if path.startswith("sentill/hal/port_")]
     assert len(ports) == 1, ports
