@@ -10,7 +10,7 @@ from tests.chip.run import Bench, Numbers
 _START_S = 20.0
 _BEFORE_NS, _AFTER_NS, _FINE_NS, _COARSE_NS = 5e6, 20e6, 1e5, 20e6
 _MOST_OPEN_NS = 5e6
-_EACH_WHOLE = 10  # of so many instants one start is watched to its end
+_EACH_WHOLE = 50  # of so many instants one start is watched to its end; of the others until a prompt would be there
 _KEYS = {"Ctrl-C": b"\x03", "Ctrl-D": b"\x04", "Ctrl-A": b"\x01", "raw": b"\r\x03\x03\x01"}
 _WIRE = "Ctrl-C on a wire"
 _SHUT, _OPENED, _ENDED = 0, 1, 2  # what became of a start; the last: no node, no prompt
@@ -44,6 +44,8 @@ def start_sweep(bench: Bench) -> Numbers:
     for number, at_ns in enumerate(_instants(seen, ready_ns)):
         start.chip.run((at_ns - start.chip.ns) / 1e9)
         whole = not number % _EACH_WHOLE
+        if whole:
+            bench.say(f"{sum(counts.values())} starts, at {at_ns / 1e6:.1f} ms")
         tried = {way: Apart(partial(start.press, way, at, schedule_keyboard, whole)) for way in ways}
         for way, copy in tried.items():
             result = copy.result()
@@ -106,7 +108,7 @@ class _Start:
             chip.usb.write(_KEYS[way])
         elif chip.mcu.sram[at] == _KEYS["Ctrl-C"][0]:
             call(chip, schedule_keyboard)
-        chip.run(0.1)
+        chip.run(0.03)
         chip.run_until(lambda: chip.connected, 10.0, "USB connection")
         opened = self._prompt()
         if whole and not opened:
@@ -121,7 +123,7 @@ class _Start:
 
     def _prompt(self) -> bool:
         """Whether a prompt answers; a node takes the line for an empty one."""
-        self.chip.run(0.05)
+        self.chip.run(0.02)
         self.chip.usb.write(b"\r")
-        self.chip.run(0.05)
+        self.chip.run(0.02)
         return any(prompt in self.chip.console for prompt in _PROMPTS)

@@ -490,7 +490,7 @@ def main():
     options = Options(**o)
     with open(sys.argv[4]) as file:
         text = file.read()
-    text = text[: text.index("\n_calm()\n_session()")]
+    text = text[: text.index("\n_watch()\n_session()")]
     sys.modules["machine"] = Machine
     seed_bug(options.bug)
     Board.code = compile(text, "session.py", "exec")
