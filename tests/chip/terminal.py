@@ -18,6 +18,7 @@ ANSWER_MS = 500.0
 TRIES = 3
 """The terminal repeats a request, under the same ref, when no verdict came in this time; so often it asks in all."""
 _START_S = 50_000_000  # node time of the first request
+_LOOK_NS = 0.5e6  # at the heap, in the windows
 _WINDOW_MS = 60.0  # after a request, in which its judgement and its record are done; and before it, for comparison
 
 
@@ -105,7 +106,7 @@ class Terminal:
     def __init__(self, chip: Chip, heap: Heap | None = None):
         self.chip = chip
         self.lines: list[Line] = []
-        self._heap = heap
+        self._taken = _Taken(chip, heap) if heap else None
         self._text = bytearray()
         self._start_ns = 0.0
         self._q = 0
@@ -170,12 +171,14 @@ class Terminal:
     def _ask(self, request: transactions.Request, report: Report, costs: bool) -> Asked:
         chip = self.chip
         asked = Asked(request.ref, None, 0)
+        if costs and self._taken:
+            self._taken.watch()
         before = self._costs() if costs else None
         if before:
             self._pause(_WINDOW_MS, report)
             after = self._costs()
             asked.cpu_before_ms = after[0] - before[0]
-            asked.heap_before_bytes = _difference(before[1], after[1])
+            asked.heap_before_bytes = after[1] - before[1]
         for asked.tries in range(1, TRIES + 1):
             self._q = protocol.next_q(self._q)
             chip.feed(protocol.encode("T", [("q", self._q), *request.pairs]))
@@ -197,19 +200,39 @@ class Terminal:
                 self._pause((fed_ns - chip.ns) / 1e6 + _WINDOW_MS, report)
                 after = self._costs()
                 asked.cpu_ms = after[0] - before[0]
-                asked.heap_bytes = _difference(before[1], after[1])
+                asked.heap_bytes = after[1] - before[1]
             break
+        if self._taken:
+            self._taken.rest()
         return asked
 
-    def _costs(self) -> tuple[float, int | None]:
-        """Milliseconds that the core was awake so far; bytes of heap in use."""
+    def _costs(self) -> tuple[float, int]:
+        """Milliseconds that the core was awake so far; bytes of heap that were taken."""
         awake_ns = self.chip.ns - self.chip.idle_ns
-        return awake_ns / 1e6, self._heap.look().used if self._heap else None
+        return awake_ns / 1e6, self._taken.bytes if self._taken else 0
 
 
-def _difference(before: int | None, after: int | None) -> int | None:
-    # Less than before: a collection came between.
-    return after - before if before is not None and after is not None and after >= before else None
+class _Taken:
+    """Sums up what is taken from the heap, whatever collections give back meanwhile, while it watches."""
+
+    def __init__(self, chip: Chip, heap: Heap):
+        self.bytes = 0
+        self._heap = heap
+        self._used = 0
+        self._alarm = chip.alarm(self._look)
+
+    def watch(self) -> None:
+        self._used = self._heap.look().used
+        self._alarm.schedule(_LOOK_NS)
+
+    def rest(self) -> None:
+        self._alarm.cancel()
+
+    def _look(self) -> None:
+        used = self._heap.look().used
+        self.bytes += max(used - self._used, 0)
+        self._used = used
+        self._alarm.schedule(_LOOK_NS)
 
 
 def decoded(line: bytes) -> tuple[str, dict[str, Any]] | None:
