@@ -20,7 +20,7 @@ BASE = {"compat", "crypto", "errors", "files", "flash", "mac", "pan", "sha"}
 FAMILIES = {
     **dict.fromkeys(("channel", "detector", "points", "rul", "wear"), "health"),
     **dict.fromkeys(("wire", "reader", "exchange"), "protocol"),
-    **dict.fromkeys(("access", "audit", "blink", "commands", "loop", "pinned", "port", "recovery", "session"), "node"),
+    **dict.fromkeys(("access", "audit", "commands", "loop", "pinned", "port", "recovery", "session"), "node"),
     **dict.fromkeys(("setup", "sleeper", "starts", "store", "tamper", "tasks", "terminal", "update"), "node"),
     **dict.fromkeys(("vitals", "waves", "worker"), "node"),
     "sentill_start": "main",

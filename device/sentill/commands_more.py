@@ -95,8 +95,11 @@ def reboot(node, port, fields):
 
 
 def blink(node, port, fields):
-    """Blink the board's light for `n` seconds."""
-    from .blink import start
-
-    start(node.hal, argument(fields, "n", 1, 60) if "n" in fields else 10)
+    """Blink the board's light for `n` seconds from now on, so that a person finds the board among many."""
+    n = argument(fields, "n", 1, 60) if "n" in fields else 10
+    if node.light is None:
+        node.light = node.hal.light()
+    if node.light is None:
+        raise SentillError("light", "this board has no light")
+    node.blinks = 2 * n
     return []

@@ -85,6 +85,8 @@ class Node:
         self.guard = looks_like_pan
         self.faults: list = []
         self.after = ""  # "reboot" or "maintenance" once the replies are out
+        self.light = None  # once it is asked for
+        self.blinks = 0  # changes of the light still to come: see warden
         self.crashes = 0
         self.refused = 0
         self.audit = Audit(self)

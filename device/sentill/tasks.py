@@ -219,7 +219,7 @@ class Tasks:
             await asyncio.sleep_ms(_PULL_MS)
 
     async def warden(self, loop):
-        """Feed the watchdog while all others live; watch over the case, the session, the trial and foreign code."""
+        """Feed the watchdog while all others live; watch over case, session, trial and foreign code; blink."""
         node = self.node
         silent = None
         looks = node.vault.profile or node.vault.generation  # else other code on the flash is nobody's concern
@@ -241,6 +241,9 @@ class Tasks:
             if looks and ticks_diff(now, self._began) > _SETTLED_MS and not node.urgent():
                 looks = 0
                 node.attempt("foreign", borrow("access_foreign").report, node)
+            if node.blinks:  # no task of its own: whoever asks need not prove anything, and may ask often
+                node.blinks -= 1
+                node.light.value(node.blinks & 1)
             await loop.sleep(_STEP_MS)
 
     def _prove(self):

@@ -93,6 +93,19 @@ def test_the_light_blinks_beside_the_work(board: Board) -> None:
             client.command("blink", n=1000)
 
 
+def test_blinking_is_one_thing_however_often_it_is_asked_for(board: Board) -> None:
+    with Link(board.usb) as link, Link(board.uart) as line:
+        client = NodeClient(link)
+        identity(client)
+        boots = board.status()["boots"]
+        for _ in range(120):
+            assert client.command("blink", n=60)["ok"] is True
+        assert verdict(NodeClient(line), 42)["ref"] == 42
+        status = client.command("status")
+        assert (status["crash"], board.status()["boots"]) == (0, boots), status
+        client.command("blink", n=1)
+
+
 def test_mpremote_takes_over_while_frames_flow(board: Board, tmp_path: Path) -> None:
     with Link(board.usb) as link:
         client = NodeClient(link)
