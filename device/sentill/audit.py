@@ -11,10 +11,10 @@ from gc import collect
 from struct import pack
 
 from . import journal
-from .compat import borrow, const, ticks_add, ticks_diff, ticks_ms
+from .compat import MISSING, borrow, const, ticks_add, ticks_diff, ticks_ms
 from .errors import SentillError
 
-_ERRORS = (OSError, MemoryError, SentillError)
+_ERRORS = (OSError, SentillError) + MISSING
 _MISSED = const(7)  # name in the key store
 _FIRST_PAUSE_MS = const(1000)
 _SHORT_PAUSE_MS = const(2)
@@ -45,8 +45,14 @@ class Audit:
 
     def note(self, kind: int, pairs) -> int:
         """Record pairs as text `key=value`, cut to fit. As `record`."""
-        text = " ".join(["%s=%s" % pair for pair in pairs]).encode()[: journal.MAX_PAYLOAD]
-        return self.record(kind, b"(hidden)" if self.node.guard(text) else text)
+        try:
+            text = " ".join(["%s=%s" % pair for pair in pairs]).encode()[: journal.MAX_PAYLOAD]
+            if self.node.guard(text):
+                text = b"(hidden)"
+        except MemoryError:
+            self.count(kind)
+            return -1
+        return self.record(kind, text)
 
     def record(self, kind: int, payload) -> int:
         """Add a record of at most MAX_PAYLOAD bytes; its sequence number, -1 when it could not be made.
@@ -55,7 +61,7 @@ class Audit:
         """
         log = self.journal
         if log is None:
-            self._miss(kind)
+            self.count(kind)
             return -1
         n = log.next
         try:
@@ -72,9 +78,9 @@ class Audit:
             self.commit()
             if log.room():
                 return self.record(kind, payload)
-        elif log.room():
+        self.count(kind)
+        if log.room():
             self._fail(error)
-        self._miss(kind)
         return -1
 
     def next(self) -> int:
@@ -127,7 +133,11 @@ class Audit:
 
         Raises StorageError("state") without a journal.
         """
-        self.commit()
+        if self.reading:
+            self.reading = None  # with its code: there is no room for both
+            collect()
+        if not self._failing:
+            self.commit()
         self.reading = borrow("audit_pull").start(self.store, port, start)
         return self.reading.about()
 
@@ -172,7 +182,8 @@ class Audit:
         if self.lost[0] and self.lost[_TELLS] < 0 and self.journal.room():
             borrow("audit_open").note(self)
 
-    def _miss(self, kind):
+    def count(self, kind: int) -> None:
+        """Count a record of `kind` that could not be made; takes no heap."""
         self.missed = min(self.missed + 1, _MOST)
         lost = self.lost
         now = self.node.hal.now_s()
@@ -183,13 +194,15 @@ class Audit:
         lost[3] = now
 
     def _fail(self, error):
-        if not self._failing:
-            self.node.report("journal", error)
+        first = not self._failing
+        self._failing = True
         if isinstance(error, MemoryError):
             collect()  # a heap in pieces looks otherwise a moment later: no reason to wait as for flash
-            if not self._failing:
+            if first:
                 self._pause_ms = _SHORT_PAUSE_MS
-        self._failing = True
+        if first:
+            self.node.report("journal", error)
         self._retry = ticks_add(ticks_ms(), self._pause_ms)
-        self._pause_ms = min(self._pause_ms * 2, _LAST_PAUSE_MS)
+        most = _FIRST_PAUSE_MS if isinstance(error, MemoryError) else _LAST_PAUSE_MS
+        self._pause_ms = min(self._pause_ms * 2, most)
         self.why = error.code if isinstance(error, SentillError) else "flash"

@@ -7,7 +7,7 @@ reply. A command that must act after its reply is out (a reset) leaves what to d
 from gc import collect
 
 from . import journal, protocol
-from .compat import borrow, const
+from .compat import MISSING, borrow, const, ticks_add, ticks_diff, ticks_ms
 from .errors import FrameError, SentillError
 from .terminal import argument, parse
 
@@ -17,6 +17,9 @@ _ANYWHERE = const(1)  # the terminal may ask, too
 _FREE = const(2)  # changes nothing, or proves by itself that it may: needs no signature
 _QUIET = const(4)  # too many, or too small, for the journal
 _FIRST_KEYS = const(8)  # needs no signature where there are no keys yet, or none any more
+_SHARE = const(4)
+_SAVED_MS = const(4000)  # of all time
+_MOST_MS = const(10_000)
 MODULES = ("commands_more", "access", "access_session", "access_provision")
 
 # Name, with _ for -: flags, and 16 times the index of the module.
@@ -41,18 +44,39 @@ COMMANDS = {
 
 def answer(node, port) -> None:
     """Carry out the C frame that port.reader has found and reply on the same port."""
+    began = ticks_ms()
+    port.free = True
     try:
         try:
-            pairs = _carry_out(node, port)
-        except MemoryError:
-            raise SentillError("memory", "no room for that now; ask again")
-    except SentillError as error:
+            pairs = [("ok", True)] + _carry_out(node, port)
+        except SentillError as error:
+            node.refused += 1
+            pairs = [("ok", False), ("err", error.code), ("msg", protocol.printable(error.message))]
+        port.send("R", [("re", port.asked)] + pairs)
+    except MISSING:
         node.refused += 1
-        port.send(
-            "R", [("re", port.asked), ("ok", False), ("err", error.code), ("msg", protocol.printable(error.message))]
-        )
-        return
-    port.send("R", [("re", port.asked), ("ok", True)] + pairs)
+        port.tell(b'#R {"q":\x01,"re":\x02,"ok":false,\0', port.asked, 0, "err", "memory")
+    if port.free:
+        spent(node, began)
+
+
+# The time for what nobody has signed: a quarter of all time, of which a second is saved up. Whoever has no key keeps
+# the node busy no longer than that. What is done is paid behind it; while something is due, the next one waits.
+
+
+def spent(node, began: int) -> None:
+    """Pay for what was done since `began` (ticks_ms); `node.due` is when all is paid."""
+    now = ticks_ms()
+    credit = ticks_diff(now, node.due)
+    if not -_MOST_MS <= credit <= _SAVED_MS:
+        credit = _SAVED_MS
+    node.due = ticks_add(now, min(_SHARE * ticks_diff(now, began) - credit, _MOST_MS))
+
+
+def wait(node) -> int:
+    """Milliseconds until all is paid, 0 when it is."""
+    left = ticks_diff(node.due, ticks_ms())
+    return left if 0 < left <= _MOST_MS else 0  # it comes round with the ticks when nobody asks for days
 
 
 def _carry_out(node, port):
@@ -69,6 +93,7 @@ def _carry_out(node, port):
         raise SentillError("command", "only over USB")
     if not flags & _FREE and (node.vault.generation or not flags & _FIRST_KEYS):
         node.vault.admit(port is not node.console, port.name + " C ", port.reader.object(), fields.get("c"))
+        port.free = not node.vault.generation
         if not flags & _QUIET:
             node.audit.note(journal.COMMAND, [("cmd", name), ("line", port.name)])
     if name == "status":
@@ -76,7 +101,10 @@ def _carry_out(node, port):
     if name == "count":
         return _count(node, fields)
     collect()  # room for the module
-    return getattr(borrow(MODULES[flags >> 4]), name)(node, port, fields)
+    try:
+        return getattr(borrow(MODULES[flags >> 4]), name)(node, port, fields)
+    finally:
+        collect()  # of it: what others take meanwhile would leave the heap in pieces
 
 
 def _count(node, fields):

@@ -101,5 +101,5 @@ def blink(node, port, fields):
         node.light = node.hal.light()
     if node.light is None:
         raise SentillError("light", "this board has no light")
-    node.blinks = 2 * n
+    node.toggle = 2 * n
     return []

@@ -15,6 +15,8 @@ except ImportError:
         return value
 
 
+from gc import collect
+
 try:
     from gc import threshold
 except ImportError:
@@ -65,6 +67,10 @@ def kernels(name: str):
     return native(name + "_thumb") or native(name + "_viper") or getattr(__import__("sentill." + name), name)
 
 
+# What `borrow` raises when the heap is full: an import takes whatever befalls the look for a file for a missing one.
+MISSING = (MemoryError, ImportError)
+
+
 def borrow(name: str):
     """The module `sentill.NAME` for a single use: unless somebody has imported it, nothing keeps its code afterwards.
 
@@ -74,10 +80,14 @@ def borrow(name: str):
     known = sys.modules.get(path)
     if known:
         return known
-    package = __import__(path)
-    module = getattr(package, name)
     if sys.implementation.name != "micropython":  # where memory does not matter, time does
-        return module
+        return getattr(__import__(path), name)
+    try:
+        package = __import__(path)
+    except ImportError:  # perhaps for want of heap
+        collect()
+        package = __import__(path)
+    module = getattr(package, name)
     _forget(name)
     return module
 

@@ -188,10 +188,11 @@ class Journal:
     def _move(self):
         # What waits to the beginning; its end.
         n = self._high - self._low
-        self._buf[:n] = self._view[self._low : self._high]
-        self._clear(n, self._high)
+        end = self._high
+        self._buf[:n] = self._view[self._low : end]
         self._low = 0
         self._high = n
+        self._clear(n, end)
         return n
 
     def _clear(self, at, end):
@@ -206,12 +207,14 @@ class Journal:
 
     def _flush(self):
         # One program, or two in a fresh block.
-        n = self._store.write(self._view[self._low : self._high], self.kept)
-        self._clear(self._low, self._low + n)
+        low = self._low
+        n = self._store.write(self._view[low : self._high], self.kept)
+        # First of all: what is on flash must not be written again, whatever comes.
         self._low += n
         self.kept = self._store.next
         if self._low == self._high:
             self._low = self._high = 0
+        self._clear(low, low + n)
 
     def _keep_key(self):
         # Only when nothing waits: the key must not be ahead of the records.

@@ -12,7 +12,7 @@ records share a page. No call here erases more than one block: `advance` and `ti
 
 from array import array
 from gc import collect
-from struct import unpack_from
+from struct import pack_into, unpack_from
 
 from .compat import borrow, borrow_at_once, const
 from .errors import StorageError
@@ -81,12 +81,14 @@ class Ring:
             last = n
             n += needs
             sequence += 1
+        last += records[last] | records[last + 1] << 8
+        tag = bytes(records[last - TAG : last])
         self._end = size  # until it has worked: what a program that failed left behind is not written again
         self.program(self._block * size + end, records[:n])
+        # From here on nothing takes heap: what is on flash must not be written again.
         self._end = end + n
         self.next = sequence
-        last += records[last] | records[last + 1] << 8
-        self._tag[:] = records[last - TAG : last]
+        pack_into("16s", self._tag, 0, tag)
         if generation >= 0:
             self._generation = generation
             self._start = start

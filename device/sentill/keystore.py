@@ -100,11 +100,11 @@ class KeyStore:
         pack_into("<BBHI", entry, 0, name, length, _MAGIC, version)
         entry[_HEAD : _HEAD + length] = payload
         pack_into("<I", entry, _HEAD + length, crc32(memoryview(entry)[: _HEAD + length]))
+        check = bytearray(len(entry))  # before anything is on flash
         address = self._block * region.block_size + self._end
         # Whatever becomes of this program, the place is used.
         self._end += room(length)
         region.program(address, entry)
-        check = bytearray(len(entry))
         region.read(address, check)
         if check != entry:
             raise StorageError("flash", "the flash does not keep what is written")

@@ -45,18 +45,26 @@ class Loop:
     async def keep(self, crashed) -> None:
         """Run the task for good: when it ends, `crashed(loop, error)` is told, and it starts again."""
         backoff = _FIRST_BACKOFF_MS
+        error = ended = RuntimeError("ended")
         while True:
             began = ticks_ms()
             self.beat()
             try:
                 await self._job(self)
-                error: Exception = RuntimeError("ended")
+                error = ended
             except Exception as caught:
                 error = caught
-            crashed(self, error)
+            # From here to the next start nothing takes heap: perhaps there is none.
+            try:
+                crashed(self, error)
+            except Exception:
+                pass  # the task has to go on, whatever becomes of the report
             if ticks_diff(ticks_ms(), began) > _CALM_MS:
                 backoff = _FIRST_BACKOFF_MS
-            await self.sleep(backoff)
+            began = ticks_add(ticks_ms(), backoff)
+            while ticks_diff(began, ticks_ms()) > 0:
+                self.beat()
+                await asyncio.sleep_ms(min(backoff, _STEP_MS))
             backoff = min(backoff * 2, _LAST_BACKOFF_MS)
 
     async def sleep(self, ms: int) -> None:

@@ -1,6 +1,7 @@
 """HMAC-SHA256 by the firmware's hashes; on ARM chips mac_thumb.py has the same."""
 
 from hashlib import sha256
+from struct import pack_into
 
 from .compat import const
 from .crypto import next_key
@@ -60,7 +61,10 @@ class MAC:
         is used from now on.
         """
         end = at + (buf[at] | buf[at + 1] << 8)
-        tag[:] = self.tag(tag, memoryview(buf)[at : end - 16])[:16]
-        buf[end - 16 : end] = tag
-        key[:] = next_key(key)
+        made = self.tag(tag, memoryview(buf)[at : end - 16])
+        following = next_key(key)
+        # From here on nothing takes heap: what is done by half would break the chain for good.
+        pack_into("16s", buf, end - 16, made)
+        pack_into("16s", tag, 0, made)
+        pack_into("32s", key, 0, following)
         self.rekey(key)

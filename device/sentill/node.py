@@ -86,7 +86,7 @@ class Node:
         self.faults: list = []
         self.after = ""  # "reboot" or "maintenance" once the replies are out
         self.light = None  # once it is asked for
-        self.blinks = 0  # changes of the light still to come: see warden
+        self.toggle = 0  # changes of the light still to come: see warden
         self.crashes = 0
         self.refused = 0
         self.audit = Audit(self)
@@ -97,6 +97,7 @@ class Node:
         self.nonce = b""  # of the last challenge
         self.failed_s = 0  # uptime at the last failed unlock
         self.latest_s = 0  # the latest time the clock was known to show
+        self.due = ticks_ms()  # see commands.spent
         self.worker = Worker(self)
         self.wake = asyncio.Event()  # something waits to go out
         self.console = Port("usb", hal.usb, _USB_ROOM, False, self.wake.set)
@@ -140,13 +141,20 @@ class Node:
 
     def event(self, name: str, pairs, kind: int = 0) -> None:
         """Send an E frame, and record it in the journal as `kind` unless that is 0."""
-        self.console.send("E", [("t", self.hal.now_s()), ("ev", name)] + pairs)
+        try:
+            pairs = [("ev", name)] + pairs
+            self.console.send("E", [("t", self.hal.now_s())] + pairs)
+        except MemoryError:
+            self.console.tell(b'#E {"q":\x01,"ev":"memory",\0', 0, 0, "of", name)
         if kind:
-            self.audit.note(kind, [("ev", name)] + pairs)
+            self.audit.note(kind, pairs)
 
     def report(self, part: str, error) -> None:
         """Send an E frame that tells of an error."""
-        self.event(part, [("err", self.tell(error))])
+        try:
+            self.event(part, [("err", self.tell(error))])
+        except MemoryError:
+            self.console.tell(b'#E {"q":\x01,"ev":"memory",\0', 0, 0, "of", part)
 
     def send_identity(self, port) -> None:
         """Send an I frame on `port`."""
@@ -203,9 +211,14 @@ class Node:
     def _crashed(self, loop, error):
         self.tasks.busy = self.terminal.busy = False
         self.crashes += 1
-        told = self.tell(error)
-        self.flaw = self.flaw or loop.name + ": " + told
-        self.event("task_crash", [("task", loop.name), ("err", told)], journal.ERROR)
+        try:
+            told = self.tell(error)
+            self.flaw = self.flaw or loop.name + ": " + told
+            self.event("task_crash", [("task", loop.name), ("err", told)], journal.ERROR)
+        except MemoryError:
+            self.flaw = self.flaw or loop.name
+            self.console.tell(b'#E {"q":\x01,"ev":"task_crash","err":"memory",\0', 0, 0, "task", loop.name)
+            self.audit.count(journal.ERROR)
 
     async def leave(self):
         """Replies first, then the state, then the reset."""

@@ -24,9 +24,14 @@ class Port:
         self.errors = 0  # faults of the stream
         self.q = 0
         self.heard_ms = ticks_ms()  # when bytes came in last
+        self.free = True  # whether nobody has signed that
         self.asked = 0  # q of the frame that is being answered, 0 when it cannot be told
         wire = kernels("wire")
         self._text = wire.put_text
+        values = kernels("wire_values")
+        self._fill = values.fill
+        self._copy = values.put
+        self._numbers = values.numbers(3)
         self._finish = wire.finish
         self._line = memoryview(bytearray(_MAX))
         self._direct = direct
@@ -97,14 +102,35 @@ class Port:
         if n - at > self.room():  # never with half a frame gone: the queue is empty then
             self._drop()
             return False
-        if n - at > self._size - self._high:
-            self._view[: self._high - self._low] = self._view[self._low : self._high]
-            self._high -= self._low
-            self._low = 0
-        self._view[self._high : self._high + n - at] = view[at:n]
-        self._high += n - at
+        if at:
+            self._high = self._copy(self._buf, 0, view, n)
+            self._low = at
+        else:
+            if n > self._size - self._high:
+                self._view[: self._high - self._low] = self._view[self._low : self._high]
+                self._high -= self._low
+                self._low = 0
+            self._high = self._copy(self._buf, self._high, view, n)
         self._wake()
         return True
+
+    def tell(self, form, re: int, ref: int, key: str, text: str) -> bool:
+        """Queue a frame where the heap may be full: nothing is taken from it. False when it was dropped.
+
+        `form` is the frame's beginning for wire_values.fill, with \x01 for its q, \x02 for `re`, \x0b for `ref`, up to
+        the last field, which is `key` with `text`.
+        """
+        numbers = self._numbers
+        numbers[0] = self.next_q()
+        numbers[1] = re
+        numbers[2] = ref
+        at = self._text(self._line, self._fill(self._line, 0, form, numbers) | len(text) << 8, key, text)
+        self._line[at - 1] = 125
+        try:
+            return self.put(self._line, self._finish(self._line, at, CRC_TABLE))
+        except MemoryError:  # what waits would have to be moved together
+            self._drop()
+            return False
 
     def skip(self) -> None:
         """Drop a frame before it is made: it is counted and leaves a gap in `q`."""

@@ -66,7 +66,13 @@ On a board with keys, P and those C that change something carry `c` (a counter) 
 commands challenge, unlock, order, lock and provision are described in access*.py. The I frame tells prof ("open",
 "service", "sealed"), gen (generation of its keys, 0 for none) and, once it was tampered with, tamper (by what).
 
-Codes in R frames: json, field, range, amount, card, pan, type, command, unknown, state, storage, memory, crash, clock; and of
+What nobody has signed gets a quarter of the node's time, of which it saves up a second. Beyond that a frame on USB has
+to wait for its turn; on the terminal's line C and P are refused unread, with the code "busy" and re 0, to be sent again later.
+
+With a full heap a node tells what it can in short: an R frame has the code and no msg, an E frame `memory` says `of` what
+event there was no room to tell.
+
+Codes in R frames: json, field, range, amount, card, pan, type, command, unknown, state, storage, memory, busy, crash, clock; and of
 boards with keys: mac, stale, locked, sealed, wait, tampered.
 """  # noqa: E501
 

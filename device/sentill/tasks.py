@@ -7,7 +7,7 @@ chip (flash, collections) is done by worker.py when the line is still, or right 
 import asyncio
 
 from . import commands, journal
-from .compat import borrow, const, ticks_add, ticks_diff, ticks_ms
+from .compat import MISSING, borrow, const, ticks_add, ticks_diff, ticks_ms
 from .health import WARN
 from .loop import Loop, arrival
 
@@ -67,10 +67,8 @@ class Tasks:
                 if kind == _T:
                     node.terminal.judge(port)
                     node.worker.answered()
-                elif kind == _P:
-                    node.terminal.feedback(port)
-                elif kind == _C:
-                    commands.answer(node, port)
+                elif kind == _P or kind == _C:
+                    self._told(kind)
                 else:  # an echo perhaps: no reply, or there would be no end
                     node.refused += 1
             ms = stream.rest_ms(reader.waiting(), reader.line)
@@ -86,6 +84,19 @@ class Tasks:
                 port.heard_ms = ticks_ms()
                 reader.received(n)
 
+    def _told(self, kind):
+        # What else the terminal sends. It cannot be made to wait: its requests come on the same line.
+        node = self.node
+        port = node.terminal_port
+        began = ticks_ms()
+        if commands.wait(node):
+            node.refused += 1
+            port.tell(b'#R {"q":\x01,"re":\x02,"ok":false,\0', 0, 0, "err", "busy")  # unread
+        elif kind == _C:
+            commands.answer(node, port)
+        elif not node.terminal.feedback(port):
+            commands.spent(node, began)
+
     async def _pause(self, loop):
         # Until a reply finds room again; what comes in meanwhile waits in the hardware.
         loop.beat()
@@ -100,7 +111,7 @@ class Tasks:
         one = memoryview(bytearray(1))
         while True:
             while True:
-                while port.room() < _REPLY:
+                while port.room() < _REPLY or commands.wait(node):  # the cable holds the next one back
                     await self._pause(loop)
                 kind = reader.next()
                 if not kind:
@@ -110,10 +121,12 @@ class Tasks:
                     if node.after:
                         await node.leave()  # at once: whoever asked for it waits
                 else:
+                    began = ticks_ms()
                     node.refused += 1
                     if kind == _T or kind == _P:
                         refusal = [("re", 0), ("ok", False), ("err", "type"), ("msg", "only on the terminal's line")]
                         port.send("R", refusal)
+                    commands.spent(node, began)
             loop.wait()
             await arrival(rx)
             n = rx.readinto(one)
@@ -195,12 +208,22 @@ class Tasks:
                 console.skip()
             elif rate:
                 node.worker.spent += _FRAMES
-                console.send("H", node.vitals.summary())
+                self._tell(node.vitals.summary)
                 await asyncio.sleep_ms(1)
                 if len(node.vitals.sources):
                     self._row = (self._row + 1) % len(node.vitals.sources)
-                    console.send("H", [("t", node.hal.now_s())] + node.monitor.row(self._row))
+                    self._tell(self._next)
             await loop.sleep(1000 // rate if rate else _STEP_MS)
+
+    def _next(self):
+        return [("t", self.node.hal.now_s())] + self.node.monitor.row(self._row)
+
+    def _tell(self, pairs):
+        # What `pairs()` gives, or one frame less: whoever asks for much at once may fill the heap for a moment.
+        try:
+            self.node.console.send("H", pairs())
+        except MemoryError:
+            self.node.console.skip()
 
     async def saver(self, loop):
         """Keep what is learnt, now and then."""
@@ -239,11 +262,14 @@ class Tasks:
             if node.after:
                 await node.leave()
             if looks and ticks_diff(now, self._began) > _SETTLED_MS and not node.urgent():
-                looks = 0
-                node.attempt("foreign", borrow("access_foreign").report, node)
-            if node.blinks:  # no task of its own: whoever asks need not prove anything, and may ask often
-                node.blinks -= 1
-                node.light.value(node.blinks & 1)
+                try:
+                    borrow("access_foreign").report(node)
+                    looks = 0
+                except MISSING:
+                    pass  # there is no room for its code just now
+            if node.toggle:  # no task of its own: whoever asks need not prove anything, and may ask often
+                node.toggle -= 1
+                node.light.value(node.toggle & 1)
             await loop.sleep(_STEP_MS)
 
     def _prove(self):

@@ -25,6 +25,8 @@ _MOST_WHY = const(72)
 _NO_MODEL = b"no_model"
 _TAMPERED = b"tampered"
 _MODELS = const(4)
+_ANSWER = const(1)
+_RECORD = const(2)
 _UART = const(1)  # its counter in the vault
 _MAX_COUNT = const(0x3FFFFFFF)
 
@@ -48,6 +50,7 @@ class Terminal:
         self.code = 0  # of the latest verdict
         self.frauds = 0
         self.refused = 0
+        self.state = 0  # to the request that is being judged: _ANSWER, then _RECORD
         self.busy = False  # inside the assessor: an interrupt now leaves its history half changed
         self.repeated = 0  # answers given once more
         self._request = Request()
@@ -62,30 +65,30 @@ class Terminal:
     def judge(self, port) -> None:
         """Answer the T frame that port.reader has found: with what it was answered before, when it is asked again.
 
-        Raises what the assessor raises, after an answer with the code "crash".
+        Raises what the assessor raises, or MemoryError, after an answer with the code "crash"; behind the verdict only
+        MemoryError, and what was not recorded is counted then.
         """
-        if not self._request.scan(port.reader) and not self._parse(port):
-            return
-        port.sequence.seen(self._request.fields[_Q])
-        answer = self._lately.recall(self._request)
-        if answer and not self._tamper.refusing:
-            self._send(port, answer)
-            self.repeated = _more(self.repeated)
-        else:
-            self._answer(port)
-            answer = self._lately.next()
-            self._send(port, answer)
-            self._keep(answer)
-
-    # The way of a plain request is cut so that every frame stays within eleven locals, stack slots and exception
-    # blocks: MicroPython takes larger ones from the heap.
-
-    def _answer(self, port) -> None:
+        self.state = _ANSWER
         try:
-            self._assess(self._lately.next())
+            if not self._request.scan(port.reader) and not self._parse(port):
+                return
+            port.sequence.seen(self._request.fields[_Q])
+            answer = self._lately.recall(self._request)
+            if answer and not self._tamper.refusing:
+                self._send(port, answer)
+                self.repeated = _more(self.repeated)
+            else:
+                answer = self._lately.next()
+                self._assess(answer)
+                self._send(port, answer)
+                self.state = _RECORD
+                self._keep(answer)
         except Exception:
             self._crashed(port)
             raise
+
+    # The way of a plain request is cut so that every frame stays within eleven locals, stack slots and exception
+    # blocks: MicroPython takes larger ones from the heap.
 
     def _assess(self, answer) -> None:
         assessor = self.assessor
@@ -128,7 +131,6 @@ class Terminal:
 
     def _keep(self, answer):
         # Behind the verdict, which does not wait for it.
-        self._record(answer)
         if self.assessor and not self._tamper.refusing:
             f = self._request.fields
             self.busy = True
@@ -137,9 +139,9 @@ class Terminal:
         self._lately.remember(self._request)
         self.code = answer.code
         self.verdicts[answer.code] = _more(self.verdicts[answer.code])
+        self._record(answer)
 
     def _record(self, answer):
-        # Behind the verdict, which does not wait for it.
         f = self._request.fields
         payload = self._payload
         card = self._vault.card.tag(self._request.token())
@@ -150,9 +152,11 @@ class Terminal:
         if answer.code:
             why = b",".join(answer.reasons[: answer.n])[:_MOST_WHY]
             payload[_HEAD : _HEAD + len(why)] = why
-            self.audit.record(journal.VERDICT, payload[: _HEAD + len(why)])
+            payload = payload[: _HEAD + len(why)]
         else:
-            self.audit.record(journal.VERDICT, self._plain)
+            payload = self._plain
+        self.state = 0  # whatever becomes of it there, it is counted
+        self.audit.record(journal.VERDICT, payload)
 
     def _add_model(self, model):
         # The 4 bytes that stand for a model in a record.
@@ -161,8 +165,8 @@ class Terminal:
         self._models[model] = (unhexlify(model) + bytes(4))[:4]
         return self._models[model]
 
-    def feedback(self, port) -> None:
-        """Answer the P frame that port.reader has found."""
+    def feedback(self, port) -> bool:
+        """Answer the P frame that port.reader has found; whether it was let in."""
         ref = 0
         try:
             fields = parse(port, self.guard)
@@ -171,7 +175,7 @@ class Terminal:
             signed = port.reader.object()
             if signed == self._told:  # word for word: its answer was lost
                 port.send("R", [("re", port.asked), ("ok", True)])
-                return
+                return True
             if self._vault.generation:
                 self._vault.admit(_UART, "uart P ", signed, fields.get("c"))
             if self.assessor is None:
@@ -183,12 +187,17 @@ class Terminal:
                 raise SentillError("unknown", "no such transaction, or older than 7 days")
         except SentillError as error:
             self._refuse(port, port.asked, error, ref)
-            return
+            return False
+        except MemoryError:
+            self.busy = False
+            self.tell(port, port.asked, ref, "memory")
+            return False
         self._told = signed
         if known != KNOWN:  # or its answer was lost
             self.frauds = _more(self.frauds)
             self.audit.note(journal.FEEDBACK, [("ref", ref)])
         port.send("R", [("re", port.asked), ("ok", True)])
+        return True
 
     def _parse(self, port) -> bool:
         # What is no plain request: right all the same, or refused.
@@ -201,15 +210,31 @@ class Terminal:
         return True
 
     def _crashed(self, port) -> None:
+        # For what went wrong, in whatever was under way; takes no heap, because that may be why.
         self.busy = False
-        self._refuse_request(port, SentillError("crash", "the request could not be judged"))
+        if self.state == _RECORD:
+            self.audit.count(journal.VERDICT)
+        elif self.state:
+            self.refused = _more(self.refused)
+            q = self._request.fields[_Q]
+            try:
+                self.tell(port, q, self._request.fields[_REF], "crash")
+            except MemoryError:  # on 32 bits a large ref is an object
+                self.tell(port, q, 0, "crash")
 
     def _refuse_request(self, port, error) -> None:
         self._refuse(port, self._request.fields[_Q], error, self._request.fields[_REF])
 
     def _refuse(self, port, q, error, ref):
         self.refused = _more(self.refused)
-        port.send("R", [("re", q), ("ref", ref), ("ok", False), ("err", error.code), ("msg", error.message)])
+        try:
+            port.send("R", [("re", q), ("ref", ref), ("ok", False), ("err", error.code), ("msg", error.message)])
+        except MemoryError:
+            self.tell(port, q, ref, error.code)
+
+    def tell(self, port, q, ref, code):
+        """Refuse a request or feedback without taking heap."""
+        port.tell(b'#R {"q":\x01,"re":\x02,"ref":\x0b,"ok":false,\0', q, ref, "err", code)
 
 
 def _more(count):

@@ -15,7 +15,8 @@ from sentill_host.telemetry import Decoder, Frame, Text
 
 # From the reply to "maintenance" to the end of the boot that follows.
 _RESTART_S = 10.0
-# Pauses before a command is sent again that the node had no room for.
+# Pauses before a command is sent again that the node had no room, or no time, for.
+_LATER = ("memory", "busy")
 _NO_ROOM_S = (0.2, 0.5, 1.0, 0.0)
 # Who runs is asked so soon after the port was opened or the board reset, then every second.
 _FIRST_ASK_S = 0.2
@@ -102,7 +103,7 @@ class NodeClient:
         """
         for wait_s in _NO_ROOM_S:
             fields = self.answer(self.send("C", [("cmd", name), *arguments.items()]), timeout_s)
-            if fields is None or fields.get("err") != "memory":
+            if fields is None or fields.get("err") not in _LATER:
                 break
             time.sleep(wait_s)
         if fields is None:

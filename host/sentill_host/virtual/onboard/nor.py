@@ -12,6 +12,8 @@ import page
 BLOCK = 4096
 PAGE = 256
 _ERASED = b"\xff" * 512
+_PIECE = 128
+_there = memoryview(bytearray(_PIECE))
 
 
 class Flash:
@@ -74,10 +76,13 @@ class Raw(Flash):
     before it programs cannot tell, and is faster without."""
 
     def _write(self, block: int, offset: int, buffer, length: int) -> None:
-        there = bytearray(len(buffer))
-        self.readblocks(block, there, offset)
-        both = int.from_bytes(there, "little") & int.from_bytes(buffer, "little")
-        super()._write(block, offset, both.to_bytes(len(there), "little"), length)
+        # In pieces: a chip needs no heap for it, and a node may not have a large piece to spare.
+        view = memoryview(buffer)
+        for at in range(0, length, _PIECE):
+            there = _there[: min(_PIECE, length - at)]
+            self.readblocks(block, there, offset + at)
+            both = int.from_bytes(there, "little") & int.from_bytes(view[at : at + len(there)], "little")
+            super()._write(block, offset + at, both.to_bytes(len(there), "little"), len(there))
 
 
 def _take(us: int) -> None:
