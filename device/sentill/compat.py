@@ -70,6 +70,8 @@ def kernels(name: str):
 # What `borrow` raises when the heap is full: an import takes whatever befalls the look for a file for a missing one.
 MISSING = (MemoryError, ImportError)
 
+lent = [0]  # modules that `borrow` has loaded: garbage of some kilobytes each
+
 
 def borrow(name: str):
     """The module `sentill.NAME` for a single use: unless somebody has imported it, nothing keeps its code afterwards.
@@ -88,6 +90,7 @@ def borrow(name: str):
         collect()
         package = __import__(path)
     module = getattr(package, name)
+    lent[0] += 1
     _forget(name)
     return module
 

@@ -8,7 +8,7 @@ waited for a minute, and no such gap came. Garbage is collected in the same mome
 import asyncio
 import gc
 
-from .compat import const, ticks_add, ticks_diff, ticks_ms
+from .compat import const, lent, ticks_add, ticks_diff, ticks_ms
 from .errors import SentillError
 
 _GAP_MS = const(300)
@@ -20,10 +20,11 @@ _PATIENCE_MS = const(60_000)
 _ENOSPC = const(28)
 _SHORT_MS = const(2)  # less than any piece of work on flash
 # Bytes of garbage, roughly counted. It waits for an answer unless it gets more: a terminal asks again within seconds.
-_MOST_GARBAGE = const(20_480)
-_MUCH = const(8192)  # is worth a collection after an answer
-_ANSWER = const(1300)
+_MOST_GARBAGE = const(12_288)
+_MUCH = const(6144)  # is worth a collection after an answer
+_ANSWER = const(400)
 _LOOK = const(160)  # of all tasks between two looks
+_MODULE = const(6000)  # of one that was borrowed
 
 
 class Worker:
@@ -82,7 +83,7 @@ class Worker:
         """Collect garbage; now and then see what is free, for counting that takes 8 ms."""
         self._still()
         gc.collect()
-        self.spent = 0
+        self.spent = lent[0] = 0
         now = ticks_ms()
         if not self.free or not 0 <= ticks_diff(now, self._counted) <= _COUNT_MS:
             self._counted = now
@@ -91,12 +92,12 @@ class Worker:
     def budget(self) -> int:
         """Bytes of allocations after which MicroPython shall collect by itself, should no better moment come.
 
-        It counts what has been given back since, too, and that is the most of it: as many as are free now do not fill
-        the heap, and are far more than are ever made between two collections here.
+        It counts what has been given back since, too, and that is the most of it: as many as this do not fill the
+        heap, and are more than are ever made between two collections here.
         """
         self.collect()
         self._most = min(_MOST_GARBAGE, self.free >> 2)
-        return self.free
+        return self.free - (self.free >> 2)
 
     async def run(self, loop) -> None:
         """The task."""
@@ -107,9 +108,10 @@ class Worker:
                 if self.piece():
                     await asyncio.sleep_ms(_BREATH_MS)
                     continue
+                self.spent += _LOOK + _MODULE * lent[0]
+                lent[0] = 0
                 if self.spent > self._most:
                     self.collect()
-                self.spent += _LOOK
                 ms = _LOOK_MS
             loop.due = ticks_add(ticks_ms(), ms)
             await asyncio.sleep_ms(ms)
