@@ -9,7 +9,7 @@ from .compat import const, crc32
 from .errors import StorageError
 
 _PIECE = const(256)
-_BLOCK = const(4096)  # bytes between two erases of a file that grows
+_STEP = const(2048)  # bytes written at once: half a block, so that they need a fresh one at most once
 
 
 class Store:
@@ -73,22 +73,26 @@ class Store:
             pass
 
     def writing(self, name: str, save):
-        """As `save`, in steps that erase and write a block of flash at most: a generator. The first asks `save`."""
+        """As `save`, in steps that erase a block of flash at most: a generator. The first asks `save`.
+
+        Each call that changes a folder is a step of its own: littlefs may have to write that anew, in an erased block.
+        """
         pieces: list = []  # so that a heap in pieces can hold them
         save(lambda piece: pieces.append(bytes(piece)))
         yield True
         path = self._root + name
         crc = 0
-        left = _BLOCK
+        left = _STEP
         with open(path + ".new", "wb") as file:
             yield True
             for piece in pieces:
                 left -= len(piece)
                 if left < 0:
-                    left += _BLOCK
+                    left = _STEP - len(piece)
                     yield True
                 crc = crc32(piece, crc)
                 file.write(piece)
+            yield True
             file.write(crc.to_bytes(4, "little"))
             yield True
             file.flush()  # the folder's entry, too, which may take an erase of its own
