@@ -2,13 +2,18 @@
 
 from binascii import b2a_base64
 
-from . import protocol
-from .compat import const
+from .compat import const, kernels
 from .errors import StorageError
+from .protocol import MAX
+from .reader import CRC_TABLE
 
 _WHOLE = const(141)  # bytes of whole records per A frame
 _PART = const(126)  # bytes of a longer record's part
 _ROOM = const(960)  # two A frames, and what events and replies may need meanwhile
+# Frames up to their data, see wire_values.fill: with q, n, at, of.
+_RECORDS = b'#A {"q":\x01,"n":\x0a,"d":"\0'
+_PIECE = b'#A {"q":\x01,"n":\x0a,"at":\x03,"of":\x04,"d":"\0'
+_LAST = b'#A {"q":\x01,"n":\x0a,"end":true}\0'
 
 
 def start(store, port, at: int):
@@ -27,6 +32,11 @@ class Pull:
         self._at = min(max(start, store.first), store.next)
         self._reader = store.reader(self._at)
         self._record = None  # read and not sent yet
+        # Written as bytes: MicroPython looks for each new str among all names there are.
+        self._values = kernels("wire_values")
+        self._numbers = self._values.numbers(4)
+        self._finish = kernels("wire").finish
+        self._line = memoryview(bytearray(MAX))
 
     def about(self) -> list:
         """Pairs of the reply to the command."""
@@ -51,15 +61,16 @@ class Pull:
         # One frame of whole records, or a long one in parts.
         record = self._next()
         if record is None:
-            self._frame([("n", self._at), ("end", True)])
+            self._frame(_LAST, self._at)
             return False
         self._record = None
         self._at = first = self._reader.sequence  # more than asked for where records are missing
         size = len(record)
         if size > _WHOLE:
             for at in range(0, size, _PART):
-                part = _base64(record[at : at + _PART])
-                self._frame([("n", first), ("at", at), ("of", size), ("d", part)])
+                self._numbers[2] = at
+                self._numbers[3] = size
+                self._frame(_PIECE, first, record[at : at + _PART])
             self._at += 1
             return True
         while True:
@@ -69,13 +80,20 @@ class Pull:
                 break
             record += more
             self._record = None
-        self._frame([("n", first), ("d", _base64(record))])
+        self._frame(_RECORDS, first, record)
         return True
 
-    def _frame(self, pairs):
-        # Not Port.send, which cuts what is too long.
-        line = protocol.encode("A", [("q", self._port.next_q())] + pairs)
-        self._port.put(memoryview(line), len(line))
+    def _frame(self, form, n, data=b""):
+        line = self._line
+        self._numbers[0] = self._port.next_q()
+        self._numbers[1] = n
+        at = self._values.fill(line, 0, form, self._numbers)
+        if data:
+            text = b2a_base64(data)
+            at = self._values.put(line, at, text, len(text) - 1)
+            line[at : at + 2] = b'"}'
+            at += 2
+        self._port.put(line, self._finish(line, at, CRC_TABLE))
 
     def _next(self):
         # The next record, which stays in _record until it is sent; None at the end.

@@ -1,6 +1,7 @@
 """The integers of a decision, read from a request and written into a verdict, in plain bytecode; as wire.py.
 
-Only exchange.py calls this, wire_values_viper.py or wire_values_thumb.py. The slots of a scanned request are its own.
+Only exchange.py and audit_pull.py call this, wire_values_viper.py or wire_values_thumb.py. The slots of a scanned
+request are those of exchange.py.
 """
 
 
