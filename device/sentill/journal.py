@@ -65,6 +65,7 @@ _SLOT = const(64)
 _BLANK = b"\xff" * 64
 _LONGEST = const(256)  # bytes of slots that the longest record takes
 _MOST_WAIT = const(24)
+_LAST = const(_MOST_WAIT * _SLOT)  # where the buffer has room for a record
 _MANY = const(8)
 
 
@@ -124,9 +125,9 @@ class Journal:
         if n > MAX_PAYLOAD:
             raise StorageError("size", "a record holds at most %d bytes" % MAX_PAYLOAD)
         at = self._high
-        if self.next - self.kept >= _MOST_WAIT or (at + _LONGEST > len(self._buf) and self._low < _LONGEST):
+        if self.next - self.kept >= _MOST_WAIT or (at > _LAST and self._low < _LONGEST):
             raise StorageError("full", "too many records wait for the flash")
-        if at + _LONGEST > len(self._buf):
+        if at > _LAST:
             at = self._move()
         buf = self._buf
         pack_into("<HBII", buf, at, _HEAD + n + _TAG, kind, self.next, time)
@@ -142,7 +143,7 @@ class Journal:
 
     def room(self) -> bool:
         """Whether another record can wait."""
-        return self.next - self.kept < _MOST_WAIT and (self._high + _LONGEST <= len(self._buf) or self._low >= _LONGEST)
+        return self.next - self.kept < _MOST_WAIT and (self._high <= _LAST or self._low >= _LONGEST)
 
     def piece(self) -> bool:
         """Do one piece of flash work: at most one erase, and programs within one block. Whether more remains.
@@ -152,6 +153,8 @@ class Journal:
         store = self._store
         if self._low == self._high:
             if self.next - self._key_at >= self._key_every:
+                if not self._keys.ready(_KEY_BYTES):
+                    return True
                 self._keep_key()
                 return False
             return store.tidy()

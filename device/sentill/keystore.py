@@ -14,7 +14,7 @@ this flash can read it too.
 
 from struct import pack_into
 
-from .compat import borrow, const, crc32
+from .compat import borrow, borrow_at_once, const, crc32
 from .errors import StorageError
 
 _STEP = const(16)
@@ -45,6 +45,7 @@ class KeyStore:
         self._end = 0  # offset in the block of the first free byte
         self._version = 0
         self._entries = {}  # name -> (address, payload length)
+        self._mover = None  # keystore_open, from when `ready` has loaded it until it has moved the entries
 
     def open(self) -> None:
         """Find the entries, overwrite leftovers, complete what a power cut interrupted. Raises StorageError."""
@@ -73,7 +74,9 @@ class KeyStore:
         if not 0 < name < _WIPED or len(payload) > MAX:
             raise StorageError("size", "no such entry fits")
         if not self.room(len(payload)):
-            borrow("keystore_open").move(self)
+            mover = self._mover or borrow("keystore_open")
+            self._mover = None
+            mover.move(self)
             if not self.room(len(payload)):
                 raise StorageError("size", "the key store is full")
         self._write(name, payload, self._version + 1)
@@ -82,6 +85,13 @@ class KeyStore:
         """Whether `put` of so many bytes erases nothing."""
         # The last place of a block stays free for the mark of a wipe.
         return self._end + room(length) <= self._region.block_size - _STEP
+
+    def ready(self, length: int) -> bool:
+        """Whether `put` of so many bytes only works on flash. When not, it has loaded the module that this takes."""
+        if self.room(length) or self._mover:
+            return True
+        self._mover = borrow_at_once("keystore_open")
+        return False
 
     def remove(self, name: int) -> None:
         """Overwrite the entry `name`, if there is one."""

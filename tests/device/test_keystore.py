@@ -51,6 +51,18 @@ def test_limits():
     assert raises(StorageError, KeyStore, Region(Nor(1, BLOCK), 0, 1, 1, BLOCK)).code == "keys"
 
 
+def test_a_move_is_announced_a_step_before():
+    """So that loading the module for it and the erase need not come at once."""
+    flash = Nor(2, BLOCK)
+    keys = opened(flash)
+    while keys.room(32):
+        keys.put(1, secret(1, 1))
+    erases = keys.erases
+    assert not keys.ready(32) and keys.ready(32) and keys.erases == erases
+    keys.put(1, secret(1, 2))
+    assert keys.erases > erases and keys.ready(32) and opened(flash).get(1) == secret(1, 2)
+
+
 def test_flash_that_does_not_keep_what_is_written():
     flash = Nor(2, BLOCK)
     keys = opened(flash)
