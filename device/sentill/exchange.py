@@ -126,36 +126,45 @@ class Answer:
 
 
 class Lately:
-    """The latest 4 requests with their answers, for a terminal that asks again: all but the q is as it was."""
+    """The latest 4 requests with their answers, for a terminal that asks again: all but the q is as it was.
+
+    `card` is the token of the request remembered last, as bytes.
+    """
 
     def __init__(self):
-        self._cards = [b""] * _LATELY
+        self._refs = [-1] * _LATELY
         self._numbers = [memoryview(array("I", bytes(4 * (CARD - REF)))) for _ in range(_LATELY)]
+        self._cards = [b""] * _LATELY
         self._answers = [Answer() for _ in range(_LATELY)]
         self._next = 0
-        self._card = b""
+        self.card = b""
 
     def recall(self, request):
         """The Answer that `request` was given; None when it is a new one."""
-        self._card = bytes(request.token())
-        return self._find(request.numbers) if self._card in self._cards else None
+        return self._find(request) if request.fields[REF] in self._refs else None
 
-    def _find(self, numbers):
+    def _find(self, request):
         for i in range(_LATELY):
-            if self._cards[i] == self._card and self._numbers[i] == numbers:
+            if (
+                self._refs[i] == request.fields[REF]
+                and self._numbers[i] == request.numbers
+                and self._cards[i] == request.token()
+            ):
                 return self._answers[i]
         return None
 
     def next(self) -> Answer:
         """The Answer to fill in for a new request, before `remember`."""
-        self._cards[self._next] = b""  # what it stood for until now is forgotten
+        self._refs[self._next] = -1  # what it stood for until now is forgotten
         return self._answers[self._next]
 
     def remember(self, request) -> None:
         """Note that the request `recall` was asked for was given the answer that `next` named."""
-        self._numbers[self._next][:] = request.numbers
-        self._cards[self._next] = self._card
-        self._next = (self._next + 1) % _LATELY
+        i = self._next
+        self.card = self._cards[i] = bytes(request.token())
+        self._numbers[i][:] = request.numbers
+        self._refs[i] = request.fields[REF]
+        self._next = (i + 1) % _LATELY
 
 
 # A verdict up to its reasons, and its end: see wire_values.fill.

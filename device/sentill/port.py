@@ -6,6 +6,7 @@ from .reader import CRC_TABLE, FrameReader
 
 _MAX = const(240)
 _MAX_COUNT = const(0x3FFFFFFF)
+_MAX_Q = const(0x3FFFFFFF)
 
 
 class Port:
@@ -53,8 +54,8 @@ class Port:
 
     def next_q(self) -> int:
         """Count a frame that goes out on this port."""
-        self.q = protocol.next_q(self.q)
-        return self.q
+        self.q = q = self.q + 1 if self.q < _MAX_Q else 1  # as protocol.next_q
+        return q
 
     def send(self, kind: str, pairs) -> bool:
         """Queue a frame of these pairs after `q`, cut to fit a line. False when it was dropped."""
@@ -151,13 +152,10 @@ class Port:
             self._low = self._high = 0
         return n
 
-    def _pass(self, end):
-        return self.stream.write(self._out, self._at, end)
-
     def _write(self, end):
         # Of what _out holds from _at on: more arguments would not fit the frame.
         try:
-            return self._pass(end)
+            return self.stream.write(self._out, self._at, end)
         except OSError:
             self._failed()
             return 0

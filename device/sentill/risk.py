@@ -59,16 +59,15 @@ class Assessor:
         `t` seconds, `amt` cents; profile of the card: robust mean `pm` (cents, 0..65535), count `pn` (0..255, 0 for no
         profile), high-ratio count `ph` (0..255).
         """
-        self.history.own(self._x, t)
-        self._x[0] = amt if amt < _MAX16 else _MAX16
+        x = self._x
+        self.history.own(x, t)
+        x[0] = amt if amt < _MAX16 else _MAX16
         if pn:
-            self._x[9] = ratio_q6(amt, pm)
-            self._x[10] = pm if pm < _MAX16 else _MAX16
-            self._x[11] = ph
+            x[9] = ratio_q6(amt, pm)
+            x[10] = pm if pm < _MAX16 else _MAX16
+            x[11] = ph
         else:
-            self._x[9] = 0
-            self._x[10] = 0
-            self._x[11] = 0
+            x[9] = x[10] = x[11] = 0
         if self._facts:
             self._add_facts(t, amt)
         self._judge(self._profile if pn else self._local)

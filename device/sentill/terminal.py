@@ -20,7 +20,8 @@ _PN = const(5)
 _PH = const(6)
 _REVIEW = const(1)
 _DECLINE = const(2)
-_HEAD = calcsize(journal.VERDICT_FORMAT)  # bytes of its record before the reasons
+_FORMAT = journal.VERDICT_FORMAT
+_HEAD = calcsize(_FORMAT)  # bytes of its record before the reasons
 _MOST_WHY = const(72)
 _NO_MODEL = b"no_model"
 _TAMPERED = b"tampered"
@@ -54,6 +55,7 @@ class Terminal:
         self.busy = False  # inside the assessor: an interrupt now leaves its history half changed
         self.repeated = 0  # answers given once more
         self._request = Request()
+        self._fields = self._request.fields
         self._verdict = Verdict()
         self._lately = Lately()
         self._way_us = 0  # from the reading of the clock for a verdict until that has gone out, the time before
@@ -70,19 +72,7 @@ class Terminal:
         """
         self.state = _ANSWER
         try:
-            if not self._request.scan(port.reader) and not self._parse(port):
-                return
-            port.sequence.seen(self._request.fields[_Q])
-            answer = self._lately.recall(self._request)
-            if answer and not self._tamper.refusing:
-                self._send(port, answer)
-                self.repeated = _more(self.repeated)
-            else:
-                answer = self._lately.next()
-                self._assess(answer)
-                self._send(port, answer)
-                self.state = _RECORD
-                self._keep(answer)
+            self._judge(port)
         except Exception:
             self._crashed(port)
             raise
@@ -90,25 +80,40 @@ class Terminal:
     # The way of a plain request is cut so that every frame stays within eleven locals, stack slots and exception
     # blocks: MicroPython takes larger ones from the heap.
 
+    def _judge(self, port):
+        if not self._request.scan(port.reader) and not self._parse(port):
+            return
+        port.sequence.seen(self._fields[_Q])
+        answer = self._lately.recall(self._request)
+        if answer and not self._tamper.refusing:
+            self._send(port, answer)
+            self.repeated = _more(self.repeated)
+            return
+        answer = self._lately.next()
+        self._assess(answer)
+        self._send(port, answer)
+        self.state = _RECORD
+        self._keep(answer)
+
     def _assess(self, answer) -> None:
-        assessor = self.assessor
+        f = self._fields
         answer.record = self.audit.next()
-        if assessor is None or self._tamper.refusing:
-            answer.score = answer.review = answer.decline = 0
-            answer.model = b""
-            answer.code = _DECLINE if self._tamper.refusing else _REVIEW
-            answer.reasons[0] = _TAMPERED if self._tamper.refusing else _NO_MODEL
-            answer.n = 1
+        if self.assessor is None or self._tamper.refusing:
+            self._refer(answer)
             return
         if self.blocked:
-            assessor.blocked = b" " + bytes(self._request.token()) + b" " in self.blocked
+            self.assessor.blocked = b" " + bytes(self._request.token()) + b" " in self.blocked
         self.busy = True
-        answer.code = self._ask(self._request.fields)
+        answer.code = self.assessor.judge(f[_T], f[_AMT], f[_PM], f[_PN], f[_PH])
         self.busy = False
-        self._take(answer, assessor)
+        self._take(answer, self.assessor)
 
-    def _ask(self, f) -> int:
-        return self.assessor.judge(f[_T], f[_AMT], f[_PM], f[_PN], f[_PH])
+    def _refer(self, answer):
+        answer.score = answer.review = answer.decline = 0
+        answer.model = b""
+        answer.code = _DECLINE if self._tamper.refusing else _REVIEW
+        answer.reasons[0] = _TAMPERED if self._tamper.refusing else _NO_MODEL
+        answer.n = 1
 
     def _take(self, answer, assessor) -> None:
         by = assessor.by
@@ -123,7 +128,7 @@ class Terminal:
 
     def _send(self, port, answer) -> None:
         # The latency goes into the frame, so its end comes last.
-        self._verdict.open(port.next_q(), self._request.fields[_REF], answer)
+        self._verdict.open(port.next_q(), self._fields[_REF], answer)
         us = ticks_us()
         n = self._verdict.close(ticks_diff(us, port.stream.came_us) + self._way_us, answer.record)
         port.put(self._verdict.view, n)
@@ -131,24 +136,22 @@ class Terminal:
 
     def _keep(self, answer):
         # Behind the verdict, which does not wait for it.
+        f = self._fields
         if self.assessor and not self._tamper.refusing:
-            f = self._request.fields
             self.busy = True
             self.assessor.remember(f[_REF], f[_AMT], f[_PM], f[_PN])
             self.busy = False
         self._lately.remember(self._request)
-        self.code = answer.code
-        self.verdicts[answer.code] = _more(self.verdicts[answer.code])
-        self._record(answer)
+        self.code = code = answer.code
+        if self.verdicts[code] < _MAX_COUNT:
+            self.verdicts[code] += 1
+        self._record(answer, f)
 
-    def _record(self, answer):
-        f = self._request.fields
+    def _record(self, answer, f):
         payload = self._payload
-        card = self._vault.card.tag(self._request.token())
+        card = self._vault.card.tag(self._lately.card)
         model = self._models.get(answer.model) or self._add_model(answer.model)
-        pack_into(
-            journal.VERDICT_FORMAT, payload, 0, f[_REF], f[_AMT], answer.score, answer.code, model, card
-        )  # of the card what 8 bytes hold
+        pack_into(_FORMAT, payload, 0, f[_REF], f[_AMT], answer.score, answer.code, model, card)  # 8 bytes of the card
         if answer.code:
             why = b",".join(answer.reasons[: answer.n])[:_MOST_WHY]
             payload[_HEAD : _HEAD + len(why)] = why

@@ -13,14 +13,14 @@ from tests.interpreters import DEVICE, unix_command
 MOST_WORDS = 11
 PATH = {
     "reader": ("window", "received", "next"),
-    "terminal": ("judge", "_answer", "_assess", "_ask", "_take", "_send", "_keep"),
+    "terminal": ("judge", "_judge", "_assess", "_take", "_send", "_keep"),
     "exchange": ("scan", "token", "recall", "next", "remember", "open", "_why", "_reason", "_ready", "close"),
     "risk": ("judge", "_add_facts", "_judge", "remember"),
     "features_plain": ("own", "find", "keep"),
     "features": ("own", "advance", "_catch_up", "put", "_push", "_bump", "_resolve", "_count", "_window"),
     "features_pending": ("find", "push", "pop", "_seconds"),
     "tree": ("rule", "explain"),
-    "port": ("next_q", "put", "_write", "_pass"),
+    "port": ("next_q", "put", "_write"),
     "protocol": ("seen", "next_q"),
 }
 

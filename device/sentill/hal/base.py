@@ -119,7 +119,8 @@ class HAL:
 
     def now_s(self) -> int:
         """Node time: seconds since 2024-01-01 UTC, or the uptime until `set_now_s` was called."""
-        return min(self._epoch + self.uptime_s(), _MAX_TIME)
+        now = self._epoch + self.uptime_s()
+        return now if now < _MAX_TIME else _MAX_TIME
 
     def set_now_s(self, t: int) -> None:
         """Set the clock to `t`, seconds since 2024-01-01 UTC. It is kept in RAM: a reset forgets it."""

@@ -194,7 +194,8 @@ class _Line(io.IOBase):
         """Write of view[at:end], a line or less, what goes out without waiting: all of it, or nothing."""
         if self._out.active():
             return 0
-        n = min(end - at, _FRAME)
+        n = end - at
+        n = n if n < _FRAME else _FRAME
         self._frame[:n] = view[at : at + n]
         self._out.config(read=self._frame, count=n, trigger=True)
         return n
