@@ -53,6 +53,7 @@ class _Archive:
     def __init__(self, path: str):
         self._file = open(path, "rb")
         self._folders: dict = {}  # where the records of each folder's files are, and whether a source is among them
+        self.held: dict = {}  # records of folders, while many files are looked for
         # Found last: an import asks for a file before it opens it.
         self._last = b""
         self._at = self._size = 0
@@ -66,11 +67,10 @@ class _Archive:
         first, end, source = self._folders.get(path[:at], _NOTHING)
         if not source and path.endswith(b".py"):
             end = first
+        folder = path[:at]
         name = bytes((len(path) - at,)) + path[at:] + b"\x03\x06"
-        file = self._file
         while first < end:
-            file.seek(first)
-            data = file.read(min(_WINDOW, end - first))
+            data = self.held.get(folder) or self._read(first, min(_WINDOW, end - first))
             at = data.find(name)
             if 0 <= at <= len(data) - len(name) - 6:
                 at += len(name)
@@ -78,8 +78,19 @@ class _Archive:
                 self._at = _number(data, at + 3) + _BASE
                 self._last = path
                 return
+            if folder in self.held:
+                break
             first += _WINDOW - _OVERLAP
         raise OSError(_ENOENT)
+
+    def _read(self, at, size):
+        self._file.seek(at)
+        return self._file.read(size)
+
+    def hold(self, folder: bytes) -> None:
+        """Keep the records of a folder, such as b"/sentill/", in memory until `held` is cleared."""
+        first, end, _ = self._folders.get(folder, _NOTHING)
+        self.held[folder] = self._read(first, end - first)
 
     def mount(self, readonly, mkfs) -> None:
         """MicroPython's word that it begins; nothing is to be done."""
@@ -105,8 +116,7 @@ class _Archive:
         for name in self._folders:
             if name != b"/" and name[: name.rfind(b"/", 0, -1) + 1] == folder:
                 yield str(name[len(folder) : -1], "ascii"), 0x4000, 0, 0
-        self._file.seek(first)
-        data = self._file.read(end - first)
+        data = self._read(first, end - first)
         at = 0
         while at < len(data):
             name = at + 3
@@ -121,8 +131,7 @@ class _Archive:
         self._find(path)
         if path.endswith(".mpy"):
             return _Code(self._file, self._at, self._size)
-        self._file.seek(self._at)
-        data = self._file.read(self._size)
+        data = self._read(self._at, self._size)
         return BytesIO(data) if "b" in mode else StringIO(str(data, "utf-8"))
 
 
@@ -133,6 +142,10 @@ class _Code(IOBase):
         self._file = file
         self._at = at
         self._left = size
+
+    def span(self) -> tuple:
+        """The file of the archive, where this part of it goes on, and how many bytes are left of it."""
+        return self._file, self._at, self._left
 
     def readinto(self, buffer) -> int:
         """Fill `buffer` with what comes next; the number of bytes."""
@@ -193,6 +206,7 @@ class _Slots:
         self._rom = vfs.rom_ioctl(_ROM_SEGMENT, 0) if hasattr(vfs, "rom_ioctl") else None
         if isinstance(self._rom, int):  # an error's number
             self._rom = None
+        self.archive = None  # that is mounted, where it is not in ROM
         self._in_rom = ""  # the slot whose archive that is
 
     def _digest(self, slot: str) -> bytes:
@@ -222,8 +236,9 @@ class _Slots:
         else:
             archive = _Archive(_IMAGE % slot)
             end = _number(archive._file.read(_INDEX), 9)
-            archive._file.seek(0)
-            _walk(archive._folders, archive._file.read(end), b"/", _INDEX, end)
+            _walk(archive._folders, archive._read(0, end), b"/", _INDEX, end)
+            archive.hold(b"/sentill/")
+            self.archive = archive
         vfs.mount(archive, _APP)
         sys.path.insert(0, _APP)
 
@@ -310,7 +325,8 @@ def run() -> None:
     try:
         # Collecting during the start keeps what stays together: else the rest of a small heap ends in small pieces.
         gc.threshold(32768)
-        slot, trial, keys, hardware = _Slots()._pick()
+        slots = _Slots()
+        slot, trial, keys, hardware = slots._pick()
         if keys or locked():
             if not slot:
                 raise OSError(_ENOENT, "no slot, and only what is in one may run here")
@@ -331,6 +347,14 @@ def run() -> None:
         hardware = hardware or hal.make(board)
         if trial:
             hardware.wdt_start(_WDT_MS)
+        if slots.archive:
+            if hardware.in_place:  # here, where none of the functions runs
+                from sentill.compat import borrow
+
+                borrow(hardware.in_place).settle(sys.modules)
+            slots.archive.held.clear()
+        del slots
+        gc.collect()
         began = False
         while True:
             try:

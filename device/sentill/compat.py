@@ -56,7 +56,7 @@ def native(name: str):
     if sys.implementation.name != "micropython":
         return None
     try:
-        return getattr(__import__("sentill." + name), name)
+        return _load("sentill." + name)
     except (ImportError, SyntaxError, ValueError):
         return None
 
@@ -64,7 +64,13 @@ def native(name: str):
 def kernels(name: str):
     """The kernels `sentill.NAME_thumb` of ARM chips, else `sentill.NAME_viper` in native code, else their twin in
     bytecode, `sentill.NAME`. A board has one of them."""
-    return native(name + "_thumb") or native(name + "_viper") or getattr(__import__("sentill." + name), name)
+    return native(name + "_thumb") or native(name + "_viper") or _load("sentill." + name)
+
+
+def _load(path):
+    # `__import__` gives the package above.
+    __import__(path)
+    return sys.modules[path]
 
 
 # What `borrow` raises when the heap is full: an import takes whatever befalls the look for a file for a missing one.
@@ -82,22 +88,24 @@ def borrow(name: str):
     known = sys.modules.get(path)
     if known:
         return known
-    if sys.implementation.name != "micropython":  # where memory does not matter, time does
-        return getattr(__import__(path), name)
     try:
-        package = __import__(path)
+        module = _load(path)
     except ImportError:  # perhaps for want of heap
+        if sys.implementation.name != "micropython":
+            raise
         collect()
-        package = __import__(path)
-    module = getattr(package, name)
+        module = _load(path)
+    if sys.implementation.name != "micropython":  # where memory does not matter, time does
+        return module
     lent[0] += 1
-    _forget(name)
+    _forget(path)
     return module
 
 
-def _forget(name):
-    delattr(sys.modules["sentill"], name)
-    del sys.modules["sentill." + name]
+def _forget(path):
+    package, _, name = path.rpartition(".")
+    delattr(sys.modules[package], name)
+    del sys.modules[path]
 
 
 class Lent:
@@ -122,7 +130,7 @@ class Lent:
 
     def __exit__(self, *error) -> None:
         if self._ours:
-            _forget(self._name)
+            _forget("sentill." + self._name)
 
 
 def borrow_at_once(name: str):

@@ -50,8 +50,6 @@ def start(hal) -> None:
         _stand_aside(hal, int.from_bytes(session, "little"))
         return
     node = Node(hal, store)
-    # What lives for a moment stays low in the heap, and the rest of it in one piece.
-    gc.threshold(node.worker.budget())
     node.run()
 
 
@@ -201,6 +199,8 @@ class Node:
             self.attempt("watchdog", self.hal.wdt_start, self.config["watchdog_ms"])
         for port in self.ports:
             self.attempt("identity", self.send_identity, port)
+        # What lives for a moment stays low in the heap, and the rest of it in one piece.
+        gc.threshold(self.worker.budget())
         # Not before: an import that a Ctrl-C interrupts takes the file for missing. Until now it was just a byte.
         self.hal.hold_ctrl_c(not self.may_stop())
         for loop in self.tasks.loops:

@@ -20,7 +20,7 @@ from .vitals import Vitals
 HISTORY = "history.bin"
 HEALTH = "health.bin"
 _UART_ROOM = const(720)
-_CHURN_BYTES = const(8192)
+_CHURN_BYTES = const(12288)
 _MAX_WEAR = const(4096)
 CHANNELS = "channels.jsonl"  # the board's health channels, a JSON object per line
 

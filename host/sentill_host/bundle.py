@@ -271,7 +271,7 @@ def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
 def _runs(name: str, sources: Mapping[str, bytes], board: boards.Board, firmware: Firmware) -> bool:
     """Whether this board ever runs the module: no HAL of another; of twins one."""
     if name.startswith("sentill/hal/port_"):
-        return name == f"sentill/hal/port_{board.data['port']}.py"
+        return re.match(f"port_{board.data['port']}[_.]", name.rpartition("/")[2]) is not None
     stem = re.sub(r"(_plain|_viper|_thumb)?\.py$", "", name)
     for kernels in (f"{stem}_thumb.py", f"{stem}_viper.py"):
         if kernels in sources and is_for(sources[kernels], firmware.arch):

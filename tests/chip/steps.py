@@ -37,6 +37,7 @@ def boot(bench: Bench) -> Numbers:
     alarm.schedule(_SAMPLE_NS)
     terminal = Terminal(chip)
     _, identity_ns = terminal.wait_for("I", _START_S)
+    alarm.cancel()
     least = heap.look()
     for _ in range(2000):
         chip.run(0.01)

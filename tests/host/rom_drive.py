@@ -71,7 +71,7 @@ with open(sys.argv[2]) as file:
 sys.modules["machine"] = Machine
 sys.modules["vfs"] = stand_in
 names = {"_say": print}
-exec(text[: text.index("\n_calm()\n_session()")], names)
+exec(text[: text.index("\n_watch()\n_session()")], names)
 names["_say"] = lambda value: None
 flash = Nor(40)
 vfs.umount("/")

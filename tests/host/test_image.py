@@ -138,7 +138,7 @@ FAKE = {
     "sentill/update.py": b"def pick(root, verifier, digest):\n    return 'a', False\n",
     "sentill/update_verifier.py": b"def verifier(hardware):\n    return None\n",
 }
-HAL = "def make(board):\n    {}\n"
+HAL = "class HAL:\n    in_place = ''\ndef make(board):\n    {}\n    return HAL\n"
 NODE = "def start(hardware):\n    {}\n"
 
 

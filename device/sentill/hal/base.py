@@ -43,6 +43,7 @@ class HAL:
     usb_chunk = 16  # what a USB or UART write takes at once without waiting, about a millisecond at 115200 baud
     uart_chunk = 240
     uart_rx_bytes = 1024  # that may come in on the terminal's line while the node does not read
+    in_place = ""  # the module whose `settle` takes code that is in flash out of the heap, where there is a way
     uart_greedy = False  # whether a UART's readinto takes only what is there
 
     def __init__(self, board):

@@ -254,6 +254,7 @@ class HAL(base.HAL):
     """An RP2040 or RP2350. stdin and stdout are USB."""
 
     _line = None
+    in_place = "hal.port_rp2_code"
 
     def open_usb(self):
         """USB, in portions that do not make the node wait."""
