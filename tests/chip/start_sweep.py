@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
+from tests.chip import files
 from tests.chip.chip import Chip, Firmware
 from tests.chip.interrupts import Apart, Window, call, listening_at, symbols, window
 from tests.chip.run import Bench, Numbers
@@ -37,6 +38,8 @@ def start_sweep(bench: Bench) -> Numbers:
     )
     if not schedule_keyboard:
         bench.say(f"no .elf beside the firmware: {_WIRE} is NOT tried")
+    if seen.open_ns:
+        _see_openings(bench.firmware, image, at, schedule_keyboard, ways)
     start = _Start(bench.firmware, image)
     counts = dict.fromkeys(ways, 0)
     inside = dict.fromkeys(ways, 0)
@@ -67,6 +70,20 @@ def start_sweep(bench: Bench) -> Numbers:
         "start_opened_inside": sum(inside.values()),
         "start_opened_outside": len(outside),
     }
+
+
+def _see_openings(firmware: Firmware, image: bytes, at: int, schedule_keyboard: int, ways: list[str]) -> None:
+    """See that keys do open a board that listens for long: its main.py waits before it switches Ctrl-C off."""
+    waits = b"for _ in range(100000):\n    pass\n" + files.read(image)["main.py"]
+    start = _Start(firmware, files.add(image, {"main.py": waits}))
+    start.chip.run_until(lambda: start.chip.mcu.sram[at] == _KEYS["Ctrl-C"][0], _START_S, "listening")
+    start.chip.run_until(lambda: start.chip.connected, _START_S, "USB connection")
+    start.chip.run(0.02)
+    for way in ways:
+        if b"\x03" in _KEYS.get(way, b"\x03"):
+            result = Apart(partial(start.press, way, at, schedule_keyboard, False)).result()
+            if result != _OPENED:
+                raise RuntimeError(f"{way} opens nothing where it must")
 
 
 def _place(firmware: Firmware) -> int:
