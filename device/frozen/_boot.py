@@ -44,11 +44,12 @@ if ticks_ms() < 2000 and sentill_start.locked():
     if sys.platform == "rp2":
         from machine import USBDevice
 
-        # The port begins with USB after boot.py, which does not come before a locked board's node.
-        _usb = USBDevice()
-        _usb.builtin_driver = _usb.BUILTIN_DEFAULT
-        _usb.active(True)
-        del _usb, USBDevice
+        # The port begins with USB after boot.py, which does not come before a locked board's node. What begins here
+        # ends at a soft reset: `mpremote resume` does without.
+        sentill_start.usb = usb = USBDevice()
+        usb.builtin_driver = usb.BUILTIN_DEFAULT
+        usb.active(True)
+        del usb, USBDevice
     sentill_start.run()
 else:
     sys.path[:] = _path

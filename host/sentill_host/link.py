@@ -27,6 +27,8 @@ from sentill_host.errors import BoardError, LinkError, PortGone
 
 # What is imported is the firmware's from then on: no file on the board takes the place of a module.
 _FROZEN_ONLY = "import sys\nsys.path[:]=['.frozen']\n"
+# device/frozen/_boot.py has begun with USB, which then ends at a soft reset.
+_FROZEN_START = "print(int(hasattr(sys.modules.get('sentill_start'),'usb')))\n"
 _RAW_PROMPT = b"raw REPL; CTRL-B to exit\r\n"
 _CTRL_A, _CTRL_B, _CTRL_C, _CTRL_D = b"\x01", b"\x02", b"\x03", b"\x04"
 # Longest silence inside one answer of the raw-paste protocol. The board only reads and compiles there.
@@ -275,8 +277,11 @@ class Link:
     def soft_reset(self) -> None:
         """From the raw REPL, start the interpreter anew and stay there; main.py does not run, boot.py does.
 
-        Nothing is imported from the board's files from then on. Raises LinkError, BoardError.
+        Nothing is imported from the board's files from then on. Where the firmware's own start runs the node, that is
+        all: the port would go away. Raises LinkError, BoardError.
         """
+        if self.exec(_FROZEN_ONLY + _FROZEN_START).strip() == b"1":
+            return
         transport = self._transport
         try:
             self._raw_write(_CTRL_D)

@@ -105,7 +105,9 @@ def access(bench: Bench) -> Numbers:
     if _exits_well(bridge, "deploy", link, "--model", str(other_version(bench.own / "models"))):
         raise RuntimeError("a locked board took a deploy without keys")
     bridge.sentill("unlock", link, *keys)
-    listed = bridge.module("mpremote", "connect", str(link), "fs", "ls")
+    # USB that a frozen start began ends at the soft reset that mpremote begins with.
+    resume = ("resume",) if told["frozen_start"] else ()
+    listed = bridge.module("mpremote", "connect", str(link), *resume, "fs", "ls")
     if "main.py" not in listed:
         raise RuntimeError(f"mpremote sees no files: {listed!r}")
     bridge.sentill("lock", link, *keys)

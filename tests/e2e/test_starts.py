@@ -1,5 +1,9 @@
 """A share of the starts under floods and keys (tests/e2e/starts.py); `make starts` runs all of them."""
 
+import pytest
+
+from sentill_host.link import Link
+from sentill_host.virtual import VirtualBoards
 from tests.e2e import starts
 
 COUNT = 40
@@ -15,3 +19,14 @@ def test_no_key_and_no_flood_opens_a_locked_board_that_starts():
 
 def test_the_window_is_the_first_statement_of_main_py():
     assert starts._LAST_LINE <= 3
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["by the port", "by a frozen start"])
+def test_a_soft_reset_is_done_without_where_it_would_end_usb(begun: bool) -> None:
+    with VirtualBoards(1) as (board,), Link(board.usb) as link:
+        link.enter_repl()
+        link.exec("import sys\nclass Start: pass\nsys.modules['sentill_start'] = Start\nleft = 1")
+        if begun:
+            link.exec("Start.usb = 1")
+        link.soft_reset()
+        assert link.exec("print('left' in globals(), sys.path)").strip() == f"{begun} ['.frozen']".encode()
