@@ -14,7 +14,9 @@ from .loop import Loop, arrival
 _T = const(84)
 _P = const(80)
 _C = const(67)
+_CTRL_A = const(1)  # asks for the raw REPL
 _CTRL_C = const(3)
+_LOCKED = b"# sentill: this node is locked; `sentill unlock` opens it\r\n"
 _SPACE = const(32)
 _SPARE = const(960)  # bytes of the USB queue that health frames leave to events and replies
 _REPLY = const(480)  # bytes of the longest answer: two frames
@@ -33,6 +35,7 @@ class Tasks:
 
     def __init__(self, node):
         self.node = node
+        self._wanted = False  # somebody wants the prompt, of a node that keeps it
         self.busy = False  # inside the monitor: an interrupt now leaves it half changed
         self._began = ticks_ms()
         self._row = 0
@@ -140,8 +143,11 @@ class Tasks:
             if window[0] >= _SPACE:  # what was typed behind a Ctrl-C during the start is for the prompt
                 n += port.stream.readinto(window[1:])
             for c in window[:n]:
-                if c == _CTRL_C and node.may_stop():
-                    raise KeyboardInterrupt
+                if c == _CTRL_C or c == _CTRL_A:
+                    if not node.may_stop():
+                        self._wanted = True
+                    elif c == _CTRL_C:
+                        raise KeyboardInterrupt
             reader.received(n)
 
     async def writer(self, loop):
@@ -256,6 +262,9 @@ class Tasks:
             elif hung != silent:
                 node.event("hang", [("task", ",".join(hung))], journal.ERROR)
             silent = hung
+            if self._wanted:  # not at once: tools throw away what comes right after their Ctrl-C
+                self._wanted = False
+                node.console.put(_LOCKED, len(_LOCKED))
             node.tamper.look()
             if node.session.expired():
                 node.audit.note(journal.ACCESS, [("ev", "expired")])

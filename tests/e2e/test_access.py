@@ -234,6 +234,36 @@ def test_ctrl_c_and_deploy_work_in_a_session_only(board: Board, keys: KeyFile) -
         assert state.locked and state.generation == 1
 
 
+def test_who_wants_the_prompt_of_a_locked_node_is_told(board: Board) -> None:
+    def told(seconds: float) -> list[str]:
+        end = time.monotonic() + seconds
+        items = list(client.unclaimed)
+        while (left := end - time.monotonic()) > 0:
+            items.append(client.receive(left))
+        return [item.line for item in items if isinstance(item, Text) and "locked" in item.line]
+
+    with Link(board.usb) as link:
+        client = NodeClient(link)
+        identity(client)
+        for what in (b"\x03", b"\x01", b"\r\x03\x03\r\x01\x05A\x01"):
+            client.unclaimed.clear()
+            link.write(what)
+            (line,) = told(1.5)
+            assert line.lstrip().startswith("# sentill: this node is locked"), line
+        for _ in range(100):
+            link.write(b"\x03\x01")
+            time.sleep(0.01)
+        link.write(b"\r\n")
+        assert 1 <= len(told(1.0)) <= 8  # in two or three seconds
+        assert client.command("status")["ok"] is True
+    # By its lasting name: of a pseudo-terminal mpremote reads without any time limit.
+    done = subprocess.run(
+        [sys.executable, "-m", "mpremote", "connect", board.usb, "fs", "ls"],
+        capture_output=True, text=True, timeout=DEADLINE_S,
+    )  # fmt: skip
+    assert done.returncode and "this node is locked" in done.stdout + done.stderr, done
+
+
 def reached(link: Link) -> tuple[bytes, set[str]]:
     """All bytes and texts that can be reached from the prompt behind `link`, and the classes on the way."""
     told = link.exec((Path(__file__).parent / "_reachable.py").read_text(), 60).decode().splitlines()
