@@ -55,6 +55,9 @@ starts: .venv/.dev ## start locked virtual boards 500 times under floods and sin
 endurance: .venv/.dev ## 20,000 transactions on a virtual board with the flash of a Pico W, its journal pulled every 3,000
 	$(BIN)/python -m tests.e2e.endurance
 
+soak: .venv/.dev ## a locked node at work for an hour; build/soak.png shows its heap and its latency
+	$(BIN)/python -m tests.e2e.soak $(OPTIONS)
+
 lint: .venv/.stubs ## ruff, mypy, import layers, generated files
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -65,7 +65,6 @@ class Outcome:
     events: Counter[str] = field(default_factory=Counter)
     recorded: int = 0
     missed: int = 0  # verdicts that the journal tells it could not record
-    status: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
 
@@ -179,22 +178,22 @@ def rush(board: Board, keys: KeyFile, seconds: float, seed: int = 1) -> Outcome:
         if isinstance(frame, Frame) and frame.kind == "E" and frame.fields["ev"] in ("task_crash", "hang", "fault"):
             outcome.problems.append(repr(dict(frame.fields)))
     try:
-        _look(board, keys, numbers, outcome)
+        look(board, keys, numbers, outcome)
     except SentillHostError as error:
         outcome.problems.append(f"afterwards: {error}")
     return outcome
 
 
-def _look(board: Board, keys: KeyFile, numbers: dict[int, int], outcome: Outcome) -> None:
-    """Compare the verdicts given, with the numbers of their records, with the journal."""
+def look(board: Board, keys: KeyFile, numbers: dict[int, int], outcome: Any, terminal: Terminal | None = None) -> None:
+    """Compare the verdicts given, with the numbers of their records, with the journal; `terminal` holds what was pulled
+    before. `outcome` is given `status`, `recorded`, `missed` and what it finds as `problems`."""
     with Link(board.usb) as link, tempfile.TemporaryDirectory(prefix="sentill-onslaught-") as folder:
         client = NodeClient(link)
         end = time.monotonic() + _QUIET_S
         while (status := client.command("status"))["jk"] < status["jn"] and time.monotonic() < end:
             time.sleep(0.1)
-        outcome.status = dict(status)
         access.attach(client, keys)
-        terminal = Terminal(Path(folder), pull.identify(client))
+        terminal = terminal or Terminal(Path(folder), pull.identify(client))
         pull.pull(client, terminal)
         uid = access.challenge(client).uid
         roots = {terminal.device: lambda generation: keys.root(uid, generation) if generation else LAB_ROOT}
@@ -206,12 +205,12 @@ def _look(board: Board, keys: KeyFile, numbers: dict[int, int], outcome: Outcome
     told = [r.payload.decode() for r in audit.records if r.kind == journal.MISSING]
     outcome.missed = sum(int(text.split("verdicts=")[1].split()[0]) for text in told)
     wrong = [ref for ref, number in numbers.items() if number >= 0 and held.get(ref) != number]
-    if wrong:
+    if wrong and not outcome.missed:
         outcome.problems.append(f"{len(wrong)} verdicts promise records that are others, or not there: {wrong[:5]}")
     if len(numbers) - len(held) != outcome.missed:
         outcome.problems.append(f"{len(numbers) - len(held)} verdicts are not recorded, {outcome.missed} are told")
-    if outcome.status.get("crash"):
-        outcome.problems.append(f"{outcome.status['crash']} tasks crashed")
+    if status["crash"]:
+        outcome.problems.append(f"{status['crash']} tasks crashed: {dict(status)}")
 
 
 def main() -> int:
