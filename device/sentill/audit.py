@@ -54,6 +54,16 @@ class Audit:
             return -1
         return self.record(kind, text)
 
+    def verdict(self, payload) -> int:
+        """As `record` of a VERDICT, on the stack but for its end: MicroPython takes larger frames from the heap."""
+        if self.journal:
+            try:
+                self.journal.append(journal.VERDICT, self.node.hal.now_s(), payload)
+                return self.journal.next - 1
+            except _ERRORS:
+                pass  # it was not made
+        return self.record(journal.VERDICT, payload)
+
     def record(self, kind: int, payload) -> int:
         """Add a record of at most MAX_PAYLOAD bytes; its sequence number, -1 when it could not be made.
 

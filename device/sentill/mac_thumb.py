@@ -48,7 +48,7 @@ class MAC:
 
     def tag(self, first, second=b"", third=b"") -> bytes:
         """The 32-byte HMAC-SHA256 of the concatenated arguments."""
-        if len(second) or len(third):
+        if second or third:
             first = bytearray(first)
             first.extend(second)
             first.extend(third)

@@ -269,7 +269,7 @@ class Sequence:
         """Take note of a frame's q (1..2^30-1); returns how many frames are missing before it."""
         last = self.last
         self.last = q
-        if not last:
+        if q == last + 1 or not last:
             return 0
         if q > last:
             gap = q - last - 1

@@ -159,7 +159,7 @@ class Terminal:
         else:
             payload = self._plain
         self.state = 0  # whatever becomes of it there, it is counted
-        self.audit.record(journal.VERDICT, payload)
+        self.audit.verdict(payload)
 
     def _add_model(self, model):
         # The 4 bytes that stand for a model in a record.

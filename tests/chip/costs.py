@@ -32,7 +32,7 @@ _GROUPS = (
         (12, "open", "sentill.exchange", "Verdict", "open"),
         (13, "close", "sentill.exchange", "Verdict", "close"),
         (5, "port", "sentill.port", "Port", "put"),
-        (6, "record", "sentill.audit", "Audit", "record"),
+        (6, "record", "sentill.audit", "Audit", "verdict"),
     ),
     (
         (7, "features", "sentill.features", "History", "own"),

@@ -20,6 +20,7 @@ PATH = {
     "features": ("own", "advance", "_catch_up", "put", "_push", "_bump", "_resolve", "_count", "_window"),
     "features_pending": ("find", "push", "pop", "_seconds"),
     "tree": ("rule", "explain"),
+    "audit": ("verdict", "next"),
     "port": ("next_q", "put", "_write"),
     "protocol": ("seen", "next_q"),
 }

@@ -112,10 +112,12 @@ class HAL:
     def uptime_s(self) -> int:
         """Seconds since power-on, also across the wrap of the ticks; must be called once a day at least."""
         now = ticks_ms()
-        self._uptime_ms += ticks_diff(now, self._ticks)
+        ms = self._uptime_ms + ticks_diff(now, self._ticks)
         self._ticks = now
-        self._uptime_s += self._uptime_ms // 1000
-        self._uptime_ms %= 1000
+        if ms >= 1000:
+            self._uptime_s += ms // 1000
+            ms %= 1000
+        self._uptime_ms = ms
         return self._uptime_s
 
     def now_s(self) -> int:
