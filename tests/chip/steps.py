@@ -59,6 +59,7 @@ def _traffic(bench: Bench, regime: Regime) -> Numbers:
     operations = len(chip.flash.log)
     report = terminal.play(regime, bench.options.requests, random.Random(regime.name))
     took = np.array([asked.ms for asked in report.asked if asked.ms is not None])
+    told = np.array([asked.us / 1000 for asked in report.asked if asked.ms is not None])
     p50, p90, p99 = np.percentile(took, (50, 90, 99))
     log = chip.flash.log[operations:]
     bench.say(
@@ -72,6 +73,7 @@ def _traffic(bench: Bench, regime: Regime) -> Numbers:
         f"{prefix}_p99_ms": float(p99),
         f"{prefix}_max_ms": float(took.max()),
         f"{prefix}_us_p50": statistics.median(asked.us for asked in report.asked if asked.ms is not None),
+        f"{prefix}_us_off_ms": float(np.percentile(abs(told - took), 99)),
         f"{prefix}_lost": report.lost,
         f"{prefix}_unanswered": report.unanswered,
         f"{prefix}_requests": len(report.asked),

@@ -101,6 +101,7 @@ class _Line(io.IOBase):
         self._fresh = False  # bytes were read since `rest_ms`
         self._looked = False
         self._since = ticks_ms()
+        self._end_us = -1  # when the end of a line was seen to come, until it is read
         self.came_us = self._read_us = self._edge_us = ticks_us()
 
     def close(self) -> None:
@@ -162,10 +163,13 @@ class _Line(io.IOBase):
     def _whole(self, us):
         # Whether the end of a line came within so many microseconds.
         end = ticks_add(ticks_us(), max(us, 0))
+        seen = -1  # it may have come before the first look
         while ticks_diff(end, ticks_us()) > 0:
             come = self._come()
             if come != self._at and self._ring[come - 1 & _RING - 1] == _LF:
+                self._end_us = seen
                 return True
+            seen = ticks_us()
         return False
 
     def readinto(self, buf) -> int:
@@ -183,10 +187,13 @@ class _Line(io.IOBase):
                 buf[_RING - at : n] = self._ring[: end - _RING]
             self._at = end & _RING - 1
             self._fresh = True
-        # They came after the last look, so the latest did not come before this.
         now = ticks_us()
-        late = ticks_diff(now, self._read_us) - n * self._byte_us
-        self.came_us = ticks_add(now, -late) if late > 0 else now
+        if self._end_us >= 0:
+            self.came_us = self._end_us
+            self._end_us = -1
+        else:  # they came after the last look, so the latest did not come before this
+            late = ticks_diff(now, self._read_us) - n * self._byte_us
+            self.came_us = ticks_add(now, -late) if late > 0 else now
         self._read_us = now
         return n
 
