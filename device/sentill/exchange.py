@@ -40,12 +40,12 @@ class Request:
     def __init__(self):
         self.fields = array("I", bytes(4 * SLOTS))
         self.numbers = memoryview(self.fields)[REF:CARD]  # with the token, what makes a request this one
-        self._view = memoryview(b"")  # where the token lies
+        self.view = memoryview(b"")  # where the token lies
         self._scan = kernels("wire_values").scan_request
 
     def scan(self, reader) -> bool:
         """Read the frame that `reader` has found, if it is a plain request; otherwise `parse` tells what it is."""
-        self._view = reader.view
+        self.view = reader.view
         state = reader.state
         return self._scan(reader.buf, state[3], state[4], self.fields) == 1
 
@@ -86,14 +86,14 @@ class Request:
             raise FrameError("field", "card must be a string")
         if not is_token(card):
             raise FrameError("card", "card must be 1..32 of 0-9 A-Z a-z _ -")
-        self._view = memoryview(card.encode())
+        self.view = memoryview(card.encode())
         f[CARD] = 0
         f[CARD_LEN] = len(card)
 
     def token(self):
         """The card token, a memoryview; valid until the reader's next window."""
         start = self.fields[CARD]
-        return self._view[start : start + self.fields[CARD_LEN]]
+        return self.view[start : start + self.fields[CARD_LEN]]
 
 
 def is_int(value) -> bool:

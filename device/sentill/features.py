@@ -222,10 +222,6 @@ class History:
         if self._pending.find(ref) >= 0:
             self._bump(_DUPLICATES)
             return False
-        self._push(_EXPLAINED if is_explained else 0)
-        return True
-
-    def _push(self, flags: int) -> None:
         s = self._s
         p = self._pending
         if p.count == p.capacity:
@@ -235,7 +231,8 @@ class History:
         t = s[_NOW]
         if not p.count and t + _DELAY_S < s[_DUE]:
             s[_DUE] = t + _DELAY_S
-        p.push(t, flags)
+        p.push(t, _EXPLAINED if is_explained else 0)
+        return True
 
     def feedback(self, ref: int) -> int:
         """Note that `ref` was a fraud: 1 when that is news, KNOWN when not, 0 (and counted) when it is not pending."""

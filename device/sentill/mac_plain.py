@@ -54,6 +54,10 @@ class MAC:
         h.update(inner)
         return h.digest()
 
+    def tag_of(self, buf, at: int, n: int):
+        """The tag of `n` bytes from `at` on."""
+        return self.tag(memoryview(buf)[at : at + n])
+
     def chain(self, key, tag, buf, at: int) -> None:
         """Tag the record at `at` of `buf`, which begins with its length (u16) and ends with 16 bytes for the tag.
 

@@ -1,8 +1,6 @@
 """HMAC-SHA256 (RFC 2104) in the instructions of ARM chips (RP2040, RP2350), without an object from the heap.
 
 The firmware's own sha256 takes some 200 bytes of heap for each hash, and a judgement with its record needs seven.
-crypto.mac hands out the MAC here where this module runs.
-
 All MACs share a work space, in bytes: 0 what sha_thumb.block works on, 416 its state, 448 how many bytes were hashed,
 452 the digest. A MAC has the states behind the inner and the outer key, the address of the work space and of `block`.
 """
@@ -41,10 +39,8 @@ class MAC:
 
     def wipe(self) -> None:
         """Overwrite the key; tags made from now on are worthless."""
-        for i in range(16):
-            self._states[i] = 0
-        for i in range(_SPACE):
-            _shared[0][i] = 0
+        self._states[:16] = array("I", bytes(64))
+        _shared[0][:] = bytes(_SPACE)
 
     def tag(self, first, second=b"", third=b"") -> bytes:
         """The 32-byte HMAC-SHA256 of the concatenated arguments."""
@@ -54,6 +50,11 @@ class MAC:
             first.extend(third)
         work(self._states, first, len(first), 0)
         return bytes(self._digest)
+
+    def tag_of(self, buf, at: int, n: int):
+        """As mac_plain.MAC.tag_of; what it returns is good until the next tag."""
+        work(self._states, addressof(buf) + at, n, 0)
+        return self._digest
 
     def chain(self, key, tag, buf, at: int) -> None:
         """As mac_plain.MAC.chain."""

@@ -10,7 +10,7 @@ from .exchange import Lately, Request, Verdict, is_int
 from .features import KNOWN
 from .pan import frame_hides_pan
 
-# Slots of a request, as in wire.py: a constant costs nothing where a look-up would.
+# Slots of a request, as in wire_values.py: a constant costs nothing where a look-up would.
 _Q = const(0)
 _REF = const(1)
 _T = const(2)
@@ -18,6 +18,8 @@ _AMT = const(3)
 _PM = const(4)
 _PN = const(5)
 _PH = const(6)
+_CARD = const(7)
+_CARD_LEN = const(8)
 _REVIEW = const(1)
 _DECLINE = const(2)
 _FORMAT = journal.VERDICT_FORMAT
@@ -149,7 +151,7 @@ class Terminal:
 
     def _record(self, answer, f):
         payload = self._payload
-        card = self._vault.card.tag(self._lately.card)
+        card = self._vault.card.tag_of(self._request.view, f[_CARD], f[_CARD_LEN])
         model = self._models.get(answer.model) or self._add_model(answer.model)
         pack_into(_FORMAT, payload, 0, f[_REF], f[_AMT], answer.score, answer.code, model, card)  # 8 bytes of the card
         if answer.code:

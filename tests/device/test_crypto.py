@@ -92,6 +92,13 @@ def test_a_chain_of_tags_under_keys_that_move_on():
         assert mac.tag(b"") != crypto.mac(key).tag(b"")
 
 
+def test_a_tag_of_a_part_of_a_buffer():
+    data = b"noise, and in it the message, and noise"
+    for buf in (data, bytearray(data)):
+        for make in (mac_plain.MAC, crypto.mac):
+            assert bytes(make(b"key").tag_of(buf, 14, 15)) == crypto.mac(b"key").tag(data[14:29])
+
+
 def test_hmac_of_parts_is_that_of_the_whole():
     mac = crypto.mac(b"key")
     whole = mac.tag(b"one, two, three")

@@ -17,7 +17,7 @@ PATH = {
     "exchange": ("scan", "token", "recall", "next", "remember", "open", "_why", "_reason", "_ready", "close"),
     "risk": ("judge", "_add_facts", "_judge", "remember"),
     "features_plain": ("own", "find", "keep"),
-    "features": ("own", "advance", "_catch_up", "put", "_push", "_bump", "_resolve", "_count", "_window"),
+    "features": ("own", "advance", "_catch_up", "put", "_bump", "_resolve", "_count", "_window"),
     "features_pending": ("find", "push", "pop", "_seconds"),
     "tree": ("rule", "explain"),
     "audit": ("verdict", "next"),
