@@ -27,7 +27,7 @@ from sentill import __version__
 from sentill.errors import ModelError
 from sentill_host import agent, boards, cache, seal, userfiles
 from sentill_host.errors import PlatformError, UsageError
-from sentill_host.shorten import shorten
+from sentill_host.shorten import given, shorten
 
 FORMAT = 1
 INDEX = "bundle.json"
@@ -38,6 +38,7 @@ _ARCHES = (
     "rv32imc", "rv64imc",
 )  # fmt: skip
 _MOST_BYTES = 1 << 20
+_START = "sentill_start.py"
 _PATH = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _NATIVE = re.compile(rb"^\s*@micropython\.(viper|native|asm_thumb)\b", re.MULTILINE)
 
@@ -216,7 +217,7 @@ def build(board: boards.Board, firmware: Firmware, models: Mapping[str, bytes] |
     plain twin the board gets the one that it runs. Raises PlatformError when mpy-cross fails, UsageError when
     the sources are incomplete.
     """
-    shipped, main, start = (boards.device_data(name) for name in ("models", "main.py", "sentill_start.py"))
+    shipped, main, start = (boards.device_data(name) for name in ("models", "main.py", _START))
     for needed in (board.pins, shipped, main, start):
         if not needed.exists():
             raise UsageError(f"{needed} is missing", "this installation is incomplete: install the package again")
@@ -247,12 +248,27 @@ def _kind(firmware: Firmware) -> int:
     return firmware.mpy & 0x3FFF
 
 
-def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
+def names(board: boards.Board) -> dict[str, dict[str, str]]:
+    """The names that other ones take the place of on `board`, and by which, for each source (shorten.given)."""
+    return given(_named(_sources(), board))
+
+
+def _sources() -> dict[str, bytes]:
     root = boards.device_package()
-    sources = {f"sentill/{path.relative_to(root).as_posix()}": path.read_bytes() for path in sorted(root.rglob("*.py"))}
+    return {f"sentill/{path.relative_to(root).as_posix()}": path.read_bytes() for path in sorted(root.rglob("*.py"))}
+
+
+def _named(sources: Mapping[str, bytes], board: boards.Board) -> dict[str, str]:
+    """All in which a name means the same thing: the `sources` of the package, what starts it, and the board's pins."""
+    others = {_START: boards.device_data(_START).read_bytes(), "board.py": board.pins.read_bytes()}
+    return {name: text.decode() for name, text in (dict(sources) | others).items()}
+
+
+def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
+    sources = _sources()
     wanted = [name for name in sources if _runs(name, sources, board, firmware)]
-    sources["sentill_start.py"] = boards.device_data("sentill_start.py").read_bytes()
-    short = shorten({name: text.decode() for name, text in sources.items()})
+    short = shorten(_named(sources, board))
+    sources[_START] = boards.device_data(_START).read_bytes()
 
     def entry(name: str) -> Entry:
         arch = firmware.arch if is_native(sources[name]) else ""
@@ -265,7 +281,7 @@ def _modules(board: boards.Board, firmware: Firmware) -> Iterator[Entry]:
 
     # Each compilation is a process of its own.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(entry, [*wanted, "sentill_start.py"])
+        yield from pool.map(entry, [*wanted, _START])
 
 
 def _runs(name: str, sources: Mapping[str, bytes], board: boards.Board, firmware: Firmware) -> bool:

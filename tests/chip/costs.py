@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sentill.waves import N as WINDOW
+from sentill_host import boards, bundle
 from tests.chip import files
 from tests.chip.chip import Chip
 from tests.chip.deploying import deployed, other_version, powered
@@ -117,7 +118,7 @@ def parts(bench: Bench) -> Numbers:
         chip.enter_repl(60.0)
         chip.usb.write(b"\x04")  # a soft reset: main.py does not run then
         chip.run(0.5)
-        wanted = [(n, module, owner, name) for n, _, module, owner, name in group]
+        wanted = [(n, module, owner, _on_board(module, name)) for n, _, module, owner, name in group]
         terminal = Terminal(chip)
         chip.usb.write(f"PARTS = {wanted!r}\n{script}\x04".encode())
         terminal.wait_for("I", 60.0)
@@ -133,6 +134,11 @@ def parts(bench: Bench) -> Numbers:
             result[f"part_{name}_calls"] = statistics.median(map(len, per_request))
     result["decision_cpu_ms"] = result["part_judge_ms"] + result["part_frame_ms"]
     return result
+
+
+def _on_board(module: str, name: str) -> str:
+    """What a name of `module` is on a board."""
+    return bundle.names(boards.load("RPI_PICO"))[module.replace(".", "/") + ".py"].get(name, name)
 
 
 def _apart(marks: list[tuple[int, int, float]]) -> list[list[tuple[int, int, float]]]:

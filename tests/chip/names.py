@@ -1,18 +1,23 @@
 """The names that stock firmware knows: of its modules, their classes and functions, and of objects in common use.
 
-    python -m tests.chip.names RPI_PICO.uf2     # writes firmware_names.json anew
+    python -m tests.chip.names RPI_PICO.uf2     # writes firmware_names.json and .txt anew
 
-What shortens the names of our own package must leave these alone.
+What replaces the names of our own package must leave these alone. It takes them from the second file, which has all
+names that lie in the firmware's flash, whatever they stand for.
 """
 
 import argparse
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
+from sentill_host import shorten
 from tests.chip.chip import Chip, Firmware
 
 KEPT = Path(__file__).with_name("firmware_names.json")
+NAMES = Path(shorten.__file__).with_name("firmware_names.txt")
+_FLASH = 0x10000000
 
 # Run piece by piece in the raw REPL; each prints lines of JSON, [path, [names]].
 _HEAD = """
@@ -96,11 +101,43 @@ def dump(firmware: Firmware) -> dict[str, Any]:
     }
 
 
+def in_flash(firmware: Firmware) -> list[str]:
+    """The names in the pools that lie in flash, those that can be one in a source; see qstr_pool_t in py/qstr.h.
+
+    A pool is the one before it, the number of names in all before it (with a mark in the highest bit), how many it may
+    take, how many it has, where their hashes and lengths are, then where each name is. The first has none before it.
+    """
+    chip = Chip(firmware)
+    flash = bytes(chip.mcu.flash[: chip.geometry.start])
+    found: list[str] = []
+    before, at = 0, 0
+    while (at := _pool(flash, before, len(found))) >= 0:
+        number = struct.unpack_from("<I", flash, at + 12)[0]
+        for place in struct.unpack_from(f"<{number}I", flash, at + 24):
+            found.append(flash[place - _FLASH : flash.index(b"\0", place - _FLASH)].decode())
+        before = at + _FLASH
+    if not {"__dir__", "sleep_ms", "readinto"} <= set(found):
+        raise RuntimeError("the names of this firmware are not where they were")
+    return sorted({name for name in found if name.isidentifier()})
+
+
+def _pool(flash: bytes, before: int, known: int) -> int:
+    """Where the pool behind the one at `before` is, with so many names before it; -1 when there is none."""
+    for at in range(0, len(flash) - 24, 4):
+        earlier, total, most, number, hashes, lengths = struct.unpack_from("<6I", flash, at)
+        if earlier == before and total & 0x7FFFFFFF == known and most == 10 and 50 < number < 2000:
+            if all(_FLASH < place < _FLASH + len(flash) for place in (hashes, lengths)):
+                return at
+    return -1
+
+
 def main() -> None:
     """See the head of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("firmware", type=Path)
-    made = dump(Firmware(parser.parse_args().firmware))
+    image = Firmware(parser.parse_args().firmware)
+    NAMES.write_text("\n".join(in_flash(image)) + "\n")
+    made = dump(image)
     lines = [f" {json.dumps(path)}: {json.dumps(names)}" for path, names in made["names"].items()]
     firmware = json.dumps(made["firmware"])
     KEPT.write_text(f'{{"firmware": {firmware}, "names": {{\n' + ",\n".join(lines) + "\n}}\n")

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from sentill_host import boards, bundle, image
+from sentill_host import boards, bundle, image, mpy, shorten
 from sentill_host.errors import PlatformError, UsageError
 from sentill_host.wear import train
 from tools import device_modules
@@ -177,3 +177,17 @@ def test_what_is_no_model_is_not_taken_along(tmp_path):
     shipped = boards.device_data("models") / "rules.stm"
     with pytest.raises(UsageError, match="two models"):
         bundle.read_models([shipped, shipped.parent])
+
+
+def test_names_that_a_board_keeps_are_few():
+    """Pools of 20, 40, 80, 160 and 320 names hold 620; one more takes a pool of 640, 4 KB in one piece.
+
+    Counted are those of all modules, also of such as are only borrowed. A running node has up to 140 more: for each
+    module that it loaded what it is called with its package, and its path; and texts that are no names.
+    """
+    made = bundle.build(boards.load("RPI_PICO"), RP2040)
+    code = [entry.data for entry in made.entries if entry.path.endswith(".mpy") and entry.path != "agent.mpy"]
+    kept = {name for data in code for name in mpy.names(data)} - shorten.firmware()
+    kept = {name for name in kept if name.isidentifier()}
+    print(len(kept), *sorted(kept))
+    assert 100 < len(kept) <= 460
