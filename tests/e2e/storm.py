@@ -316,7 +316,9 @@ def running(board: Board, patience_s: float = 40.0, refused: bool = False, keyed
             if seen.identity and seen.slot in ("a", "b"):
                 assert keyed is None or keyed == (seen.identity["gen"] > 0), seen
                 return str(seen.identity["sw"])
-            if not seen.identity and any(">>>" in line for line in seen.console):
+            # With its watchdog armed a board at the prompt restarts by itself.
+            ends = not seen.identity and board.status()["wdt_ms"] == 0
+            if ends and any(">>>" in line for line in seen.console):
                 link.enter_repl()
                 names = link.exec_json("import os, json\nprint(json.dumps(os.listdir('/')))")
                 link.leave_repl()
