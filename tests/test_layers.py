@@ -41,7 +41,8 @@ Rule = Callable[[str, ast.Module], Iterator[str]]
 
 
 def family(name: str) -> str:
-    """The family a device module belongs to: `sentill.tree_viper` is of `tree`, all of `sentill.hal` is of `hal`."""
+    """The family a device module belongs to: `sentill.risk.tree_viper` is of `tree`, all of `sentill.hal` is of
+    `hal`."""
     part = name.split(".")[1] if "." in name else name
     stem = part.split("_")[0]
     return FAMILIES.get(part) or FAMILIES.get(stem, stem)
@@ -81,7 +82,7 @@ def device_imports(name: str, tree: ast.Module) -> Iterator[str]:
 def host_imports(name: str, tree: ast.Module) -> Iterator[str]:
     """The host runs the pure device modules, never the node, its hardware layer or main."""
     for other in imports(name, Path(name.replace(".", "/") + ".py"), tree):
-        if other in ("main", "sentill_start") or other.startswith(("sentill.hal", "sentill.node")):
+        if other in ("main", "sentill_start") or other.startswith(("sentill.hal", "sentill.node.node")):
             yield f"imports {other}"
 
 
@@ -180,31 +181,31 @@ def test_rule(rule: Rule, name: str, path: Path) -> None:
 
 
 PLANTED = [
-    (device_imports, "sentill.features", "from . import channel"),
-    (device_imports, "sentill.features", "from .health import Monitor"),
-    (device_imports, "sentill.errors", "import sentill.features"),
-    (device_imports, "sentill.features", "from machine import Pin"),
-    (device_imports, "sentill.node", "import machine"),
-    (device_imports, "sentill.features", "import time"),
-    (device_imports, "sentill.features", "def f():\n    import os"),
-    (device_imports, "sentill.node", "from typing import Any"),
+    (device_imports, "sentill.risk.features", "from . import channel"),
+    (device_imports, "sentill.risk.features", "from .health import Monitor"),
+    (device_imports, "sentill.errors", "import sentill.risk.features"),
+    (device_imports, "sentill.risk.features", "from machine import Pin"),
+    (device_imports, "sentill.node.node", "import machine"),
+    (device_imports, "sentill.risk.features", "import time"),
+    (device_imports, "sentill.risk.features", "def f():\n    import os"),
+    (device_imports, "sentill.node.node", "from typing import Any"),
     (device_imports, "main", "import sentill_host"),
-    (device_imports, "sentill.hal.base", "from ..features import NAMES"),
-    (host_imports, "sentill_host.train", "from sentill import node"),
+    (device_imports, "sentill.hal.hardware", "from ..features import NAMES"),
+    (host_imports, "sentill_host.train", "from sentill.node import node"),
     (host_imports, "sentill_host.train", "from sentill.hal import base"),
-    (handlers, "sentill.features", "try:\n    pass\nexcept:\n    pass"),
-    (handlers, "sentill.features", "try:\n    pass\nexcept (OSError, ImportError):\n    pass"),
-    (asserts, "sentill.features", "def f(x):\n    assert x"),
+    (handlers, "sentill.risk.features", "try:\n    pass\nexcept:\n    pass"),
+    (handlers, "sentill.risk.features", "try:\n    pass\nexcept (OSError, ImportError):\n    pass"),
+    (asserts, "sentill.risk.features", "def f(x):\n    assert x"),
     (printing, "sentill_host.train", "def f():\n    print(1)"),
     (printing, "sentill_host.train", "import sys\ndef f():\n    sys.exit(1)"),
     (printing, "sentill_host.train", "def f():\n    raise SystemExit"),
-    (floats, "sentill.features", "X = 0.5"),
-    (floats, "sentill.features", "def f(x):\n    return x / 2"),
-    (floats, "sentill.features", "def f(x):\n    x /= 2"),
-    (effects, "sentill.features", "import gc\ngc.collect()"),
-    (effects, "sentill.features", "F = open('x')"),
-    (effects, "sentill.features", "for i in range(3):\n    pass"),
-    (effects, "sentill.features", "class A:\n    x = open('x')"),
+    (floats, "sentill.risk.features", "X = 0.5"),
+    (floats, "sentill.risk.features", "def f(x):\n    return x / 2"),
+    (floats, "sentill.risk.features", "def f(x):\n    x /= 2"),
+    (effects, "sentill.risk.features", "import gc\ngc.collect()"),
+    (effects, "sentill.risk.features", "F = open('x')"),
+    (effects, "sentill.risk.features", "for i in range(3):\n    pass"),
+    (effects, "sentill.risk.features", "class A:\n    x = open('x')"),
 ]
 
 

@@ -4,7 +4,7 @@ import ast
 from array import array
 from typing import Any
 
-from sentill_host.bundle import compile_file
+from sentill_host.bundle.build import compile_file
 from tests.interpreters import DEVICE
 
 _RAM = 0x2000_0000

@@ -15,7 +15,7 @@ LOADERS = {
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the device package by dotted name (`sentill.hal.base`), the package itself as `sentill`."""
+    """Every module of the device package by dotted name (`sentill.hal.hardware`), the package itself as `sentill`."""
     found = {}
     for path in sorted((DEVICE / "sentill").rglob("*.py")):
         parts = path.relative_to(DEVICE).with_suffix("").parts

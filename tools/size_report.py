@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sentill_host.bundle import compile_file, is_for, is_native  # noqa: E402
+from sentill_host.bundle.build import compile_file, is_for, is_native  # noqa: E402
 from tests.interpreters import ChildError, Interpreter  # noqa: E402
 from tools.device_modules import DEVICE, in_import_order, modules  # noqa: E402
 

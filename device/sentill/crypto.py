@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 
-from .compat import native
+from sentill.compat import native
 
 LAB_ROOT = bytes(32)  # stands for the root key of a board that has been given none
 _found: list = []  # the MAC of this board, once one was asked for
@@ -15,7 +15,7 @@ def mac(key=b""):
         if thumb:
             _found.append(thumb.MAC)
         else:
-            from .mac_plain import MAC
+            from sentill.mac_plain import MAC
 
             _found.append(MAC)
     return _found[0](key)

@@ -21,7 +21,7 @@ class Region:
         self._skip = 0
         self._heads: list = []
         self._prog = prog
-        self.files = None  # of a region of files, what journal_blocks knows of them
+        self.files = None  # of a region of files, what fs_blocks knows of them
         self._blank = b"\xff" * prog
         self._page = bytearray(self._blank)
 

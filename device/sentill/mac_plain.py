@@ -3,8 +3,8 @@
 from hashlib import sha256
 from struct import pack_into
 
-from .compat import const
-from .crypto import next_key
+from sentill.compat import const
+from sentill.crypto import next_key
 
 _BLOCK = const(64)
 

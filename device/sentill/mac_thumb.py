@@ -11,8 +11,8 @@ from hashlib import sha256
 import micropython
 from uctypes import addressof
 
-from .compat import const
-from .sha_thumb import block
+from sentill.compat import const
+from sentill.sha_thumb import block
 
 _SPACE = const(484)
 _DIGEST = const(452)

@@ -12,7 +12,7 @@ ranges are from the schemes' public documents. Of uniformly random numbers of 16
 that are tested whole fewer; docs/security-tests.md has the figures, and the ranges left out to keep them there.
 """
 
-from .compat import borrow, const
+from sentill.compat import borrow, const
 
 SEPARATORS = b" -_./"
 # Integers of frames whose own ranges keep them short, and which differ from frame to frame.

@@ -1,7 +1,7 @@
 """Card numbers among the digits of values; pan.py says how they are told. Borrowed for values with enough digits."""
 
-from .compat import const
-from .pan import SEPARATORS
+from sentill.compat import const
+from sentill.pan import SEPARATORS
 
 _LEAST = const(12)
 _MOST = const(19)

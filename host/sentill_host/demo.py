@@ -14,17 +14,20 @@ from typing import Any
 
 import pyarrow as pa
 
-from sentill_host import boards, deploy, pull, replay, simulate, transactions
-from sentill_host.audit import Audit, verify_terminal
-from sentill_host.client import NodeClient
-from sentill_host.entries import read
+from sentill_host.board import catalogue
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
 from sentill_host.errors import SentillHostError, VerifyError
-from sentill_host.journals import Terminal
-from sentill_host.link import Link
-from sentill_host.monitor import NodeView
-from sentill_host.reference import Reference
-from sentill_host.telemetry import LinkHealth
-from sentill_host.verify import lab_root
+from sentill_host.journal.decode import read
+from sentill_host.journal.store import Terminal
+from sentill_host.journal.verify import lab_root
+from sentill_host.journal.verify_terminal import Audit, verify_terminal
+from sentill_host.models import replay, simulate, transactions
+from sentill_host.models.oracle import Reference
+from sentill_host.node import journal_pull
+from sentill_host.node.client import NodeClient
+from sentill_host.node.frames import LinkHealth
+from sentill_host.node.view import NodeView
 from sentill_host.virtual import Board, VirtualBoards
 
 # Two months of one busy terminal with outliers, leaked cards, and criminals in control of it from day 17 to day 37.
@@ -159,7 +162,7 @@ def _compromised(table: pa.Table) -> tuple[int, int]:
 
 def _sag(board: Board) -> None:
     """Let the supply voltage of the virtual board fall, over two seconds, to where real terminals start to fail."""
-    (channel,) = (c for c in boards.load("SIM").data["channels"] if c["name"] == FAULT_CHANNEL)
+    (channel,) = (c for c in catalogue.load("SIM").data["channels"] if c["name"] == FAULT_CHANNEL)
     raw = FAULT_MV * channel["den"] // channel["num"]
     board.control("ramp", values={channel["source"].replace(":", "."): raw}, over_ms=2_000)
 
@@ -169,8 +172,8 @@ def _audit(port: str, notify: Notify) -> Audit:
     with tempfile.TemporaryDirectory(prefix="sentill-demo-") as folder:
         with Link(port) as link:
             client = NodeClient(link)
-            terminal = Terminal(Path(folder), pull.identify(client))
-            pull.pull(client, terminal, lambda done, total: notify("pulling the journal", done, total))
+            terminal = Terminal(Path(folder), journal_pull.identify(client))
+            journal_pull.pull(client, terminal, lambda done, total: notify("pulling the journal", done, total))
         return verify_terminal(terminal, {terminal.device: lab_root})
 
 

@@ -14,14 +14,17 @@ from typing import Any
 
 import psutil
 
-from sentill_host import access, attributes, boards, bundle, client, foreign, ports, portuse, prompt, usbtree
-from sentill_host.boards import Board
+from sentill_host.board import catalogue, port_lock, ports, usb_tree
+from sentill_host.board.catalogue import Board
+from sentill_host.board.link import Link
+from sentill_host.bundle import build as bundle
+from sentill_host.deploy import prompt
+from sentill_host.deploy.session import Session
+from sentill_host.deploy.signing import Signer
 from sentill_host.errors import LinkError, SentillHostError
 from sentill_host.flash import procedure, rp2
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
-from sentill_host.session import Session
-from sentill_host.signing import Signer
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access, client, foreign_code, health_table
 
 OK, NOTE, WARN, FAIL = "ok", "note", "warn", "fail"
 LEVELS = (OK, NOTE, WARN, FAIL)
@@ -76,7 +79,7 @@ class Computer:
     """This computer as the checks see it; tests give another one."""
 
     platform: str = sys.platform
-    usb: Path = usbtree.SYSFS
+    usb: Path = usb_tree.SYSFS
     rules: tuple[Path, ...] = _RULES
     listing: list[ports.PortInfo] = field(default_factory=ports.found)
     programs: frozenset[str] = field(default_factory=lambda: running_programs())
@@ -97,7 +100,7 @@ def udev_rules(group: str = "dialout") -> str:
     """Rules for every board Sentill knows: access for the group and whoever is at the screen, no ModemManager."""
     lines = ["# Sentill: sensor nodes over USB. Goes to /etc/udev/rules.d/60-sentill.rules, then:"]
     lines += ["#   sudo udevadm control --reload && sudo udevadm trigger"]
-    vendors = sorted({vid for board in boards.all_boards().values() for vid, _ in board.usb_ids})
+    vendors = sorted({vid for board in catalogue.all_boards().values() for vid, _ in board.usb_ids})
     for vid in vendors:
         lines.append(_rule(vid, group))
     # The boot loader of RP2 chips and Espressif's own port are used by picotool and esptool.
@@ -148,9 +151,9 @@ def examine_computer(computer: Computer) -> list[Finding]:
 
 
 def _bus(computer: Computer) -> Iterable[Finding]:
-    known = {usb_id: board for board in boards.all_boards().values() for usb_id in board.usb_ids}
+    known = {usb_id: board for board in catalogue.all_boards().values() for usb_id in board.usb_ids}
     listed = {port.socket for port in computer.listing}
-    for device in usbtree.devices(computer.usb):
+    for device in usb_tree.devices(computer.usb):
         if device.socket in listed or device.serial_port or (device.vid, device.pid) not in known:
             continue
         name = known[device.vid, device.pid].name
@@ -165,7 +168,7 @@ def _bus(computer: Computer) -> Iterable[Finding]:
                 f"at USB {device.socket} is a {name} held by {', '.join(device.drivers)} instead of a serial port",
                 "unplug it and plug it in again; see the notes on brltty",
             )  # fmt: skip
-    for trouble in usbtree.troubles(computer.usb):
+    for trouble in usb_tree.troubles(computer.usb):
         if trouble.overloads:
             yield Finding(
                 WARN, "computer", f"socket {trouble.socket} cut its power {trouble.overloads} time(s) for overload",
@@ -226,19 +229,19 @@ def _access(name: str, device: str) -> Finding | None:
     if not os.path.exists(device):
         return Finding(FAIL, name, "no such port", "plug the board in with a data cable; `sentill ports` lists ports")
     if not os.access(device, os.R_OK | os.W_OK):
-        group = portuse.group_of(device)
+        group = port_lock.group_of(device)
         port = next((port for port in ports.found() if port.device == device), None)
         rule = f"\n  or this udev rule:\n  {_rule(port.vid, group)}" if port and group else ""
         return Finding(
             FAIL, name, f"{getpass.getuser()} may not open it; the group {group or '(none)'} may",
-            portuse.admission(device, getpass.getuser()) + rule,
+            port_lock.admission(device, getpass.getuser()) + rule,
         )  # fmt: skip
     return None
 
 
 def _shared(name: str, device: str) -> Finding:
     """Whether another program has the open port open as well, and takes what the board says from under us."""
-    if users := portuse.holders(device):
+    if users := port_lock.holders(device):
         return Finding(WARN, name, f"open in {', '.join(users)} as well, which takes what the board says", "close it")
     return Finding(OK, name, "opens; nobody else uses it")
 
@@ -282,7 +285,7 @@ def _talk(name: str, link: Link, deep: bool, say: Callable[[str], None], keys: K
 def _flash(name: str, session: Session, keys: bool) -> Iterable[Finding]:
     """What is on the flash, by hash: the version, main.py and its start; and what else is code there."""
     if planted := session.about["foreign"]:
-        yield Finding(FAIL if keys else NOTE, name, foreign.words(planted), foreign.fix(name))
+        yield Finding(FAIL if keys else NOTE, name, foreign_code.words(planted), foreign_code.fix(name))
     slot = str(session.about["pointer"])[-1:]
     fault = session.call("check", slot=slot)["fault"] if slot in ("a", "b") else "nothing says which version runs"
     if fault:
@@ -308,7 +311,7 @@ def _enter(
 
 
 def _node(name: str, node: client.NodeClient, identity: dict[str, Any]) -> list[Finding]:
-    board = boards.all_boards().get(str(identity.get("board", "")))
+    board = catalogue.all_boards().get(str(identity.get("board", "")))
     found = [
         Finding(OK, name, f"a node runs: version {identity.get('sw')}, {identity.get('board')} {identity.get('uid')}"),
         _firmware(name, str(identity.get("fw", "")), board),
@@ -322,16 +325,16 @@ def _node(name: str, node: client.NodeClient, identity: dict[str, Any]) -> list[
     if "foreign" in faults:
         faults.remove("foreign")
         told = "on its flash is code that is not the node's; `--deep` and its journal name it"
-        found.append(Finding(FAIL, name, told, foreign.fix(name)))
+        found.append(Finding(FAIL, name, told, foreign_code.fix(name)))
     if faults:
         told = f"it started without: {','.join(faults)}"
         found.append(Finding(WARN, name, told, "`sentill health` and its console tell more"))
     try:
         status = node.command("status")
-        rows = attributes.collect(node, _HEALTH_S)
+        rows = health_table.collect(node, _HEALTH_S)
     except LinkError as error:
         return [*found, Finding(WARN, name, _said(name, error), error.hint)]
-    for trouble in attributes.troubles(status):
+    for trouble in health_table.troubles(status):
         found.append(Finding(FAIL, name, trouble, _UNKEPT))
     if status.get("crash"):
         found.append(
@@ -359,11 +362,11 @@ def _start(name: str, identity: dict[str, Any], frozen: bool) -> Iterable[Findin
 
 
 def _micropython(name: str, about: dict[str, Any], space: dict[str, Any], node: bool) -> list[Finding]:
-    board = boards.recognise(about["build"], about["machine"], about["platform"])
+    board = catalogue.recognise(about["build"], about["machine"], about["platform"])
     what = about["machine"] or about["platform"]
     found = []
     if board is None:
-        known = ", ".join(boards.all_boards())
+        known = ", ".join(catalogue.all_boards())
         found.append(Finding(WARN, name, f"an unknown board: {what}", f"name it with --board; known: {known}"))
     elif not node:
         found.append(Finding(OK, name, f"{board.name} {about['uid']}"))

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sentill_host import deploy, replay, transactions
-from sentill_host.client import NodeClient
-from sentill_host.link import Link
-from sentill_host.reference import Reference
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
+from sentill_host.models import replay, transactions
+from sentill_host.models.oracle import Reference
+from sentill_host.node.client import NodeClient
 from sentill_host.virtual import VirtualBoards
 
 FOLDER = Path(os.environ.get("SENTILL_DATA") or Path(__file__).parents[3] / "shared" / "data")

@@ -1,7 +1,7 @@
 """The dead man's switch: a board that was taken to its prompt for a limited time goes back to work by itself."""
 
-from sentill import protocol
-from sentill_host import prompt
+from sentill.wire import protocol
+from sentill_host.deploy import prompt
 from tests.chip.chip import Chip
 from tests.chip.run import Bench, Numbers
 from tests.chip.terminal import Terminal

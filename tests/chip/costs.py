@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sentill.waves import N as WINDOW
-from sentill_host import boards, bundle
+from sentill.health.waveforms import N as WINDOW
+from sentill_host.board import catalogue
+from sentill_host.bundle import build as bundle
 from tests.chip import files
 from tests.chip.chip import Chip
 from tests.chip.deploying import deployed, other_version, powered
@@ -24,19 +25,19 @@ _RECORDS_AT_A_TIME = 500
 _MOST_RECORDS = 25_000
 # Number, name of the result, module, class, method. Parts of one group do not lie within each other.
 _GROUPS = (
-    ((1, "judge", "sentill.terminal", "Terminal", "judge"),),
+    ((1, "judge", "sentill.node.terminal", "Terminal", "judge"),),
     (
-        (2, "frame", "sentill.reader", "FrameReader", "next"),
-        (3, "scan", "sentill.exchange", "Request", "scan"),
-        (4, "assess", "sentill.risk", "Assessor", "judge"),
-        (11, "remember", "sentill.risk", "Assessor", "remember"),
-        (12, "open", "sentill.exchange", "Verdict", "open"),
-        (13, "close", "sentill.exchange", "Verdict", "close"),
-        (5, "port", "sentill.port", "Port", "put"),
-        (6, "record", "sentill.audit", "Audit", "verdict"),
+        (2, "frame", "sentill.wire.reader", "FrameReader", "next"),
+        (3, "scan", "sentill.wire.request_verdict", "Request", "scan"),
+        (4, "assess", "sentill.risk.assess", "Assessor", "judge"),
+        (11, "remember", "sentill.risk.assess", "Assessor", "remember"),
+        (12, "open", "sentill.wire.request_verdict", "Verdict", "open"),
+        (13, "close", "sentill.wire.request_verdict", "Verdict", "close"),
+        (5, "port", "sentill.wire.port", "Port", "put"),
+        (6, "record", "sentill.journal.recorder", "Audit", "verdict"),
     ),
     (
-        (7, "features", "sentill.features", "History", "own"),
+        (7, "features", "sentill.risk.features", "History", "own"),
         (8, "chain", "sentill.mac_thumb", "MAC", "chain"),
         (9, "card", "sentill.mac_thumb", "MAC", "tag"),
     ),
@@ -138,7 +139,7 @@ def parts(bench: Bench) -> Numbers:
 
 def _on_board(module: str, name: str) -> str:
     """What a name of `module` is on a board."""
-    return bundle.names(boards.load("RPI_PICO"))[module.replace(".", "/") + ".py"].get(name, name)
+    return bundle.names(catalogue.load("RPI_PICO"))[module.replace(".", "/") + ".py"].get(name, name)
 
 
 def _apart(marks: list[tuple[int, int, float]]) -> list[list[tuple[int, int, float]]]:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sentill import protocol
+from sentill.wire import protocol
 from tests.chip.bridge import Bridge
 from tests.chip.chip import Chip, Stuck
 from tests.chip.deploying import PASSWORD, deployed, new_keys, other_version, powered, prove

@@ -5,7 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from sentill_host import boards, bundle
+from sentill_host.board import catalogue
+from sentill_host.bundle import build as bundle
 from tests.chip import files
 from tests.chip.bridge import Bridge
 from tests.chip.chip import Chip
@@ -31,7 +32,7 @@ def powered(bench: Bench, image: bytes) -> tuple[Chip, Bridge]:
 def other_version(folder: Path) -> Path:
     """A folder of models that makes another version of the one that is deployed: it holds one more."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(boards.device_data("models") / "rules.stm", folder / "spare.stm")
+    shutil.copy(catalogue.device_data("models") / "rules.stm", folder / "spare.stm")
     return folder
 
 
@@ -41,7 +42,7 @@ def deploy(bench: Bench) -> Numbers:
     chip.enter_repl()
     mpy = int(chip.exec("import sys; print(sys.implementation._mpy)"))
     # What is compiled is kept: it would count as the board's time.
-    bundle.build(boards.load("RPI_PICO"), bundle.Firmware((1, 0, 0), mpy))
+    bundle.build(catalogue.load("RPI_PICO"), bundle.Firmware((1, 0, 0), mpy))
     chip = Chip(bench.firmware)
     bridge = bench.bridge(chip)
     first = deployed(bridge)

@@ -12,11 +12,11 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from sentill_host import shorten
+from sentill_host.bundle import shorten_names
 from tests.chip.chip import Chip, Firmware
 
 KEPT = Path(__file__).with_name("firmware_names.json")
-NAMES = Path(shorten.__file__).with_name("firmware_names.txt")
+NAMES = Path(shorten_names.__file__).with_name("firmware_names.txt")
 _FLASH = 0x10000000
 
 # Run piece by piece in the raw REPL; each prints lines of JSON, [path, [names]].

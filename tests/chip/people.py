@@ -3,8 +3,8 @@
 from collections import deque
 from typing import Any
 
-from sentill import protocol
-from sentill_host.telemetry import Decoder, Frame
+from sentill.wire import protocol
+from sentill_host.node.frames import Decoder, Frame
 from tests.chip.chip import Chip
 
 _ANSWER_S = 5.0

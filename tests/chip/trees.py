@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from sentill_host import modelfile, quantize
-from sentill_host.bundle import compile_file, is_for, is_native
+from sentill_host.bundle.build import compile_file, is_for, is_native
+from sentill_host.models import model_file, quantize
 from tests.chip.chip import Chip
 from tests.chip.files import make
 from tests.chip.run import ROOT, Bench, Numbers
@@ -22,7 +22,7 @@ _CODE = f"""
 import gc
 from array import array
 from machine import mem32
-from sentill.tree import Model
+from sentill.risk.model import Model
 
 def loop(model, x):
     for _ in range({_CALLS}):
@@ -88,7 +88,7 @@ def models() -> tuple[dict[str, tuple[quantize.Forest, quantize.PackedModel]], l
     return found, sample
 
 
-def _classes(tree: Any, i: int = 0) -> modelfile.Tree:
+def _classes(tree: Any, i: int = 0) -> model_file.Tree:
     """One of scikit-learn's trees with the class as leaf."""
     if tree.children_left[i] < 0:
         return int(np.argmax(tree.value[i, 0]))

@@ -2,7 +2,7 @@
 
 from array import array
 
-from sentill import dsp
+from sentill.health import spectrum as dsp
 
 
 def features(n, bins, windows):

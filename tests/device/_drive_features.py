@@ -2,8 +2,8 @@
 
 from array import array
 
-from sentill.features import History, N
-from sentill.features_profile import Profile
+from sentill.risk.card_profile import Profile
+from sentill.risk.features import History, N
 from support import saved
 
 

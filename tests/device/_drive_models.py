@@ -5,10 +5,10 @@ from struct import unpack_from
 
 from sentill.compat import native
 from sentill.errors import ModelError
-from sentill.tree import Model
-from sentill.tree_file import check  # noqa: F401  (stays loaded: it is borrowed for every file)
+from sentill.risk.model import Model
+from sentill.risk.model_file import check  # noqa: F401  (stays loaded: it is borrowed for every file)
 
-native("tree_check_viper")  # so does this
+native("risk", "tree_check_viper")  # so does this
 
 
 def judge(files, rows):

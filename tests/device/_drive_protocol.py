@@ -1,10 +1,10 @@
 """For the differential tests: frames read and written, with results that JSON carries without loss."""
 
-from sentill import protocol
 from sentill.errors import FrameError
-from sentill.exchange import Answer, Request, Verdict
 from sentill.pan import looks_like_pan
-from sentill.reader import FrameReader
+from sentill.wire import protocol
+from sentill.wire.reader import FrameReader
+from sentill.wire.request_verdict import Answer, Request, Verdict
 
 
 def _typed(fields):

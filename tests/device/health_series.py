@@ -2,8 +2,8 @@
 
 from array import array
 
-from sentill import detector
-from sentill.wear import STATE, WearIndex
+from sentill.health import anomaly
+from sentill.health.degradation import STATE, WearIndex
 
 
 def strengths(state, samples, hours, learn):
@@ -12,12 +12,12 @@ def strengths(state, samples, hours, learn):
     `state` is the first 4 * detector.STATE bytes of what the call before returned, or empty; the rest of that are the
     strengths, an int32 per sample.
     """
-    s = array("i", state) if state else array("i", [0] * detector.STATE)
+    s = array("i", state) if state else array("i", [0] * anomaly.STATE)
     f = array("i", [0] * 8)
     q = array("h", samples)
     out = array("i", [0] * len(q))
     for i in range(len(q)):
-        out[i] = detector.update(s, f, q[i], hours[i], learn)
+        out[i] = anomaly.update(s, f, q[i], hours[i], learn)
     return bytes(s) + bytes(out)
 
 

@@ -4,8 +4,8 @@ import gc
 from array import array
 
 from sentill.compat import ticks_diff, ticks_us
-from sentill.dsp import Spectrum
-from sentill.health import Monitor
+from sentill.health.monitor import Monitor
+from sentill.health.spectrum import Spectrum
 
 
 def _specs(step_s):

@@ -2,9 +2,11 @@
 
 from binascii import a2b_base64
 
-from sentill import access, crypto, protocol
-from sentill.session import Session
-from sentill.vault import Vault
+from sentill import crypto
+from sentill.keys import challenge
+from sentill.keys.session import Session
+from sentill.keys.vault import Vault
+from sentill.wire import protocol
 
 MOST = 0x3FFFFFFF
 KEY = b"key of frames"
@@ -41,7 +43,7 @@ class Stub:
 
 
 def ask(node, fields, port=None):
-    return dict(access.challenge(node, port or node, fields))
+    return dict(challenge.challenge(node, port or node, fields))
 
 
 def test_the_proof_is_of_the_number_and_the_keys():
@@ -70,7 +72,7 @@ def test_the_longest_answer_fits_a_line():
         node.vault.counters = [MOST + 1] * 4
         node.vault.failed = 12
         node.session.start(480 * 60)
-        told = access.challenge(node, node, {"nonce": NONCE})
+        told = challenge.challenge(node, node, {"nonce": NONCE})
         assert ("sig" in dict(told)) != bool(tampered), told
         line = protocol.encode("R", [("q", MOST), ("re", MOST), ("ok", True)] + told)
         assert len(line) <= protocol.MAX, line

@@ -3,9 +3,10 @@
 from binascii import a2b_base64
 from struct import pack
 
-from sentill import audit_pull, protocol
 from sentill.errors import StorageError
-from sentill.port import Port
+from sentill.journal import pull as audit_pull
+from sentill.wire import protocol
+from sentill.wire.port import Port
 from support import raises
 
 LAST = 0xFFFFFFFF

@@ -1,7 +1,7 @@
 """Drivers of I2C sensors on a simulated bus: units, set-up, FIFO, a chip that goes away and comes back."""
 
-from sentill.hal.chips import open_chip
-from sentill.hal.register import reader
+from sentill.hal.i2c_register import reader
+from sentill.hal.i2c_sensors import open_chip
 from support import no_alloc, raises
 
 

@@ -9,29 +9,29 @@ from support import MICROPYTHON, SkipTest, raises
 def test_what_is_borrowed_leaves_and_what_is_lent_stays_until_the_end():
     if not MICROPYTHON:
         raise SkipTest("CPython keeps what it has imported")
-    first = borrow("recovery")
+    first = borrow("keys", "renewal")
     assert not kept()
-    with Lent("recovery"):
-        lent = borrow("recovery")
-        assert lent is borrow("recovery") and lent is not first
+    with Lent("keys", "renewal"):
+        lent = borrow("keys", "renewal")
+        assert lent is borrow("keys", "renewal") and lent is not first
         assert kept()
     assert not kept()
-    assert borrow("recovery") is not lent
+    assert borrow("keys", "renewal") is not lent
 
 
 def test_what_somebody_imported_stays_and_what_is_missing_is_left_to_borrow():
     if not MICROPYTHON:
         raise SkipTest("CPython keeps what it has imported")
-    import sentill.recovery
+    import sentill.keys.renewal
 
-    with Lent("recovery"):
-        assert borrow("recovery") is sentill.recovery
+    with Lent("keys", "renewal"):
+        assert borrow("keys", "renewal") is sentill.keys.renewal
     assert kept()
-    del sys.modules["sentill.recovery"]
+    del sys.modules["sentill.keys.renewal"]
     delattr(sys.modules["sentill"], "recovery")
     with Lent("no_such_module"):
         raises(ImportError, borrow, "no_such_module")
 
 
 def kept():
-    return "sentill.recovery" in sys.modules or hasattr(sys.modules["sentill"], "recovery")
+    return "sentill.keys.renewal" in sys.modules or hasattr(sys.modules["sentill"], "recovery")

@@ -2,8 +2,8 @@
 
 import json
 
-from sentill import config
 from sentill.errors import ConfigError
+from sentill.node import config
 from support import raises, scratch_path
 
 

@@ -5,8 +5,8 @@ import struct
 import sys
 from array import array
 
-from sentill import dsp
 from sentill.compat import present
+from sentill.health import spectrum as dsp
 from support import SkipTest, no_alloc, scratch_path
 
 
@@ -66,7 +66,7 @@ def test_ulab_tells_the_same_as_integers():
 def test_floats_are_read_as_bytes():
     if dsp.Spectrum(32, ()).kind != "ulab":
         raise SkipTest("no ulab in this interpreter")
-    from sentill.dsp_ulab import Bins
+    from sentill.health.spectrum_ulab import Bins
 
     bins = Bins(32)
     values = (0.0, 0.49, 0.999, 1.0, 1.999, 2.0, 255.5, 65535.75, 123456.0, 4194303.5, 8388607.0)

@@ -2,10 +2,14 @@
 
 from array import array
 
-from sentill import exchange, pan, protocol, terminal, wire, wire_values
+from sentill import pan
 from sentill.compat import native
 from sentill.errors import FrameError
-from sentill.reader import CRC_TABLE, FrameReader
+from sentill.node import terminal
+from sentill.wire import protocol, request_verdict
+from sentill.wire import scan as wire
+from sentill.wire import values as wire_values
+from sentill.wire.reader import CRC_TABLE, FrameReader
 from support import MICROPYTHON, SkipTest, no_alloc, raises
 
 # On CPython the whole number; the other interpreters take a share.
@@ -43,7 +47,7 @@ def request(pairs, kernels=None):
     window[: len(line)] = line
     reader.received(len(line))
     assert reader.next() == ord("T")
-    r = exchange.Request()
+    r = request_verdict.Request()
     if kernels:
         r._scan = kernels.scan_request
     return r, reader
@@ -88,7 +92,7 @@ def test_reader_takes_bytes_one_by_one():
 
 
 def test_an_answer_that_was_begun_stands_for_no_request():
-    lately = exchange.Lately()
+    lately = request_verdict.Lately()
     r, reader = request(PAIRS)
     assert r.scan(reader) and lately.recall(r) is None
     answers = []
@@ -116,7 +120,7 @@ SIGNED = NUMBERS[:-2] + (-1, -9, -10, -123456789, -(1 << 30))
 
 
 def test_kernels_agree_on_numbers():
-    viper = native("wire_values_viper")
+    viper = native("wire", "values_viper")
     for kernels in (wire_values, viper) if viper else (wire_values,):
         buf = bytearray(40)
         values = kernels.numbers(7)
@@ -128,7 +132,7 @@ def test_kernels_agree_on_numbers():
 
 
 def test_kernels_agree_on_checksums():
-    viper = native("wire_viper")
+    viper = native("wire", "scan_viper")
     noise = Noise(3)
     for n in range(4, 229):
         data = bytes([32 + noise.below(95) for _ in range(n)])
@@ -140,7 +144,7 @@ def test_kernels_agree_on_checksums():
 
 def test_kernels_agree_on_lines():
     """The same frames, the same counts, the same state, whatever comes in and in which portions."""
-    viper = native("wire_viper")
+    viper = native("wire", "scan_viper")
     if not viper:
         raise SkipTest("no viper emitter here")
     noise = Noise(4)
@@ -160,7 +164,7 @@ def test_kernels_agree_on_lines():
 
 
 def scans():
-    viper = native("wire_values_viper")
+    viper = native("wire", "values_viper")
     return (wire_values.scan_request, viper.scan_request) if viper else (wire_values.scan_request,)
 
 
@@ -181,7 +185,7 @@ def test_plain_requests_take_the_fast_path():
         wanted = dict(pairs)
         for scan in scans():
             _, reader = request(pairs)
-            out = array("I", [9] * exchange.SLOTS)
+            out = array("I", [9] * request_verdict.SLOTS)
             assert scan(reader.buf, reader.start, reader.end, out) == 1, (scan, pairs)
             got = list(out[:7])
             assert got == [wanted.get(key, 0) for key in ("q", "ref", "t", "amt", "pm", "pn", "ph")], (pairs, got)
@@ -225,7 +229,7 @@ def test_requests_that_are_refused():
         assert "4111" not in error.message, error.message
         given = dict(pairs)
         if code != "pan" and 0 <= given.get("ref", 0) and given.get("ref") is not None:
-            assert r.fields[exchange.REF] == given["ref"], (pairs, r.fields[exchange.REF])
+            assert r.fields[request_verdict.REF] == given["ref"], (pairs, r.fields[request_verdict.REF])
 
 
 def test_slow_path_accepts_what_is_valid():
@@ -272,10 +276,10 @@ def test_fuzzed_objects_with_right_checksums():
     noise = Noise(1)
     body = protocol.encode("T", PAIRS)[1:-11]
     reader = FrameReader()
-    slow = exchange.Request()
+    slow = request_verdict.Request()
     slow._scan = lambda *args: 0
     scanners = scans()
-    outs = [array("I", bytes(4 * exchange.SLOTS)) for _ in scanners]
+    outs = [array("I", bytes(4 * request_verdict.SLOTS)) for _ in scanners]
     accepted = refused = 0
     for _ in range(LINES):
         text = mutate(noise, body)
@@ -327,7 +331,7 @@ def test_fuzzed_lines_are_counted_once():
 
 
 def answer(code, model, reasons, score=-300, review=-(1 << 30), decline=(1 << 30) - 1):
-    a = exchange.Answer()
+    a = request_verdict.Answer()
     a.score, a.review, a.decline, a.code, a.model, a.reasons, a.n = (
         score,
         review,
@@ -346,7 +350,7 @@ def write_verdict(v):
 
 
 def test_verdict_frame():
-    v = exchange.Verdict()
+    v = request_verdict.Verdict()
     n = write_verdict(v)
     line = bytes(v.view[:n])
     wanted = [("q", 9), ("ref", 4294967295), ("v", "decline"), ("s", -300), ("tr", -(1 << 30)), ("td", (1 << 30) - 1)]
@@ -355,7 +359,7 @@ def test_verdict_frame():
 
 
 def test_longest_verdict_fits():
-    v = exchange.Verdict()
+    v = request_verdict.Verdict()
     least = -(1 << 30)
     v.open((1 << 30) - 1, 4294967295, answer(0, b"x" * 16, [b"F_hfirst"] * 40, least, least, least))
     n = v.close((1 << 30) - 1)
@@ -364,23 +368,23 @@ def test_longest_verdict_fits():
 
 
 def test_verdict_from_either_kernel():
-    viper = native("wire_values_viper")
+    viper = native("wire", "values_viper")
     if not viper:
         raise SkipTest("no viper emitter here")
     lines = []
-    for kernels, line in ((wire_values, wire), (viper, native("wire_viper"))):
-        v = exchange.Verdict()
+    for kernels, line in ((wire_values, wire), (viper, native("wire", "scan_viper"))):
+        v = request_verdict.Verdict()
         v._fill, v._copy, v._finish, v._numbers = kernels.fill, kernels.put, line.finish, kernels.numbers(7)
         lines.append(bytes(v.view[: write_verdict(v)]))
     assert lines[0] == lines[1], lines
 
 
 def test_fast_path_allocates_little():
-    if not native("wire_viper"):
+    if not native("wire", "scan_viper"):
         raise SkipTest("no viper emitter here")
     r, reader = request(PAIRS)
     no_alloc(lambda: r.parse(reader, pan.looks_like_pan))
-    v = exchange.Verdict()
+    v = request_verdict.Verdict()
     given = answer(1, b"a1b2c3d4", [b"L_amt"], 5, 10, 20)
     no_alloc(lambda: v.open(9, 77, given))
     no_alloc(lambda: v.close(1234, 5))

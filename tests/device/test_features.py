@@ -5,11 +5,11 @@ from binascii import crc32
 from struct import pack_into
 
 import support
-from sentill import features
 from sentill.errors import StorageError
-from sentill.features import NAMES, SCHEMA_ID, History, N
-from sentill.features_profile import Profile
-from sentill.features_ratio import ratio_q6
+from sentill.risk import features
+from sentill.risk.amount_ratio import ratio_q6
+from sentill.risk.card_profile import Profile
+from sentill.risk.features import NAMES, SCHEMA_ID, History, N
 
 DAY = 86_400
 HOUR = 3_600

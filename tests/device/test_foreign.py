@@ -2,8 +2,8 @@
 
 import os
 
-from sentill import access_foreign as foreign
 from sentill.errors import SentillError
+from sentill.node import foreign_code as foreign
 from support import raises, scratch_path
 
 

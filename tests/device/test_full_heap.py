@@ -2,12 +2,14 @@
 
 import gc
 
-from sentill import commands, journal, protocol
 from sentill.compat import native
 from sentill.errors import SentillError
+from sentill.journal import chain
+from sentill.node import commands
+from sentill.node.terminal import Terminal
 from sentill.pan import looks_like_pan
-from sentill.port import Port
-from sentill.terminal import Terminal
+from sentill.wire import protocol
+from sentill.wire.port import Port
 from support import MICROPYTHON, SkipTest, no_alloc, raises
 from test_journal import Board
 
@@ -70,13 +72,13 @@ def starve(pieces, function):
 def test_a_record_is_made_whole_or_not_at_all():
     board = Board(raw=True)
     made = refused = 0
-    board.journal.append(journal.VERDICT, 999, b"first")
+    board.journal.append(chain.VERDICT, 999, b"first")
     board.journal.commit()
     first = board.journal.next
     payload = bytes(37)
 
     def add():
-        board.journal.append(journal.VERDICT, 1000, payload)
+        board.journal.append(chain.VERDICT, 1000, payload)
 
     for pieces in range(MOST):
         if starve(pieces, add):
@@ -91,7 +93,7 @@ def test_a_record_is_made_whole_or_not_at_all():
 
 
 def test_a_short_frame_takes_no_heap():
-    if not native("wire_viper"):
+    if not native("wire", "scan_viper"):
         raise SkipTest("without native kernels a frame takes heap")
     stream = Line()
     port = Port("uart", stream, 720, True, lambda: None)
@@ -159,11 +161,11 @@ def test_a_request_gets_an_answer_and_a_verdict_a_record_or_a_count():
     audit = Counts()
     terminal = Terminal(None, looks_like_pan, audit, Thing, Thing)
     ((kind, fields),) = asked(terminal, Line(), 4711)
-    assert (kind, fields["ref"], audit.missed) == ("T", 4711, [journal.VERDICT]), (fields, audit.missed)
+    assert (kind, fields["ref"], audit.missed) == ("T", 4711, [chain.VERDICT]), (fields, audit.missed)
     audit.full = True
     ((kind, fields),) = asked(terminal, Line(), 4712)
     assert (kind, fields["re"], fields["ref"], fields["err"]) == ("R", 9, 4712, "crash"), fields
-    assert audit.missed == [journal.VERDICT] and terminal.refused == 1, audit.missed
+    assert audit.missed == [chain.VERDICT] and terminal.refused == 1, audit.missed
 
 
 def test_a_task_that_dies_of_a_full_heap_is_told_and_goes_on():
@@ -175,9 +177,9 @@ def test_a_task_that_dies_of_a_full_heap_is_told_and_goes_on():
         raise SkipTest("no asyncio in this interpreter")
     import micropython
 
-    from sentill.audit import Audit
-    from sentill.loop import Loop
-    from sentill.node import Node
+    from sentill.journal.recorder import Audit
+    from sentill.node.node import Node
+    from sentill.node.supervised_task import Loop
 
     class Bare(Node):
         def __init__(self):
@@ -261,8 +263,8 @@ def test_what_cannot_be_told_is_no_error():
     import micropython
 
     try:
-        from sentill.audit import Audit
-        from sentill.node import Node
+        from sentill.journal.recorder import Audit
+        from sentill.node.node import Node
     except ImportError:
         raise SkipTest("no asyncio in this interpreter")
 
@@ -278,7 +280,7 @@ def test_what_cannot_be_told_is_no_error():
     error = SentillError("full", "no room")
     micropython.heap_lock()
     try:
-        node.event("tamper", pairs, journal.TAMPER)
+        node.event("tamper", pairs, chain.TAMPER)
         node.report("journal", error)
     finally:
         micropython.heap_unlock()

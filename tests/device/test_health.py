@@ -1,10 +1,10 @@
 """Channels and the monitor: states, hysteresis, hold, gaps, failing sensors, rows, saving."""
 
 import support
-from sentill import rul
 from sentill.errors import ConfigError, ModelError, StorageError
-from sentill.health import FAIL, OK, WARN, WATCH, Monitor
-from sentill.wear import WearIndex, attach
+from sentill.health import remaining_life
+from sentill.health.degradation import WearIndex, attach
+from sentill.health.monitor import FAIL, OK, WARN, WATCH, Monitor
 from support import no_alloc, raises
 
 SPEC = {
@@ -225,7 +225,7 @@ def test_sampling_needs_no_heap():
     m = _with(trend_s=60, step_s=1, watch_at=60, learn=100)
     _feed(m, [5000 + k * 7919 % 1009 % 21 for k in range(300)])
     clock = [1300]
-    trend = rul.Trend()  # a monitor borrows one for each forecast; this shows that nothing else is taken
+    trend = remaining_life.Trend()  # a monitor borrows one for each forecast; this shows that nothing else is taken
     scratch = m._scratch
 
     def trends():

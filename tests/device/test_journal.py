@@ -4,20 +4,14 @@ from gc import collect
 from struct import pack, unpack_from
 
 from flash_model import Nor, Tree
-from sentill import (  # noqa: F401  (kept loaded)
-    crypto,
-    journal,
-    journal_blocks,
-    journal_open,
-    journal_ring_read,
-    journal_turn,
-    keystore_open,
-)
+from sentill import crypto  # noqa: F401  (kept loaded)
 from sentill.errors import StorageError
 from sentill.flash import Region
-from sentill.journal import Journal
-from sentill.journal_ring import Ring
-from sentill.keystore import KeyStore
+from sentill.journal import chain, fs_blocks, next_block, recovery, ring_read  # noqa: F401  (kept loaded)
+from sentill.journal.chain import Journal
+from sentill.journal.ring import Ring
+from sentill.keys import store_open  # noqa: F401  (kept loaded)
+from sentill.keys.store import KeyStore
 from support import raises
 
 DEVICE = b"\x01\x02\x03\x04\x05\x06\x07\x08"
@@ -42,7 +36,7 @@ class Board:
         self.numbers = iter(range(1 << 16))
         keys = KeyStore(Region(self.flash, 0, 2, prog, BLOCK))
         keys.open()
-        journal_open.stage_key(keys, 1, 0, journal_open.first_key(ROOT, 1))
+        recovery.stage_key(keys, 1, 0, recovery.first_key(ROOT, 1))
         self.restart()
 
     def restart(self):
@@ -59,9 +53,9 @@ class Board:
             return pack("<II", 0x51EE7, next(self.numbers)) * (n // 8)
 
         files = self.tree, "/journal", numbered, self.reserve, 4, 99
-        region = journal_blocks.open_region((self.ring, self.ring.count, self.prog), files, BLOCK)
+        region = fs_blocks.open_region((self.ring, self.ring.count, self.prog), files, BLOCK)
         while region.count < 3:
-            for _ in journal_blocks.extend(region):
+            for _ in fs_blocks.extend(region):
                 pass
         return region
 
@@ -71,7 +65,7 @@ class Board:
 
     def blocks(self):
         """How many blocks the ring has."""
-        return journal_turn._count(self.store)
+        return next_block._count(self.store)
 
     def verified(self):
         """The records of the store, after checking the whole chain with the keys of the host."""
@@ -82,19 +76,19 @@ class Board:
         found = []
         key = None
         for record in self.store.records(0):
-            kind, sequence, time, payload = journal_open.parse(record)
-            if kind == journal.GENERATION:
+            kind, sequence, time, payload = recovery.parse(record)
+            if kind == chain.GENERATION:
                 generation = unpack_from("<H", payload, 0)[0]
                 start = sequence
                 key = None
             if key is None:
-                key = journal_open.first_key(ROOT, generation)
+                key = recovery.first_key(ROOT, generation)
                 for _ in range(sequence - start):
-                    key = journal.next_key(key)
+                    key = chain.next_key(key)
             want = crypto.mac(key).tag(tag, record[:-16])[:16]
             assert want == record[-16:], ("tag of", sequence)
             tag = want
-            key = journal.next_key(key)
+            key = chain.next_key(key)
             assert not found or found[-1][1] + 1 == sequence, (found[-1], sequence)
             found.append((kind, sequence, time, bytes(payload) if payload != PAYLOAD else PAYLOAD))
         return found
@@ -104,7 +98,7 @@ def fill(board, n, first_time=1000, together=1):
     """Append `n` records, `together` of them at a time."""
     log = board.journal
     for i in range(n):
-        log.append(journal.VERDICT, first_time + i, PAYLOAD)
+        log.append(chain.VERDICT, first_time + i, PAYLOAD)
         if log.next - log.kept >= together:
             log.commit()
         if i % 5 == 4 and log.kept == log.next:
@@ -124,17 +118,17 @@ def test_records_and_their_order():
     for board in each():
         fill(board, 5)
         found = board.verified()
-        assert [f[0] for f in found] == [journal.GENERATION] + [journal.VERDICT] * 5, found
+        assert [f[0] for f in found] == [chain.GENERATION] + [chain.VERDICT] * 5, found
         assert found[0][3] == pack("<H", 1)
-        assert found[5] == (journal.VERDICT, 5, 1004, PAYLOAD), found[5]
+        assert found[5] == (chain.VERDICT, 5, 1004, PAYLOAD), found[5]
         assert board.journal.next == 6
 
 
 def test_payload_sizes():
     for board in each():
         for n in (0, 1, 37, 38, 100, 101, 102, 165, 200):
-            assert not board.journal.append(journal.ALERT, n, bytes(n))
-        assert raises(StorageError, board.journal.append, journal.ALERT, 0, bytes(201)).code == "size"
+            assert not board.journal.append(chain.ALERT, n, bytes(n))
+        assert raises(StorageError, board.journal.append, chain.ALERT, 0, bytes(201)).code == "size"
         board.journal.commit()
         found = board.verified()
         assert [len(f[3]) for f in found[1:]] == [0, 1, 37, 38, 100, 101, 102, 165, 200], found
@@ -160,14 +154,14 @@ def test_records_wait_until_they_are_kept():
     for board in each():
         log = board.journal
         for i in range(20):
-            assert not log.append(journal.VERDICT, i, PAYLOAD)
+            assert not log.append(chain.VERDICT, i, PAYLOAD)
         assert (log.next, log.kept) == (21, 0), (log.next, log.kept)
         pieces = 1
         while log.piece():
             pieces += 1
             assert 0 <= log.kept <= 21
         assert log.kept == 21 and pieces <= 40, (log.kept, pieces)
-        log.append(journal.VERDICT, 99, PAYLOAD)
+        log.append(chain.VERDICT, 99, PAYLOAD)
         log = board.restart()  # the power failed
         assert log.next == log.kept == 21, log.next
         assert len(board.verified()) == 21
@@ -178,15 +172,15 @@ def test_so_many_may_wait_and_no_more():
         log = board.journal
         for i in range(MOST_WAIT - 1):
             assert log.room()
-            log.append(journal.VERDICT, i, PAYLOAD)
+            log.append(chain.VERDICT, i, PAYLOAD)
         assert not log.room() and log.next == MOST_WAIT
-        assert raises(StorageError, log.append, journal.VERDICT, 0, PAYLOAD).code == "full"
+        assert raises(StorageError, log.append, chain.VERDICT, 0, PAYLOAD).code == "full"
         assert log.next == MOST_WAIT
         log.commit()
         for _ in range(20):  # the longest records fill the room sooner
             while log.room():
-                log.append(journal.ALERT, 0, bytes(200))
-            assert raises(StorageError, log.append, journal.VERDICT, 0, b"").code == "full"
+                log.append(chain.ALERT, 0, bytes(200))
+            assert raises(StorageError, log.append, chain.VERDICT, 0, b"").code == "full"
             while not log.room():
                 log.piece()
         log.commit()
@@ -198,7 +192,7 @@ def test_a_piece_erases_one_block_at_most():
     for board in each(key_every=4):
         log = board.journal
         for i in range(900):
-            log.append(journal.VERDICT, i, PAYLOAD)
+            log.append(chain.VERDICT, i, PAYLOAD)
             if i % 7 == 6:
                 while True:
                     before = board.ring.erased + board.flash.erased
@@ -212,12 +206,12 @@ def test_a_piece_erases_one_block_at_most():
 
 
 def test_sealing_kinds_are_kept_at_once_and_move_the_key():
-    for board in each(key_every=100, sealing=(journal.TAMPER,)):
+    for board in each(key_every=100, sealing=(chain.TAMPER,)):
         log = board.journal
-        assert not log.append(journal.VERDICT, 1, PAYLOAD)
-        assert journal_open.key_place(board.keys)[2] == 0
-        assert log.append(journal.TAMPER, 2, b"case")
-        assert journal_open.key_place(board.keys) == (1, 0, 3)
+        assert not log.append(chain.VERDICT, 1, PAYLOAD)
+        assert recovery.key_place(board.keys)[2] == 0
+        assert log.append(chain.TAMPER, 2, b"case")
+        assert recovery.key_place(board.keys) == (1, 0, 3)
         assert log.kept == 3
 
 
@@ -225,29 +219,29 @@ def test_the_key_on_flash_is_never_ahead_of_the_records():
     for board in each(key_every=1):
         log = board.journal
         for i in range(200):
-            log.append(journal.VERDICT, i, PAYLOAD)
+            log.append(chain.VERDICT, i, PAYLOAD)
             if i % 3 or not log.room():
                 while log.piece() and not log.room():
                     pass
-            assert journal_open.key_place(board.keys)[2] <= log.kept
+            assert recovery.key_place(board.keys)[2] <= log.kept
 
 
 def test_old_keys_are_gone_from_flash():
     for board in each():
-        key = journal_open.first_key(ROOT, 1)
+        key = recovery.first_key(ROOT, 1)
         keys = []
         for _ in range(101):
             keys.append(bytes(key))
-            key = journal.next_key(key)
+            key = chain.next_key(key)
         fill(board, 100)
-        at = journal_open.key_place(board.keys)[2]
+        at = recovery.key_place(board.keys)[2]
         assert at > 90, at
         left = [i for i, k in enumerate(keys) if bytes(board.flash.data).find(k) >= 0]
         assert left == [at], (left, at)
         log = board.restart()
         left = [i for i, k in enumerate(keys) if bytes(board.flash.data).find(k) >= 0]
         assert left == [], left  # moved on to the next record's key
-        assert journal_open.key_place(board.keys)[2] == log.next
+        assert recovery.key_place(board.keys)[2] == log.next
 
 
 def test_cut_tail_is_seen_at_start():
@@ -255,12 +249,12 @@ def test_cut_tail_is_seen_at_start():
         fill(board, 40)
         # Someone takes the last block behind the journal's back.
         last = board.store._firsts[board.store._block]
-        known = journal_open.key_place(board.keys)[2]
+        known = recovery.key_place(board.keys)[2]
         board.region.program(board.store._block * BLOCK, bytes(64))
         log = board.restart()
         assert board.store.next == last and log.lost == known - last > 0, (log.lost, last)
         at = log.next
-        log.append(journal.RECOVERY, 5, b"lost")
+        log.append(chain.RECOVERY, 5, b"lost")
         log.commit()
         assert log.kept == at + 1
         sequences = [unpack_from("<I", r, 3)[0] for r in board.store.records(0)]
@@ -275,7 +269,7 @@ def test_forged_tail_is_dropped():
         log = board.journal
         at = log.next
         last = bytes(log.tag)
-        bad = pack("<HBII", 64, journal.VERDICT, at, 0) + PAYLOAD + bytes(16)
+        bad = pack("<HBII", 64, chain.VERDICT, at, 0) + PAYLOAD + bytes(16)
         assert board.store.write(bad, at) == 64
         log = board.restart()
         assert (log.dropped, log.next, bytes(log.tag)) == (1, at, last), (log.dropped, log.next)
@@ -287,7 +281,7 @@ def test_forged_tail_is_dropped():
 def test_new_generation():
     for board in each():
         fill(board, 30)
-        board.journal.renew(2, journal_open.first_key(ROOT, 2), 77)
+        board.journal.renew(2, recovery.first_key(ROOT, 2), 77)
         fill(board, 30)
         board.restart()
         fill(board, 300)
@@ -300,11 +294,11 @@ def test_new_generation():
 def test_renewal_that_is_cut_before_its_record():
     for board in each():
         fill(board, 30)
-        journal_open.stage_key(board.keys, 2, board.journal.next, journal_open.first_key(ROOT, 2))
+        recovery.stage_key(board.keys, 2, board.journal.next, recovery.first_key(ROOT, 2))
         board.restart()
         fill(board, 2)
         kinds = [f[0] for f in board.verified()]
-        assert kinds[-3:] == [journal.GENERATION, journal.VERDICT, journal.VERDICT], kinds
+        assert kinds[-3:] == [chain.GENERATION, chain.VERDICT, chain.VERDICT], kinds
 
 
 def test_no_key_no_journal():
@@ -379,7 +373,7 @@ def test_room_is_made_for_others_down_to_the_least():
 def test_what_littlefs_counts_below_zero_is_nothing_free():
     board = Board(False)
     board.tree.statvfs = lambda path: (4096, 4096, 24, 0xFFFFFFFF)
-    assert journal_blocks.look(board.region, 8) == -1
+    assert fs_blocks.look(board.region, 8) == -1
 
 
 def test_a_full_disk_wears_no_block_out():
@@ -410,7 +404,7 @@ def test_a_block_that_is_no_longer_its_files_is_not_written():
     fill(board, 100)
     # Somebody has copied a file away and back: its name tells a block that now is another's.
     ring = board.store
-    oldest = journal_turn._oldest(ring)
+    oldest = next_block._oldest(ring)
     place = board.places()[oldest]
     path = "/journal/%04x" % place
     elsewhere = board.tree.place()
@@ -474,7 +468,7 @@ def test_flash_that_fails_once_loses_nothing():
             board.ring.fails = fails
             log = board.journal
             for i in range(70):
-                log.append(journal.VERDICT, i, PAYLOAD)
+                log.append(chain.VERDICT, i, PAYLOAD)
                 if log.next - log.kept >= together:
                     try:
                         log.commit()
@@ -494,7 +488,7 @@ def test_flash_that_does_not_keep_what_is_written():
         log = board.journal
         block = board.places()[board.store._block]
         board.ring.data[block * BLOCK + board.store._end + 20] = 0  # a worn out cell
-        log.append(journal.VERDICT, 1, PAYLOAD)
+        log.append(chain.VERDICT, 1, PAYLOAD)
         assert raises(StorageError, log.commit).code == "flash"
         assert log.kept == 21 and log.next == 22
         log.commit()  # in another block
@@ -513,4 +507,4 @@ def test_a_batch_is_one_program():
 
 def test_parse_refuses_lengths():
     for bad in (b"", bytes(26), bytes(64), pack("<H", 228) + bytes(226)):
-        assert raises(StorageError, journal_open.parse, bad).code == "record"
+        assert raises(StorageError, recovery.parse, bad).code == "record"

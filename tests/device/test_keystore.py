@@ -3,7 +3,7 @@
 from flash_model import Nor, program
 from sentill.errors import StorageError
 from sentill.flash import Region
-from sentill.keystore import MAX, KeyStore
+from sentill.keys.store import MAX, KeyStore
 from support import raises
 
 BLOCK = 1024

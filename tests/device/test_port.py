@@ -1,8 +1,8 @@
 """A port: frames written as protocol.encode writes them, and a queue that never waits."""
 
-from sentill import protocol, wire
 from sentill.compat import native
-from sentill.port import Port
+from sentill.wire import protocol, scan
+from sentill.wire.port import Port
 from support import no_alloc
 
 
@@ -25,8 +25,8 @@ class Line:
 
 def ports(direct=True, room=1 << 20):
     """A port on each kind of kernels."""
-    viper = native("wire_viper")
-    for kernels in (wire, viper) if viper else (wire,):
+    viper = native("wire", "scan_viper")
+    for kernels in (scan, viper) if viper else (scan,):
         port = Port("uart", Line(room), 720, direct, lambda: None)
         port._text, port._finish = kernels.put_text, kernels.finish
         yield port
@@ -90,7 +90,7 @@ def test_a_port_that_waits_calls_and_pumps():
 def test_sending_leaves_little_garbage():
     pairs = [("t", 12345), ("name", "paper_out"), ("ok", True)]
     for port in ports():
-        if port._text is not wire.put_text:
+        if port._text is not scan.put_text:
             line = port._line
             no_alloc(lambda: port._text(line, 4 + (9 << 8), "name", "paper_out"))
             assert port.send("H", pairs)

@@ -2,8 +2,8 @@
 
 import json
 
-from sentill import protocol
 from sentill.errors import FrameError
+from sentill.wire import protocol
 from support import raises, vector_path
 
 

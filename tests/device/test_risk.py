@@ -3,11 +3,12 @@
 from array import array
 
 import support
-from sentill import features, risk
 from sentill.errors import StorageError
-from sentill.features import History, N
-from sentill.risk import Assessor
-from sentill.tree import Model
+from sentill.risk import assess as risk
+from sentill.risk import features
+from sentill.risk.assess import Assessor
+from sentill.risk.features import History, N
+from sentill.risk.model import Model
 
 DAY = 86_400
 T0 = 2_000 * DAY

@@ -2,27 +2,27 @@
 
 from array import array
 
-from sentill import points, rul
+from sentill.health import remaining_life, trend_points
 from support import no_alloc
 
 
 def _filled(values, every_s=3600, start=1000):
-    s = array("i", [0] * points.STATE)
+    s = array("i", [0] * trend_points.STATE)
     for i, v in enumerate(values):
-        points.push(s, 0, v, start + i * every_s, every_s)
+        trend_points.push(s, 0, v, start + i * every_s, every_s)
     return s
 
 
 def test_points_come_back_oldest_first_and_thin_out():
     s = _filled(range(10))
     out = array("i", [0] * 16)
-    n = points.unpack(s, 0, out)
+    n = trend_points.unpack(s, 0, out)
     assert list(out)[:n] == list(range(10)), list(out)
     s = _filled(range(0, 36 * 4, 4))
-    n = points.unpack(s, 0, out)
+    n = trend_points.unpack(s, 0, out)
     assert n == 9, n  # 16 points of 2 have become 8 of 4
     assert list(out)[:n] == [6 + 16 * k for k in range(9)], list(out)
-    t = rul.Trend()
+    t = remaining_life.Trend()
     assert t.fit(s, 0)
     assert t.every == 4, t.every
 
@@ -30,12 +30,12 @@ def test_points_come_back_oldest_first_and_thin_out():
 def test_both_halves_of_a_word_hold_the_whole_range():
     s = _filled([-16383, 16383] * 8)
     out = array("i", [0] * 16)
-    points.unpack(s, 0, out)
+    trend_points.unpack(s, 0, out)
     assert list(out) == [-16383, 16383] * 8, list(out)
 
 
 def test_a_straight_line_is_met_on_time():
-    t = rul.Trend()
+    t = remaining_life.Trend()
     assert t.fit(_filled([1000 - 10 * i for i in range(16)]), 0)
     assert t.level == 850, t.level
     assert t.forecast(650)
@@ -52,14 +52,14 @@ def test_a_straight_line_is_met_on_time():
 def test_three_outliers_do_not_move_it():
     values = [10 * i for i in range(16)]
     values[3], values[9], values[14] = 9000, -9000, 4000
-    t = rul.Trend()
+    t = remaining_life.Trend()
     assert t.fit(_filled(values), 0)
     assert t.forecast(350)
     assert abs(t.left - 20 * 16) <= 16, t.left
 
 
 def test_no_forecast_without_trend_points_or_reach():
-    t = rul.Trend()
+    t = remaining_life.Trend()
     assert not t.fit(_filled([5, 6, 7]), 0)
     assert t.fit(_filled([100, 90, 110, 95, 105, 98, 102, 96] * 2), 0)
     assert not t.forecast(2000), (t.gentle, t.steep)
@@ -71,20 +71,20 @@ def test_no_forecast_without_trend_points_or_reach():
 
 def test_gaps_are_filled_and_long_ones_start_anew():
     s = _filled([0, 10, 20])
-    assert not points.push(s, 0, 25, 1000 + 2 * 3600 + 3599, 3600)
-    assert points.push(s, 0, 60, 1000 + 4 * 3600, 3600)
+    assert not trend_points.push(s, 0, 25, 1000 + 2 * 3600 + 3599, 3600)
+    assert trend_points.push(s, 0, 60, 1000 + 4 * 3600, 3600)
     out = array("i", [0] * 16)
-    n = points.unpack(s, 0, out)
+    n = trend_points.unpack(s, 0, out)
     assert list(out)[:n] == [0, 10, 20, 60, 60], list(out)
-    assert points.push(s, 0, 7, 1000 + 60 * 3600, 3600)
-    assert points.unpack(s, 0, out) == 1, points.unpack(s, 0, out)
-    assert points.push(s, 0, 8, 5, 3600), "the clock went back"
-    assert points.unpack(s, 0, out) == 1, points.unpack(s, 0, out)
+    assert trend_points.push(s, 0, 7, 1000 + 60 * 3600, 3600)
+    assert trend_points.unpack(s, 0, out) == 1, trend_points.unpack(s, 0, out)
+    assert trend_points.push(s, 0, 8, 5, 3600), "the clock went back"
+    assert trend_points.unpack(s, 0, out) == 1, trend_points.unpack(s, 0, out)
 
 
 def test_a_typical_life_steadies_a_short_history():
     s = _filled([1000, 970, 990, 990, 960, 910])
-    t = rul.Trend()
+    t = remaining_life.Trend()
     assert t.fit(s, 0) and t.forecast(-1000)
     alone = t.left_high - t.left_low
     assert t.fit(s, 0, -2000, 110)
@@ -96,7 +96,7 @@ def test_a_typical_life_steadies_a_short_history():
 
 def test_a_typical_life_alone_is_no_forecast():
     s = _filled([1000, 1010, 990, 1005, 1000, 1010])
-    t = rul.Trend()
+    t = remaining_life.Trend()
     assert t.fit(s, 0)
     assert not t.forecast(-1000), (t.gentle, t.steep)
     assert t.fit(s, 0, -2000, 100)
@@ -110,15 +110,15 @@ def _lives(bend, typical):
     `typical` hours, 0 for none. And how many forecasts were withheld.
     """
     told, withheld = [], 0
-    t = rul.Trend()
+    t = remaining_life.Trend()
     for seed in range(1, 7):
-        s = array("i", [0] * points.STATE)
+        s = array("i", [0] * trend_points.STATE)
         dice = seed * 7919
         newest = 0
         for hour in range(196):
             dice = (dice * 16807 + 12345) % 65521
             wear = 40 * hour + bend * hour * (hour - 200) // 40
-            if points.push(s, 0, 8000 - wear + dice % 301 - 150, 1000 + hour * 3600, 3600):
+            if trend_points.push(s, 0, 8000 - wear + dice % 301 - 150, 1000 + hour * 3600, 3600):
                 newest = hour
             if hour < 50 or hour % 5:
                 continue
@@ -157,7 +157,7 @@ def test_crooked_wear_widens_the_band():
 
 
 def test_a_typical_life_far_from_the_truth_is_no_forecast():
-    t = rul.Trend()
+    t = remaining_life.Trend()
     s = _filled([1000 - 10 * i for i in range(16)])
     assert t.fit(s, 0, -1000, 100) and t.forecast(0)
     for life in (3, 5000):
@@ -167,11 +167,11 @@ def test_a_typical_life_far_from_the_truth_is_no_forecast():
 
 def test_no_intermediate_needs_the_heap():
     s = _filled([-16383, 16383] * 8)
-    t = rul.Trend()
+    t = remaining_life.Trend()
 
     def work():
         t.fit(s, 0)
         t.forecast(16383)
-        points.push(s, 0, 16383, 1 << 29, 3600)
+        trend_points.push(s, 0, 16383, 1 << 29, 3600)
 
     no_alloc(work, 1024)  # frames of the calls, given back on return; nothing is kept

@@ -4,11 +4,11 @@ from array import array
 from hashlib import sha256
 from struct import pack
 
-from sentill import tree_plain
 from sentill.compat import crc32, native
-from sentill.features import NAMES, History
-from sentill.risk import Assessor
-from sentill.tree import Model
+from sentill.risk import tree_plain
+from sentill.risk.assess import Assessor
+from sentill.risk.features import NAMES, History
+from sentill.risk.model import Model
 from support import MICROPYTHON, SkipTest, no_alloc, raises
 
 DAY = 86_400
@@ -53,7 +53,7 @@ def model(kernels=None):
 def kernel_sets():
     """Kernels, and what the frames of one call may take: none of the native ones takes its frame from the heap."""
     plain = (tree_plain, 4_000)
-    return ((None, 0), plain) if native("tree_viper") else (plain,)
+    return ((None, 0), plain) if native("risk", "tree_viper") else (plain,)
 
 
 def test_the_model_of_this_file_decides():

@@ -45,7 +45,7 @@ class _Loop:
 def _asleep():
     # A sleeper whose time awake after the start is over, its node, and its loops: one waits, one is due in 900 ms.
     try:
-        from sentill.sleeper import Sleeper
+        from sentill.node.light_sleep import Sleeper
     except ImportError:
         raise SkipTest("no asyncio here")
     from sentill.compat import ticks_add, ticks_ms
@@ -89,7 +89,7 @@ def test_what_is_on_its_way_keeps_it_awake():
 
 def test_a_chip_that_nothing_wakes_does_not_sleep():
     _, node, loops, _ = _asleep()
-    from sentill.sleeper import Sleeper
+    from sentill.node.light_sleep import Sleeper
 
     node.hal.able = False
     error = raises(ConfigError, Sleeper, node, loops)

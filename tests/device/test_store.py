@@ -3,8 +3,8 @@
 import os
 
 from sentill.errors import StorageError
-from sentill.features import History
-from sentill.store import Store, free_kb
+from sentill.node.files import Store, free_kb
+from sentill.risk.features import History
 from support import raises, scratch_path
 
 

@@ -3,11 +3,11 @@
 import json
 from array import array
 
-from sentill import tree_plain
 from sentill.compat import native
 from sentill.errors import ModelError
-from sentill.tree import Model
-from sentill.tree_file import _is_utf8, read_words
+from sentill.risk import tree_plain
+from sentill.risk.model import Model
+from sentill.risk.model_file import _is_utf8, read_words
 from support import MICROPYTHON, SkipTest, device_path, no_alloc, raises, scratch_path, vector_path
 
 NAMES = ("wide", "short", "even", "votes", "outputs", "split")
@@ -186,7 +186,7 @@ def test_nothing_is_allocated():
 
 
 def test_native_and_plain_kernels_agree():
-    kernels = native("tree_viper")
+    kernels = native("risk", "tree_viper")
     if kernels is None:
         raise SkipTest("no emitter for native code, or it was left out")
     names = [name for name in dir(tree_plain) if name[0] != "_"]

@@ -4,8 +4,9 @@ import os
 from binascii import hexlify
 from hashlib import sha256
 
-from sentill import crypto, update
+from sentill import crypto
 from sentill.errors import StorageError
+from sentill.update import slots
 from support import raises, scratch_path
 
 KEY = b"k" * 32
@@ -72,17 +73,17 @@ def digest_in(root):
 
 
 def pick(root, verifier=None):
-    return update.pick(root, verifier, digest_in(root))
+    return slots.pick(root, verifier, digest_in(root))
 
 
 def fault(root, slot, verifier=None):
     """Why the slot does not run, "" when it does."""
     write(root + "slot", slot.encode())
     try:
-        found = update.pick(root, verifier, digest_in(root))
+        found = slots.pick(root, verifier, digest_in(root))
     except StorageError as error:
         return error.message
-    return "" if found == (slot, False) else read(root + update.NOTE)
+    return "" if found == (slot, False) else read(root + slots.NOTE)
 
 
 def damage(root, slot):
@@ -112,10 +113,10 @@ def test_the_pointer_decides_and_a_whole_slot_takes_the_place_of_a_damaged_one()
     damage(root, "b")
     assert pick(root) == ("a", False)
     assert read(root + "slot") == "a"
-    assert read(root + update.NOTE) == "slot_b: the archive is missing or damaged"
+    assert read(root + slots.NOTE) == "slot_b: the archive is missing or damaged"
     os.remove(root + "slot_a.img")
     raises(StorageError, pick, root)
-    assert read(root + update.NOTE).startswith("slot_a"), "why not the proven one"
+    assert read(root + slots.NOTE).startswith("slot_a"), "why not the proven one"
 
 
 def test_a_garbled_pointer_still_leads_to_a_whole_slot():
@@ -135,12 +136,12 @@ def test_a_trial_counts_its_boots_and_returns_to_the_proven_slot():
     assert pick(root) == ("b", True)
     assert read(root + "slot") == "b 1 a"
     assert pick(root) == ("b", True)
-    write(root + update.NOTE, b"sampler: OSError(5,)")
+    write(root + slots.NOTE, b"sampler: OSError(5,)")
     assert pick(root) == ("a", False)
     assert read(root + "slot") == "a"
-    told = read(root + update.NOTE)
+    told = read(root + slots.NOTE)
     assert "slot_b: not proven" in told and "sampler: OSError(5,)" in told, told
-    assert sorted(os.listdir(root)) == ["slot", update.NOTE, "slot_a.img"], "it is no version any more"
+    assert sorted(os.listdir(root)) == ["slot", slots.NOTE, "slot_a.img"], "it is no version any more"
     damage(root, "a")
     raises(StorageError, pick, root)
 
@@ -152,7 +153,7 @@ def test_a_trial_of_a_slot_that_is_not_whole_does_not_begin():
     damage(root, "b")
     write(root + "slot", b"b 3 a")
     assert pick(root) == ("a", False)
-    assert "slot_b: the archive is missing or damaged" in read(root + update.NOTE)
+    assert "slot_b: the archive is missing or damaged" in read(root + slots.NOTE)
 
 
 def test_with_keys_only_what_is_signed_for_this_board_and_new_enough_runs():
@@ -223,7 +224,7 @@ def test_a_trial_raises_what_is_accepted_to_the_version_beside_it():
     assert verifier.least == 5
     root = signed_slots(4, 6, b"a 3 b")
     assert pick(root, verifier) == ("b", False)
-    assert "older" in read(root + update.NOTE)
+    assert "older" in read(root + slots.NOTE)
 
 
 def test_what_ran_when_the_keys_came_counts_as_signed():
@@ -262,8 +263,8 @@ class Worn(Verifier):
 def test_a_trial_that_cannot_be_counted_leaves_the_proven_slot_running():
     root = signed_slots(5, 6, b"b 3 a")
     assert pick(root, Worn()) == ("a", False)
-    assert read(root + "slot") == "a" and "does not keep" in read(root + update.NOTE)
+    assert read(root + "slot") == "a" and "does not keep" in read(root + slots.NOTE)
     assert not fault(root, "b", Worn()), "it stays a version"
     write(root + "slot", b"b 0 a")
-    os.mkdir(root + update.NOTE + ".new")  # the reason cannot be written
+    os.mkdir(root + slots.NOTE + ".new")  # the reason cannot be written
     assert pick(root, Worn()) == ("a", False)

@@ -3,11 +3,12 @@
 from hashlib import sha256
 
 from flash_model import Nor
-from sentill import crypto, vault_keys
+from sentill import crypto
 from sentill.flash import Region
-from sentill.keystore import KeyStore
-from sentill.update_verifier import Verifier
-from sentill.vault import Vault
+from sentill.keys import derivation
+from sentill.keys.store import KeyStore
+from sentill.keys.vault import Vault
+from sentill.update.verifier import Verifier
 
 DEVICE = b"01234567"
 
@@ -19,12 +20,12 @@ def root(generation):
 def provisioned(generation=1, running=b""):
     keys = KeyStore(Region(Nor(2, 4096), 0, 2))
     keys.open()
-    vault_keys.store(keys, (generation, 1, 7, DEVICE), root(generation), running)
+    derivation.store(keys, (generation, 1, 7, DEVICE), root(generation), running)
     return keys
 
 
 def signed(data, generation=1):
-    return crypto.mac(vault_keys.derive(vault_keys.kept(root(generation)), b"sign")).tag(data)
+    return crypto.mac(derivation.derive(derivation.kept(root(generation)), b"sign")).tag(data)
 
 
 def test_a_signature_of_these_keys_only():
@@ -38,7 +39,7 @@ def test_a_signature_of_these_keys_only():
 def test_the_floor_rises_is_kept_and_disturbs_no_other_counter():
     keys = provisioned()
     vault = Vault(keys)
-    vault_keys.load(vault, keys)
+    derivation.load(vault, keys)
     vault.use(0, 1000)
     verifier = Verifier(keys, "0123")
     assert verifier.floor() == 0
@@ -46,7 +47,7 @@ def test_the_floor_rises_is_kept_and_disturbs_no_other_counter():
     verifier.raise_floor(5)
     assert Verifier(keys, "0123").floor() == 217_000_000
     vault = Vault(keys)
-    vault_keys.load(vault, keys)
+    derivation.load(vault, keys)
     assert vault.counters[0] > 1000
     vault.use(1, 70)
     vault.use(2, 3)
@@ -68,9 +69,9 @@ def test_what_ran_is_adopted_until_both_slots_are_signed():
 def test_new_keys_begin_anew():
     keys = provisioned()
     Verifier(keys, "0123").raise_floor(9)
-    vault_keys.store(keys, (2, 1, 7, DEVICE), root(2), sha256(b"x").digest())
+    derivation.store(keys, (2, 1, 7, DEVICE), root(2), sha256(b"x").digest())
     verifier = Verifier(keys, "0123")
     assert verifier.floor() == 0 and verifier.adopted(sha256(b"x").digest())
     keys.wipe()
-    vault_keys.store(keys, (3, 1, 7, DEVICE), root(3), sha256(b"y").digest())
+    derivation.store(keys, (3, 1, 7, DEVICE), root(3), sha256(b"y").digest())
     assert Verifier(keys, "0123").adopted(sha256(b"y").digest())

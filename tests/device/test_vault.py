@@ -2,9 +2,10 @@
 
 from binascii import b2a_base64
 
-from sentill import crypto, protocol
+from sentill import crypto
 from sentill.errors import SentillError
-from sentill.vault import Vault
+from sentill.keys.vault import Vault
+from sentill.wire import protocol
 from support import raises
 
 HEAD = "usb C "

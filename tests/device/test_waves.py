@@ -1,7 +1,7 @@
 """Waveform sources: what they tell of a known wave, giving way, failing sensors, wrong names."""
 
-from sentill import dsp
-from sentill.waves import Waves
+from sentill.health import spectrum
+from sentill.health.waveforms import Waves
 from support import no_alloc
 
 RMS = "wave:1000:rms:adc:4"
@@ -24,7 +24,7 @@ class Hal:
         if urgent():
             return False
         for i in range(len(out)):
-            out[i] = self.middle + self.size * dsp.sine(i * 8 * 256 // 64) // 16384
+            out[i] = self.middle + self.size * spectrum.sine(i * 8 * 256 // 64) // 16384
         return self.answer
 
 

@@ -3,9 +3,9 @@
 import gc
 from array import array
 
-from sentill import dsp
-from sentill.hal.window import take
-from sentill.waves import Waves
+from sentill.hal.waveform_window import take
+from sentill.health import spectrum
+from sentill.health.waveforms import Waves
 from support import no_alloc
 
 HZ = 1000
@@ -41,7 +41,7 @@ class Hal:
         self.us += 40
         if k == self.at and self.inside:
             self.us += self.stall_us
-        return 32768 + dsp.sine(turn) * 8000 // 16384 if self.answers else None
+        return 32768 + spectrum.sine(turn) * 8000 // 16384 if self.answers else None
 
     def window(self, source, rate_hz, out, urgent):
         self.count = 0

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sentill_host import modelfile
+from sentill_host.models import model_file
 
 FEATURES = 4
 
@@ -30,26 +30,26 @@ def trees(leaves: st.SearchStrategy[int], inputs: int, depth: int) -> st.SearchS
 @st.composite
 def models(draw: st.DrawFn) -> tuple[bytes, list[Any], list[int], int, bool]:
     """A model file, and its trees, their outputs, the number of outputs and whether they vote."""
-    layout = draw(st.sampled_from([modelfile.WIDE, modelfile.SHORT]))
+    layout = draw(st.sampled_from([model_file.WIDE, model_file.SHORT]))
     outputs = draw(st.integers(1, 3))
     vote = draw(st.booleans())
-    low, high = (0, outputs - 1) if vote else (-128, 127) if layout == modelfile.SHORT else (-32_768, 32_767)
+    low, high = (0, outputs - 1) if vote else (-128, 127) if layout == model_file.SHORT else (-32_768, 32_767)
     forest = draw(st.lists(trees(st.integers(low, high), FEATURES, 4), min_size=1, max_size=6))
     owners = [0 if vote else draw(st.integers(0, outputs - 1)) for _ in forest]
-    sections = {modelfile.FOREST: modelfile.encode_forest(forest, owners, outputs, vote, layout, FEATURES)}
+    sections = {model_file.FOREST: model_file.encode_forest(forest, owners, outputs, vote, layout, FEATURES)}
     if not vote and outputs == 1 and draw(st.booleans()):
-        sections[modelfile.BY_TREE] = modelfile.reason_table([(f"T{i}", "") for i in range(len(forest))])
+        sections[model_file.BY_TREE] = model_file.reason_table([(f"T{i}", "") for i in range(len(forest))])
     else:
-        sections[modelfile.BY_FEATURE] = modelfile.reason_table(draw(codes))
-        sections[modelfile.TYPICAL] = struct.pack(f"<{FEATURES}h", *draw(st.tuples(*[int16] * FEATURES)))
+        sections[model_file.BY_FEATURE] = model_file.reason_table(draw(codes))
+        sections[model_file.TYPICAL] = struct.pack(f"<{FEATURES}h", *draw(st.tuples(*[int16] * FEATURES)))
     if draw(st.booleans()):
         inputs = FEATURES + 4
         rules = draw(st.lists(trees(st.integers(0, 3), inputs, 3), min_size=1, max_size=3))
-        sections[modelfile.RULES] = modelfile.encode_forest(rules, [0] * len(rules), 4, True, modelfile.WIDE, inputs)
-        sections[modelfile.BY_RULE] = modelfile.reason_table([(f"R{i}", "rule") for i in range(len(rules))])
+        sections[model_file.RULES] = model_file.encode_forest(rules, [0] * len(rules), 4, True, model_file.WIDE, inputs)
+        sections[model_file.BY_RULE] = model_file.reason_table([(f"R{i}", "rule") for i in range(len(rules))])
     review, decline = sorted(draw(st.tuples(st.integers(-(2**30) + 1, 2**30 - 1), st.integers(-200, 200))))
     schema = draw(st.integers(0, 2**32 - 1))
-    data = modelfile.assemble(schema_id=schema, review=review, decline=decline, features=FEATURES, sections=sections)
+    data = model_file.assemble(schema_id=schema, review=review, decline=decline, features=FEATURES, sections=sections)
     return data, forest, owners, outputs, vote
 
 
@@ -61,7 +61,7 @@ def test_scores_follow_the_definition_everywhere(same, model, rows):
     for row, (answer, _, _, _) in zip(rows, value[1], strict=True):
         wanted = [0] * outputs
         for tree, owner in zip(forest, owners, strict=True):
-            leaf = modelfile.evaluate(tree, row)
+            leaf = model_file.evaluate(tree, row)
             wanted[leaf if vote else owner] += 1 if vote else leaf
         assert answer[:2] == [wanted[-1], wanted], (row, answer, wanted)
 

@@ -12,8 +12,9 @@ sys.path.insert(0, device)
 gc.threshold(2048)  # as main.py
 exec(os.getenv("FIRST"))  # an argument may not exceed 255 characters
 
-from sentill import node, vitals  # noqa: E402
-from sentill.hal import base, stream  # noqa: E402
+from sentill.hal import hardware, stream  # noqa: E402
+from sentill.health import sources  # noqa: E402
+from sentill.node import node  # noqa: E402
 
 
 class Board:
@@ -47,7 +48,7 @@ class Raw:
         return self.blocks if operation == 4 else 0
 
 
-class HAL(base.HAL):
+class HAL(hardware.HAL):
     root = root
     usb_chunk = 240
     fed = 0
@@ -85,7 +86,7 @@ class HAL(base.HAL):
         return 3300 if source == "adc:1" else None
 
 
-_summary = vitals.Vitals.summary
+_summary = sources.Vitals.summary
 
 
 def summary(self):
@@ -94,5 +95,5 @@ def summary(self):
     return _summary(self) + [("used", gc.mem_alloc()), ("fed", self.node.hal.fed)]
 
 
-vitals.Vitals.summary = summary
+sources.Vitals.summary = summary
 node.start(HAL(Board))

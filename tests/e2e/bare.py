@@ -15,10 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from sentill import protocol
-from sentill_host import boards
-from sentill_host.bundle import Firmware, build
-from sentill_host.telemetry import Decoder, Frame, Text
+from sentill.wire import protocol
+from sentill_host.board import catalogue
+from sentill_host.bundle.build import Firmware, build
+from sentill_host.node.frames import Decoder, Frame, Text
 from tests.e2e.conftest import DEADLINE_S
 from tests.interpreters import unix_command
 
@@ -43,7 +43,7 @@ def shipped() -> Path:
     version, mpy = answer.strip().rsplit(" ", 1)
     folder = Path(tempfile.mkdtemp(prefix="sentill-bare-"))
     atexit.register(shutil.rmtree, folder)
-    for entry in build(boards.load("SIM"), Firmware(ast.literal_eval(version), int(mpy))).entries:
+    for entry in build(catalogue.load("SIM"), Firmware(ast.literal_eval(version), int(mpy))).entries:
         path = folder / entry.path.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(entry.data)

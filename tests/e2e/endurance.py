@@ -14,14 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sentill import journal
-from sentill_host import deploy, pull
-from sentill_host.audit import verify_terminal
-from sentill_host.client import NodeClient
-from sentill_host.journals import Terminal
-from sentill_host.link import Link
-from sentill_host.telemetry import Frame
-from sentill_host.verify import lab_root
+from sentill.journal import chain
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
+from sentill_host.journal.store import Terminal
+from sentill_host.journal.verify import lab_root
+from sentill_host.journal.verify_terminal import verify_terminal
+from sentill_host.node import journal_pull
+from sentill_host.node.client import NodeClient
+from sentill_host.node.frames import Frame
 from sentill_host.virtual import Board, VirtualBoards
 
 CHIP = "RPI_PICO_W"
@@ -61,7 +62,7 @@ def endure(transactions: int, every: int, told: bool = False) -> Outcome:
             return outcome
         begin = board.status()["flash"]
         with Link(board.usb) as link:
-            terminal = Terminal(Path(folder), pull.identify(NodeClient(link)))
+            terminal = Terminal(Path(folder), journal_pull.identify(NodeClient(link)))
         for first in range(0, transactions, every):
             _judge(board, range(first, min(first + every, transactions)), outcome)
             _pull(board, terminal, outcome)
@@ -98,9 +99,9 @@ def _verdict(client: NodeClient, ref: int) -> dict[str, Any] | None:
 def _pull(board: Board, terminal: Terminal, outcome: Outcome) -> None:
     with Link(board.usb) as link:
         client = NodeClient(link)
-        pulled = pull.pull(client, terminal)
+        pulled = journal_pull.pull(client, terminal)
         status = client.command("status")
-        outcome.held = status["jn"] - pull.ask(client, 0).first
+        outcome.held = status["jn"] - journal_pull.ask(client, 0).first
     outcome.pulls += 1
     outcome.records += pulled.count
     if pulled.gone or pulled.missing:
@@ -123,7 +124,7 @@ def _look(terminal: Terminal, transactions: int, outcome: Outcome) -> None:
     outcome.proven = len(audit.records)
     if audit.unrecorded:
         outcome.problems.append(f"{audit.unrecorded} records could not be made")
-    refs = [struct.unpack_from("<I", r.payload)[0] for r in audit.records if r.kind == journal.VERDICT]
+    refs = [struct.unpack_from("<I", r.payload)[0] for r in audit.records if r.kind == chain.VERDICT]
     outcome.verdicts = len(refs)
     if refs != list(range(transactions)):
         outcome.problems.append(f"{len(refs)} verdicts, not each of {transactions} once and in order")

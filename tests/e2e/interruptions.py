@@ -27,14 +27,17 @@ from typing import Any
 
 import pytest
 
-from sentill_host import access, boards, cli, client, deploy, doctor, prompt, signing, workers
+from sentill_host import cli, doctor
+from sentill_host.board import catalogue
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy, prompt, signing, workers
 from sentill_host.errors import SentillHostError
 from sentill_host.flash import procedure, rp2
 from sentill_host.flash.memory import Remembered
 from sentill_host.flash.procedure import Options
 from sentill_host.fleet import tasks
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access, client
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e import storm
 from tests.e2e.test_node_virtual import verdict
@@ -149,11 +152,11 @@ def _other_version(place: Place) -> Path:
 
 def _flash(place: Place, drive: BootDrive) -> str:
     # The virtual board as an RP2040, as in test_flash_rp2.py.
-    known = dict(boards.all_boards())
+    known = dict(catalogue.all_boards())
     known["SIM"] = dataclasses.replace(
         known["SIM"], data={**known["SIM"].data, "firmware": {"chip": "rp2040", "file": "uf2"}}
     )
-    boards.all_boards = lambda: known  # type: ignore[assignment]
+    catalogue.all_boards = lambda: known  # type: ignore[assignment]
     os.environ["PATH"] = os.path.dirname(sys.executable)  # no picotool
     rp2._LOCK = f"bootsel-{place.uid}"
     rp2.drives = lambda: list(filter(None, [rp2.read_drive(drive.path)]))  # type: ignore[assignment]

@@ -21,16 +21,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sentill import journal
 from sentill.crypto import LAB_ROOT
-from sentill_host import access, deploy, pull
-from sentill_host.audit import verify_terminal
-from sentill_host.client import NodeClient
+from sentill.journal import chain
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
 from sentill_host.errors import SentillHostError
-from sentill_host.journals import Terminal
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
-from sentill_host.telemetry import Frame
+from sentill_host.journal.store import Terminal
+from sentill_host.journal.verify_terminal import verify_terminal
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access, journal_pull
+from sentill_host.node.client import NodeClient
+from sentill_host.node.frames import Frame
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e.bare import Line
 
@@ -193,16 +194,16 @@ def look(board: Board, keys: KeyFile, numbers: dict[int, int], outcome: Any, ter
         while (status := client.command("status"))["jk"] < status["jn"] and time.monotonic() < end:
             time.sleep(0.1)
         access.attach(client, keys)
-        terminal = terminal or Terminal(Path(folder), pull.identify(client))
-        pull.pull(client, terminal)
+        terminal = terminal or Terminal(Path(folder), journal_pull.identify(client))
+        journal_pull.pull(client, terminal)
         uid = access.challenge(client).uid
         roots = {terminal.device: lambda generation: keys.root(uid, generation) if generation else LAB_ROOT}
         audit = verify_terminal(terminal, roots)
     if audit.finding:
         outcome.problems.append(f"verify: {audit.finding}")
-    held = {struct.unpack_from("<I", r.payload)[0]: r.sequence for r in audit.records if r.kind == journal.VERDICT}
+    held = {struct.unpack_from("<I", r.payload)[0]: r.sequence for r in audit.records if r.kind == chain.VERDICT}
     outcome.recorded = len(held)
-    told = [r.payload.decode() for r in audit.records if r.kind == journal.MISSING]
+    told = [r.payload.decode() for r in audit.records if r.kind == chain.MISSING]
     outcome.missed = sum(int(text.split("verdicts=")[1].split()[0]) for text in told)
     wrong = [ref for ref, number in numbers.items() if number >= 0 and held.get(ref) != number]
     if wrong and not outcome.missed:

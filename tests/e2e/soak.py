@@ -21,13 +21,13 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from sentill_host import access, pull
-from sentill_host.client import NodeClient
+from sentill_host.board.link import Link
 from sentill_host.errors import SentillHostError
-from sentill_host.journals import Terminal
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
-from sentill_host.telemetry import Frame
+from sentill_host.journal.store import Terminal
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access, journal_pull
+from sentill_host.node.client import NodeClient
+from sentill_host.node.frames import Frame
 from sentill_host.virtual import Board
 from tests.e2e import onslaught
 
@@ -117,7 +117,7 @@ def _watch(
     with Link(board.usb) as link:
         client = NodeClient(link)
         access.attach(client, keys)
-        terminal = Terminal(folder, pull.identify(client))
+        terminal = Terminal(folder, journal_pull.identify(client))
         pulled = commanded = time.monotonic()
         while asking.is_alive():
             for item in [client.receive(0.5), *client.unclaimed]:
@@ -134,7 +134,7 @@ def _watch(
                 outcome.commands += 1
             if now - pulled >= PULL_S:
                 pulled = now
-                pull.pull(client, terminal)
+                journal_pull.pull(client, terminal)
                 outcome.pulls += 1
                 if told:
                     us, free = outcome.latency[-1][2], outcome.heap[-1][1] if outcome.heap else 0

@@ -18,12 +18,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sentill_host import access, boards
-from sentill_host.client import NodeClient
-from sentill_host.deploy import deploy
+from sentill_host.board import catalogue
+from sentill_host.board.link import Link
+from sentill_host.deploy.deploy import deploy
 from sentill_host.errors import PortGone, SentillHostError
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access
+from sentill_host.node.client import NodeClient
 from sentill_host.virtual import Board, VirtualBoards
 
 KINDS = ("uart_bridge", "usb_cdc")
@@ -35,7 +36,7 @@ _PASSWORD = "a password of the starts"
 KEYS = {"Ctrl-C": b"\x03", "Ctrl-D": b"\x04", "Ctrl-A": b"\x01", "raw": b"\r\x03\x03\x01"}
 FLOODS = {"flood of Ctrl-C": b"\x03", "flood of all": b"\r\x03\x01\x04\x02"}
 _PROMPT = re.compile(rb">>> |raw REPL; CTRL-B")
-_first = (boards.device_data("main.py")).read_text().splitlines()
+_first = (catalogue.device_data("main.py")).read_text().splitlines()
 _LAST_LINE = next(number for number, line in enumerate(_first, 1) if "kbd_intr(-1)" in line)
 # The window: main.py until Ctrl-C is off.
 _INSIDE = re.compile(rb'File "main\.py", line (\d+), in <module>\r?\nKeyboardInterrupt')

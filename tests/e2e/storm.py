@@ -26,11 +26,15 @@ from typing import Any
 
 import pytest
 
-from sentill_host import boards, bundle, client, deploy, image, signing, workers
-from sentill_host.bundle import Bundle, Entry
+from sentill_host.board import catalogue
+from sentill_host.board.link import Link
+from sentill_host.bundle import archive as image
+from sentill_host.bundle import build as bundle
+from sentill_host.bundle.build import Bundle, Entry
+from sentill_host.deploy import deploy, signing, workers
 from sentill_host.errors import SentillHostError
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import client
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e.conftest import STUBBORN
 
@@ -394,7 +398,7 @@ def _wipe(board: Board) -> None:
 
 def make_versions(folder: Path, mpy: int, keys: KeyFile) -> dict[str, Path]:
     """Three versions that differ in a few files, as signed bundle files by their names."""
-    made: Bundle = bundle.build(boards.load("SIM"), bundle.Firmware((1, 28, 0), mpy))
+    made: Bundle = bundle.build(catalogue.load("SIM"), bundle.Firmware((1, 28, 0), mpy))
     paths = {}
     for name in (FIRST, "1", "2"):
         entries = [entry for entry in made.entries if not entry.path.startswith("sentill/__init__")]

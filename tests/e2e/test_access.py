@@ -14,15 +14,17 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from sentill import journal_open, protocol, vault_keys
-from sentill.journal import next_key
-from sentill_host import access
-from sentill_host.client import NodeClient
-from sentill_host.deploy import deploy
+from sentill.journal import recovery
+from sentill.journal.chain import next_key
+from sentill.keys import derivation
+from sentill.wire import protocol
+from sentill_host.board.link import Link
+from sentill_host.deploy.deploy import deploy
 from sentill_host.errors import LinkError
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
-from sentill_host.telemetry import Frame, Text
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access
+from sentill_host.node.client import NodeClient
+from sentill_host.node.frames import Frame, Text
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.conftest import DEADLINE_S, until
@@ -283,7 +285,7 @@ def test_the_prompt_of_a_session_reaches_no_key(roomy: tuple[Board, KeyFile], pr
         state = access.enter(client, keys, 5)
         records = client.command("audit")["next"]
         secrets = secrets_of(keys, [state.uid], [state.generation])
-        journal = journal_open.first_key(keys.root(state.uid, state.generation), state.generation)
+        journal = recovery.first_key(keys.root(state.uid, state.generation), state.generation)
         for number in range(records + 20):
             journal = next_key(journal)
             secrets[f"journal key {number}"] = journal
@@ -293,7 +295,7 @@ def test_the_prompt_of_a_session_reaches_no_key(roomy: tuple[Board, KeyFile], pr
         link.enter_repl()
         seen, classes = reached(link)
         assert {"module", "type", "Task"} <= classes, classes
-        assert b"sentill.node" in seen and b"unlock" in seen
+        assert b"sentill.node.node" in seen and b"unlock" in seen
         print(f"{len(seen)} bytes by way of {len(classes)} classes:", *sorted(classes))
         assert not leaks(seen, secrets), leaks(seen, secrets)
         frame, root = keys.derive(state.uid, b"frame", state.generation), keys.root(state.uid, state.generation)
@@ -443,7 +445,7 @@ def test_tampering_erases_locks_and_refuses_until_new_keys(board: Board, keys: K
         client, uart = NodeClient(link), NodeClient(line)
         uid = identity(client)["uid"]
         generation = access.challenge(client).generation
-        root = vault_keys.kept(keys.root(uid, generation))
+        root = derivation.kept(keys.root(uid, generation))
         image = home / "sim0" / "flash.img"
         assert root in image.read_bytes()
         board.control("set", values={"pin.5": 1})

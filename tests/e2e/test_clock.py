@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from sentill_host import access, clock, deploy
-from sentill_host.client import NodeClient
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
 from sentill_host.errors import UsageError
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access, clock
+from sentill_host.node.client import NodeClient
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import DEADLINE_S
 

@@ -16,10 +16,15 @@ from pathlib import Path
 import pytest
 
 from sentill import __version__
-from sentill_host import agent, boards, bundle, client, deploy, image
-from sentill_host.bundle import Bundle, Entry
-from sentill_host.link import Link
-from sentill_host.session import Session
+from sentill_host.board import catalogue
+from sentill_host.board.link import Link
+from sentill_host.bundle import agent
+from sentill_host.bundle import archive as image
+from sentill_host.bundle import build as bundle
+from sentill_host.bundle.build import Bundle, Entry
+from sentill_host.deploy import deploy
+from sentill_host.deploy.session import Session
+from sentill_host.node import client
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e.conftest import STUBBORN, mpremote_reset, until
 
@@ -56,7 +61,7 @@ def version(tmp_path: Path, name: str, board: Board, **changes: bytes) -> list[P
         mpy = link.exec_json("import sys, json\nprint(json.dumps(sys.implementation._mpy))")
         link.reset()
     board.wait(boots=boots + 1)
-    made = bundle.build(boards.load("SIM"), bundle.Firmware((1, 28, 0), mpy))
+    made = bundle.build(catalogue.load("SIM"), bundle.Firmware((1, 28, 0), mpy))
     sources = {key.replace("__", "/"): source for key, source in changes.items()}
     sources["sentill/__init__"] = f"__version__ = {name!r}\n".encode()
     entries = [entry for entry in made.entries if entry.path.rpartition(".")[0] not in sources]
@@ -107,9 +112,9 @@ def test_stock_mpremote_lists_reads_and_runs_what_was_deployed(deployed, tmp_pat
     assert "protocol.mpy" in listed and "hal/" in listed
     assert mpremote(deployed.usb, "resume", "fs", "cat", ":/app/config.json") == "{}"
     mpremote(deployed.usb, "resume", "fs", "cp", ":/app/models/rules.stm", str(tmp_path / "rules.stm"))
-    assert (tmp_path / "rules.stm").read_bytes() == (boards.device_data("models") / "rules.stm").read_bytes()
+    assert (tmp_path / "rules.stm").read_bytes() == (catalogue.device_data("models") / "rules.stm").read_bytes()
     told = mpremote(deployed.usb, "resume", "fs", "sha256sum", ":/main.py")
-    assert hashlib.sha256(boards.device_data("main.py").read_bytes()).hexdigest() in told
+    assert hashlib.sha256(catalogue.device_data("main.py").read_bytes()).hexdigest() in told
     script = tmp_path / "script.py"
     script.write_text("import sentill\nprint(sentill.__version__, sentill.__file__)\n")
     told = mpremote(deployed.usb, "resume", "run", str(script)).strip()
@@ -132,10 +137,10 @@ def place(board: Board, path: str) -> int:
 
 def test_a_damaged_archive_and_a_missing_start_are_put_right(board):
     assert not deploy_to(board.usb).error
-    mpremote(board.usb, "exec", DAMAGE.format(at=place(board, "sentill/protocol.mpy")))
+    mpremote(board.usb, "exec", DAMAGE.format(at=place(board, "sentill/wire/protocol.mpy")))
     result = deploy_to(board.usb)
     assert (result.error, result.slot) == ("", "b")
-    assert result.copied == ["sentill/protocol.mpy"], result
+    assert result.copied == ["sentill/wire/protocol.mpy"], result
     assert result.reused > 30
     for damage in ("os.remove('/sentill_start.mpy')", "f = open('/main.py', 'a')\nf.write('#')\nf.close()"):
         mpremote(board.usb, "exec", "import os\n" + damage)

@@ -6,12 +6,13 @@ import sys
 
 import pytest
 
-from sentill import protocol
-from sentill_host import deploy, doctor
-from sentill_host.client import NodeClient, await_identity
+from sentill.wire import protocol
+from sentill_host import doctor
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
 from sentill_host.doctor import FAIL, NOTE, OK, WARN
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node.client import NodeClient, await_identity
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import STUBBORN, run_mpremote, until
 from tests.host.fakes import FakeNode, reply

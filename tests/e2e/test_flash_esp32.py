@@ -10,7 +10,7 @@ import os
 
 import pytest
 
-from sentill_host import boards
+from sentill_host.board import catalogue
 from sentill_host.flash import procedure
 from sentill_host.flash.backend import Voice
 from sentill_host.flash.memory import Remembered
@@ -41,7 +41,7 @@ class Desk:
 
         def choose(candidates, why):
             self.asked.append([board.id for board in candidates])
-            return boards.load(answer) if answer else None
+            return catalogue.load(answer) if answer else None
 
         return procedure.flash(
             str(self.port), Options(file=self.file, **options), Voice(say, choose=choose), self.memory
@@ -50,10 +50,10 @@ class Desk:
 
 @pytest.fixture
 def desk(tmp_path, monkeypatch):
-    known = dict(boards.all_boards())
+    known = dict(catalogue.all_boards())
     data = {**known["SIM"].data, "firmware": {"chip": "esp32", "file": "bin", "offset": 0x1000}}
     known["SIM"] = dataclasses.replace(known["SIM"], data=data)
-    monkeypatch.setattr(boards, "all_boards", lambda: known)
+    monkeypatch.setattr(catalogue, "all_boards", lambda: known)
     # A silent port is waited for in vain.
     monkeypatch.setattr(procedure.client, "look", functools.partial(procedure.client.look, timeout_s=0.3))
     with VirtualBoards(1) as started, EspRom() as rom:

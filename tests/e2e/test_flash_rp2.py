@@ -17,14 +17,17 @@ import pytest
 from typer.testing import CliRunner
 
 from sentill import __version__
-from sentill_host import access, boards, cli, client, deploy
+from sentill_host import cli
+from sentill_host.board import catalogue
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
 from sentill_host.errors import LinkError
 from sentill_host.flash import firmware, memory, procedure, rp2
 from sentill_host.flash.backend import Context, Voice
 from sentill_host.flash.memory import Remembered
 from sentill_host.flash.procedure import Options
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access, client
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import run_mpremote, until
 from tests.host.boot_drive import FLASH_START, BootDrive, make_uf2
@@ -36,10 +39,10 @@ CONTENT = os.urandom(256 * 300)
 @pytest.fixture(autouse=True)
 def virtual_boards_take_firmware(monkeypatch):
     """The virtual board as an RP2040: MicroPython's id for it stays SIM."""
-    known = dict(boards.all_boards())
+    known = dict(catalogue.all_boards())
     data = {**known["SIM"].data, "firmware": {"chip": "rp2040", "file": "uf2"}}
     known["SIM"] = dataclasses.replace(known["SIM"], data=data)
-    monkeypatch.setattr(boards, "all_boards", lambda: known)
+    monkeypatch.setattr(catalogue, "all_boards", lambda: known)
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable))  # no picotool
 
 
@@ -201,7 +204,7 @@ def test_another_board_than_expected_is_refused_untouched(board, tmp_path, monke
 def context(path, told=None, **changes) -> Context:
     image = procedure.firmware.local(path)
     voice = Voice(instruct=told.append if told is not None else lambda _: None)
-    return Context(boards.load("SIM"), image, voice, patience_s=0.3, **changes)
+    return Context(catalogue.load("SIM"), image, voice, patience_s=0.3, **changes)
 
 
 @pytest.fixture

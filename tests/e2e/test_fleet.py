@@ -16,10 +16,10 @@ import psutil
 import pytest
 
 from sentill import __version__
-from sentill_host.client import NodeClient, await_identity
+from sentill_host.board.link import Link
 from sentill_host.fleet.store import Store
-from sentill_host.journals import terminals
-from sentill_host.link import Link
+from sentill_host.journal.store import terminals
+from sentill_host.node.client import NodeClient, await_identity
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e.conftest import run_mpremote, until
 from tests.host.fakes import FakeNode

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from sentill_host import boards
+from sentill_host.board import catalogue
 from sentill_host.errors import LinkError
 from sentill_host.flash import memory, rp2
 from sentill_host.fleet import campaign
@@ -40,10 +40,10 @@ class Log:
 
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
-    known = dict(boards.all_boards())
+    known = dict(catalogue.all_boards())
     data = {**known["SIM"].data, "firmware": {"chip": "rp2040", "file": "uf2"}}
     known["SIM"] = dataclasses.replace(known["SIM"], data=data)
-    monkeypatch.setattr(boards, "all_boards", lambda: known)
+    monkeypatch.setattr(catalogue, "all_boards", lambda: known)
     monkeypatch.setattr(memory.platformdirs, "user_data_dir", lambda _: str(tmp_path / "data"))
     monkeypatch.setenv("PATH", os.path.dirname(sys.executable))  # no picotool
     with VirtualBoards(N, dir=tmp_path / "boards", usb="usb_cdc") as started:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host import access, doctor
-from sentill_host.client import NodeClient
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
+from sentill_host import doctor
+from sentill_host.board.link import Link
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access
+from sentill_host.node.client import NodeClient
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.test_node_virtual import identity

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host import access, doctor
-from sentill_host.access import AccessError
-from sentill_host.client import NodeClient, await_identity
-from sentill_host.deploy import deploy
+from sentill_host import doctor
+from sentill_host.board.link import Link
+from sentill_host.deploy.deploy import deploy
 from sentill_host.doctor import FAIL, NOTE, Finding
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access
+from sentill_host.node.access import AccessError
+from sentill_host.node.client import NodeClient, await_identity
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.conftest import run_mpremote, until

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host import deploy, doctor
-from sentill_host.attributes import FULL_KB
-from sentill_host.client import NodeClient
-from sentill_host.link import Link
+from sentill_host import doctor
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
+from sentill_host.node.client import NodeClient
+from sentill_host.node.health_table import FULL_KB
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e.conftest import run_mpremote, until
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from sentill_host import boards, fault_scenario, faults
-from sentill_host.attributes import collect
-from sentill_host.client import NodeClient
-from sentill_host.deploy import deploy, read_config
-from sentill_host.link import Link
+from sentill_host.board import catalogue as boards
+from sentill_host.board.link import Link
+from sentill_host.deploy.deploy import deploy, read_config
+from sentill_host.health import fault_scenario, faults
+from sentill_host.node.client import NodeClient
+from sentill_host.node.health_table import collect
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.conftest import DEADLINE_S

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host import access, agent, bundle, client, prompt
-from sentill_host.client import NodeClient
-from sentill_host.deploy import deploy
+from sentill_host.board.link import Link
+from sentill_host.bundle import agent
+from sentill_host.bundle import build as bundle
+from sentill_host.deploy import prompt
+from sentill_host.deploy.deploy import deploy
+from sentill_host.deploy.session import Session
 from sentill_host.errors import LinkError, RefusedError
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
-from sentill_host.session import Session
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access, client
+from sentill_host.node.client import NodeClient
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e import interruptions
 from tests.e2e.conftest import run_mpremote, until

@@ -12,15 +12,18 @@ from typing import Any
 import duckdb
 import pytest
 
-from sentill import journal, journal_open, vault_keys
-from sentill_host import access, deploy, simulate
-from sentill_host import pull as puller
-from sentill_host.client import NodeClient, await_identity
+from sentill.journal import chain, recovery
+from sentill.keys import derivation
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
 from sentill_host.errors import PortGone
-from sentill_host.journals import Terminal, whole_records
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
-from sentill_host.telemetry import Frame
+from sentill_host.journal.store import Terminal, whole_records
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.models import simulate
+from sentill_host.node import access
+from sentill_host.node import journal_pull as puller
+from sentill_host.node.client import NodeClient, await_identity
+from sentill_host.node.frames import Frame
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e.conftest import until
 
@@ -280,12 +283,12 @@ def test_a_journal_under_keys_of_its_own(tmp_path: Path, monkeypatch: pytest.Mon
     flash = image.read_bytes()
     for generation in (1, 2):
         root = keys.root(uid, generation)
-        key = journal_open.first_key(root, generation)
+        key = recovery.first_key(root, generation)
         assert root not in flash
         for _ in range(10):  # the present one is some 20 records on
             assert key not in flash, generation
-            key = journal.next_key(key)
-    assert vault_keys.kept(keys.root(uid, 1)) not in flash and vault_keys.kept(keys.root(uid, 2)) in flash
+            key = chain.next_key(key)
+    assert derivation.kept(keys.root(uid, 1)) not in flash and derivation.kept(keys.root(uid, 2)) in flash
     # Without the key file nothing can be said; with a wrong one, that it is not right.
     monkeypatch.delenv("SENTILL_KEYS_PASSWORD")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))

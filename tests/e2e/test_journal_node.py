@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from sentill import journal
 from sentill.crypto import LAB_ROOT
-from sentill_host.client import NodeClient
-from sentill_host.deploy import deploy
-from sentill_host.link import Link
-from sentill_host.telemetry import Frame
-from sentill_host.verify import Record, verify
+from sentill.journal import chain
+from sentill_host.board.link import Link
+from sentill_host.deploy.deploy import deploy
+from sentill_host.journal.verify import Record, verify
+from sentill_host.node.client import NodeClient
+from sentill_host.node.frames import Frame
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.bare import BareNode
@@ -88,8 +88,8 @@ def test_verdicts_starts_and_feedback_are_records(node: BareNode) -> None:
     assert kinds[:2] == ["generation", "boot"] and {"software", "config", "model", "error"} <= set(kinds), kinds
     assert records[1].payload.startswith(b"rst=power sw="), records[1]
     seen = next(record for record in records if record.sequence == first["j"])
-    ref, amount, score, code, model, token = struct.unpack_from(journal.VERDICT_FORMAT, seen.payload)
-    why = seen.payload[struct.calcsize(journal.VERDICT_FORMAT) :].decode()
+    ref, amount, score, code, model, token = struct.unpack_from(chain.VERDICT_FORMAT, seen.payload)
+    why = seen.payload[struct.calcsize(chain.VERDICT_FORMAT) :].decode()
     assert (ref, amount, score, model.hex()) == (77, 100_000, first["s"], first["m"])
     assert (["approve", "review", "decline"][code], why) == (first["v"], first["why"] if code else "")
     assert b"card-of-77" not in b"".join(reading.records.values()) and len(token) == 8
@@ -116,7 +116,7 @@ def test_what_is_kept_is_told_within_the_batch_window(node: BareNode) -> None:
 
 def test_a_crash_and_a_long_record_are_read_whole(tmp_path: Path) -> None:
     first = """
-from sentill import tasks
+from sentill.node import tasks
 _saver = tasks.Tasks.saver
 async def saver(self, loop):
     tasks.Tasks.saver = _saver
@@ -128,7 +128,7 @@ tasks.Tasks.saver = saver
         node.usb.wait(lambda f: f.kind == "E" and f.fields["ev"] == "task_crash")
         about, reading = read(node, 0)
         records = proven(about, reading, bytes.fromhex("0123456789abcdef"))
-        assert records[-2].payload == b"long=" + b"x" * (journal.MAX_PAYLOAD - 5)
+        assert records[-2].payload == b"long=" + b"x" * (chain.MAX_PAYLOAD - 5)
         assert records[-1].payload.startswith(b"ev=task_crash task=saver err=ValueError"), records[-1]
 
 
@@ -143,7 +143,7 @@ def program(self, address, data):
         raise OSError(5)
     _program(self, address, data)
 flash.Region.program = program
-from sentill import commands
+from sentill.node import commands
 class Wreck:
     @staticmethod
     def wreck(node, port, fields):

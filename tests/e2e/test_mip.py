@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sentill import __version__
-from sentill_host import boards
-from sentill_host.client import NodeClient, await_identity
-from sentill_host.link import Link
+from sentill_host.board import catalogue
+from sentill_host.board.link import Link
+from sentill_host.node.client import NodeClient, await_identity
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import mpremote_reset, run_mpremote
 from tools.device_modules import DEVICE, modules
@@ -25,7 +25,7 @@ def test_mpremote_installs_the_package_from_a_checkout_and_the_node_runs():
         code = f"import os\nfor p in {targets!r}:\n print(p, os.stat('/' + p)[6])"
         sizes = dict(line.split() for line in run_mpremote(board.usb, "exec", code).splitlines())
         assert sizes == {target: str((DEVICE / url).stat().st_size) for target, url in package["urls"]}
-        pins, main = boards.load("SIM").pins, DEVICE / "main.py"
+        pins, main = catalogue.load("SIM").pins, DEVICE / "main.py"
         mpremote_reset(board, "fs", "cp", str(main), str(pins), ":", "+", "exec", "f = open('/config.json', 'w')\n"
                        "f.write('{}')\nf.close()", "+")  # fmt: skip
         with Link(board.usb) as link:

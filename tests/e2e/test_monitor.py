@@ -10,9 +10,9 @@ import time
 import pytest
 
 from sentill import __version__
-from sentill_host import deploy
-from sentill_host.client import NodeClient
-from sentill_host.link import Link
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
+from sentill_host.node.client import NodeClient
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import DEADLINE_S
 

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from sentill import crypto, journal_open, protocol, vault_keys
-from sentill_host import simulate
+from sentill import crypto
+from sentill.journal import recovery
+from sentill.keys import derivation
+from sentill.wire import protocol
 from sentill_host.cli import main
 from sentill_host.errors import UsageError
-from sentill_host.keys import PASSWORD, KeyFile
+from sentill_host.keys.key_file import PASSWORD, KeyFile
+from sentill_host.models import simulate
 from sentill_host.virtual import VirtualBoards
 from tests.host.fakes import FakeNode, reply
 
@@ -32,9 +35,9 @@ def secrets_of(keys: KeyFile, uids: list[str], generations: Iterable[int] = (1, 
         for generation in generations:
             root = keys.root(uid, generation)
             what = f"{uid} generation {generation}"
-            found |= {f"root of {what}": root, f"kept of {what}": vault_keys.kept(root)}
+            found |= {f"root of {what}": root, f"kept of {what}": derivation.kept(root)}
             found[f"recovery of {what}"] = keys.recovery(uid, generation)
-            found[f"first journal key of {what}"] = journal_open.first_key(root, generation)
+            found[f"first journal key of {what}"] = recovery.first_key(root, generation)
             for purpose in PURPOSES:
                 found[f"{purpose!r} of {what}"] = keys.derive(uid, purpose, generation)
     return found

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sentill import protocol
-from sentill_host.telemetry import Frame, Text
+from sentill.wire import protocol
+from sentill_host.node.frames import Frame, Text
 from tests.e2e.bare import BareNode
 from tests.interpreters import DEVICE
 
@@ -289,7 +289,7 @@ def test_wrong_channel_is_left_out(tmp_path: Path) -> None:
 
 
 CRASHING = """
-from sentill import terminal
+from sentill.node import terminal
 _judge = terminal.Terminal.judge
 def judge(self, port):
     if port.reader.object().find(b'"ref":13,') > 0:
@@ -310,7 +310,7 @@ def test_crashed_task_is_reported_and_restarted(tmp_path: Path) -> None:
 
 
 FAILING = """
-from sentill import terminal
+from sentill.node import terminal
 def fail(self, f, q):
     raise MemoryError("planted")
 terminal.Terminal._assess = fail
@@ -325,7 +325,7 @@ def test_request_that_crashes_the_engine_is_answered(tmp_path: Path) -> None:
 
 
 HANGING = """
-from sentill import tasks
+from sentill.node import tasks
 import asyncio
 async def telemetry(self, loop):
     loop.beat()
@@ -423,7 +423,7 @@ def test_ctrl_c_leaves_the_repl(tmp_path: Path) -> None:
 
 
 LOCKED = """
-from sentill import node, session, vault_keys
+from sentill.node import node; from sentill.keys import session; from sentill.keys import derivation as vault_keys
 load = vault_keys.load
 def locked(vault, keys):
     load(vault, keys)

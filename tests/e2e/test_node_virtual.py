@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from sentill import protocol
-from sentill_host.client import NodeClient, await_identity
-from sentill_host.deploy import deploy
+from sentill.wire import protocol
+from sentill_host.board.link import Link
+from sentill_host.deploy.deploy import deploy
 from sentill_host.errors import LinkError
-from sentill_host.link import Link
-from sentill_host.telemetry import Frame
+from sentill_host.node.client import NodeClient, await_identity
+from sentill_host.node.frames import Frame
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.conftest import DEADLINE_S, mpremote_reset, until

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from sentill import vault_keys
-from sentill.pinned_open import MAGIC
-from sentill_host import access
-from sentill_host.client import NodeClient
-from sentill_host.deploy import deploy
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
+from sentill.keys import derivation
+from sentill.keys.pinned import MAGIC
+from sentill_host.board.link import Link
+from sentill_host.deploy.deploy import deploy
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access
+from sentill_host.node.client import NodeClient
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.conftest import DEADLINE_S
@@ -59,7 +59,7 @@ def secrets(keys: KeyFile, uid: str, generation: int) -> list[bytes]:
     """What a board keeps, what it is given, and what comes of it."""
     root = keys.root(uid, generation)
     purposes = (b"frame", b"unlock", b"sign", b"token")
-    return [root, vault_keys.kept(root), *(keys.derive(uid, purpose, generation) for purpose in purposes)]
+    return [root, derivation.kept(root), *(keys.derive(uid, purpose, generation) for purpose in purposes)]
 
 
 def test_keys_are_given_used_and_erased(boards: list[Board], keys: KeyFile, home: Path, tmp_path: Path) -> None:

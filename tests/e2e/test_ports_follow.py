@@ -8,9 +8,11 @@ import serial.tools.list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
 from sentill import __version__
-from sentill_host import client, deploy, portuse
+from sentill_host.board import port_lock
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
 from sentill_host.errors import LinkError, PortGone
-from sentill_host.link import Link
+from sentill_host.node import client
 from sentill_host.virtual import VirtualBoards
 
 BUS = f"{os.getpid()}-1"  # its sockets are locked; other tests may run beside
@@ -70,5 +72,5 @@ def test_an_open_link_finds_its_board_again_after_both_were_reset(boards):
         enter_again(link)
         assert link.exec("import machine\nprint(machine.unique_id())") == uid
         with pytest.raises(LinkError, match="in use"):
-            portuse.lock(boards[0].usb, f"usb:{BUS}.1:1.0")
+            port_lock.lock(boards[0].usb, f"usb:{BUS}.1:1.0")
         assert client.look(client.NodeClient(link)).identity is None

@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
-from sentill_host import deploy, replay, simulate, transactions
-from sentill_host.client import NodeClient
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
-from sentill_host.reference import Reference
+from sentill_host.board.link import Link
+from sentill_host.deploy import deploy
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.models import replay, simulate, transactions
+from sentill_host.models.oracle import Reference
+from sentill_host.node.client import NodeClient
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.test_access import provision
 

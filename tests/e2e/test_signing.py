@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 
 from sentill import crypto
-from sentill_host import access, boards, bundle, signing
-from sentill_host import deploy as deployer
-from sentill_host.client import NodeClient, await_identity
-from sentill_host.deploy import Result, deploy, roll_back
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
-from sentill_host.seal import decode
-from sentill_host.signing import Signer, sign_bundle
+from sentill_host.board import catalogue as boards
+from sentill_host.board.link import Link
+from sentill_host.bundle import build as bundle
+from sentill_host.bundle.seal import decode
+from sentill_host.deploy import deploy as deployer
+from sentill_host.deploy import signing
+from sentill_host.deploy.deploy import Result, deploy, roll_back
+from sentill_host.deploy.signing import Signer, sign_bundle
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access
+from sentill_host.node.client import NodeClient, await_identity
 from sentill_host.virtual import VirtualBoards
 from sentill_host.virtual.api import Board
 from tests.e2e.test_node_virtual import identity
@@ -400,9 +403,9 @@ def test_after_new_keys_a_version_that_fails_its_trial_gives_way_to_the_one_befo
         about = identity(client)
     firmware = bundle.Firmware(tuple(int(part) for part in about["fw"].split(".")), about["mpy"])
     made = bundle.build(boards.load("SIM"), firmware)
-    code = bundle.compile_file("sentill/node.py", b"def start(hal):\n    raise RuntimeError('nothing works')\n")
+    code = bundle.compile_file("sentill/node/node.py", b"def start(hal):\n    raise RuntimeError('nothing works')\n")
     broken = tuple(
-        bundle.Entry(entry.path, code) if entry.path == "sentill/node.mpy" else entry for entry in made.entries
+        bundle.Entry(entry.path, code) if entry.path == "sentill/node/node.mpy" else entry for entry in made.entries
     )
     path = tmp_path / "broken.sentill"
     bundle.write(sign_bundle(dataclasses.replace(made, version="broken", entries=broken), keys), path)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sentill_host.link import Link
+from sentill_host.board.link import Link
 from sentill_host.virtual import VirtualBoards
 from tests.e2e import starts
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sentill_host import boards as board_data
+from sentill_host.board import catalogue as board_data
 from sentill_host.errors import UsageError
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e.conftest import run_mpremote, until

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
+from sentill_host.board.link import Link
 from sentill_host.errors import BoardError, UsageError
-from sentill_host.link import Link
 from sentill_host.virtual import VirtualBoards
 from tests.e2e.conftest import DEADLINE_S, STUBBORN, mpremote_reset, run_mpremote, until
 

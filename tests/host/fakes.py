@@ -7,8 +7,8 @@ import threading
 import tty
 from collections.abc import Callable
 
-from sentill import protocol
 from sentill.errors import FrameError
+from sentill.wire import protocol
 
 Handler = Callable[[str, dict], bytes | None]
 

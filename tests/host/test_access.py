@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from sentill import crypto, protocol
-from sentill_host import access
-from sentill_host.client import NodeClient
+from sentill import crypto
+from sentill.wire import protocol
+from sentill_host.board.link import Link
 from sentill_host.errors import LinkError, UsageError
-from sentill_host.keys import KeyFile
-from sentill_host.ledger import Ledger, default_folder
-from sentill_host.link import Link
+from sentill_host.journal.ledger import Ledger, default_folder
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access
+from sentill_host.node.client import NodeClient
 from tests.host.fakes import FakeNode, reply
 
 UID = "aabbccddeeff"

@@ -3,11 +3,11 @@
 import pytest
 from rich.console import Console
 
-from sentill import starts
-from sentill_host import attributes
+from sentill.health import reset_log
 from sentill_host.cli.health import headline, notes, table
 from sentill_host.errors import LinkError, RefusedError
-from sentill_host.telemetry import Frame
+from sentill_host.node import health_table
+from sentill_host.node.frames import Frame
 
 
 class FakeLink:
@@ -49,7 +49,7 @@ class FakeClient:
 @pytest.mark.parametrize("lost", [0, 3, 5, 17])
 def test_every_row_is_collected_and_the_rate_restored(lost, channels):
     client = FakeClient(channels, lost, hz=2)
-    rows = attributes.collect(client, 5.0)
+    rows = health_table.collect(client, 5.0)
     assert [row["ch"] for row in rows] == list(range(channels))
     assert client.commands == [("set-rate", {"hz": 10}), ("set-rate", {"hz": 2})]
     if not lost:
@@ -59,25 +59,25 @@ def test_every_row_is_collected_and_the_rate_restored(lost, channels):
 def test_a_node_without_channels_is_an_error_and_keeps_its_rate():
     client = FakeClient(0)
     with pytest.raises(LinkError, match="no health channels"):
-        attributes.collect(client, 0.05)
+        health_table.collect(client, 0.05)
     assert client.commands[-1] == ("set-rate", {"hz": 1})
 
 
 def test_a_node_with_keys_is_read_at_its_own_pace():
     client = FakeClient(16, refuses="mac")
-    assert [row["ch"] for row in attributes.collect(client, 5.0)] == list(range(16))
+    assert [row["ch"] for row in health_table.collect(client, 5.0)] == list(range(16))
     assert len(client.commands) == 1
     with pytest.raises(LinkError, match="reports nothing by itself"):
-        attributes.collect(FakeClient(16, hz=0, refuses="mac"), 5.0)
-    assert len(attributes.collect(FakeClient(16, refuses="tampered"), 5.0)) == 16, "a tampered board is read, too"
+        health_table.collect(FakeClient(16, hz=0, refuses="mac"), 5.0)
+    assert len(health_table.collect(FakeClient(16, refuses="tampered"), 5.0)) == 16, "a tampered board is read, too"
     with pytest.raises(RefusedError):
-        attributes.collect(FakeClient(16, refuses="range"), 5.0)
+        health_table.collect(FakeClient(16, refuses="range"), 5.0)
 
 
 def test_time_left_is_in_hours_then_days():
-    assert attributes.remaining({}) == ""
-    assert attributes.remaining({"left_h": 20, "lo_h": 12, "hi_h": 40}) == "20 h (12..40)"
-    assert attributes.remaining({"left_h": 240, "lo_h": 120, "hi_h": 480}) == "10 d (5..20)"
+    assert health_table.remaining({}) == ""
+    assert health_table.remaining({"left_h": 20, "lo_h": 12, "hi_h": 40}) == "20 h (12..40)"
+    assert health_table.remaining({"left_h": 240, "lo_h": 120, "hi_h": 480}) == "10 d (5..20)"
 
 
 def test_a_reading_is_in_the_unit_people_know():
@@ -85,7 +85,7 @@ def test_a_reading_is_in_the_unit_people_know():
         (5874, "0.01C", "58.74 °C"), (-5, "0.1C", "-0.5 °C"), (5, "0.1%", "0.5 %"), (12_345, "mV", "12,345 mV"),
         (0, "", "0"), (3, "/h", "3 /h"),
     ):  # fmt: skip
-        assert attributes.reading({"raw": raw, "u": unit}) == text
+        assert health_table.reading({"raw": raw, "u": unit}) == text
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -102,19 +102,19 @@ def test_the_table_fits_its_terminal_and_names_every_channel_in_full(width):
 
 
 def test_the_worst_state_counts():
-    assert attributes.worst([{"st": "ok"}, {"st": "warn"}, {"st": "watch"}]) == "warn"
-    assert attributes.worst([]) == ""
+    assert health_table.worst([{"st": "ok"}, {"st": "warn"}, {"st": "watch"}]) == "warn"
+    assert health_table.worst([]) == ""
 
 
 def test_the_nodes_own_life_in_words():
     fields = {"up": 277_200, "asleep": 138_600, "erases": 4000, "power": 9, "watchdog": 1, "hard": 0}
-    assert attributes.life(fields) == (
+    assert health_table.life(fields) == (
         "up 3 d 5 h, 50 % of it asleep; started 10 times (9 power, 1 watchdog); about 4,000 flash erases"
     )
-    assert attributes.life({"up": 59, "erases": 1, "planned": 1}).startswith("up 59 s; started once (1 planned)")
-    assert attributes.life({"up": 3660, "erases": 1, "hard": 2}).startswith("up 1 h 1 min; started 2 times")
-    assert attributes.uptime(164) == "up 2 min"
-    assert attributes.STARTS == starts.CAUSES
+    assert health_table.life({"up": 59, "erases": 1, "planned": 1}).startswith("up 59 s; started once (1 planned)")
+    assert health_table.life({"up": 3660, "erases": 1, "hard": 2}).startswith("up 1 h 1 min; started 2 times")
+    assert health_table.uptime(164) == "up 2 min"
+    assert health_table.STARTS == reset_log.CAUSES
 
 
 def test_the_table_says_what_to_do():

@@ -7,9 +7,12 @@ import re
 import numpy as np
 import pytest
 
-from sentill_host import boards, bundle, image, mpy, shorten
+from sentill_host.board import catalogue
+from sentill_host.bundle import archive as image
+from sentill_host.bundle import build as bundle
+from sentill_host.bundle import mpy, shorten_names
 from sentill_host.errors import PlatformError, UsageError
-from sentill_host.wear import train
+from sentill_host.health.degradation import train
 from tools import device_modules
 
 UNIX64 = bundle.Firmware((1, 29, 0), 6 | 3 << 8 | 2 << 10)
@@ -24,32 +27,32 @@ def test_the_interpreters_number_is_taken_apart():
 
 
 def test_every_board_folder_has_what_a_deploy_needs():
-    assert "SIM" in boards.all_boards()
-    for board in boards.all_boards().values():
+    assert "SIM" in catalogue.all_boards()
+    for board in catalogue.all_boards().values():
         assert board.id == board.directory.name
         assert board.pins.is_file(), board.pins
 
 
 def test_boards_are_recognised_by_id_and_otherwise_by_their_clues():
-    assert boards.recognise("SIM", "", "linux") is boards.load("sim")
-    assert boards.recognise("NO_SUCH_BOARD", "something else", "stm32") is None
+    assert catalogue.recognise("SIM", "", "linux") is catalogue.load("sim")
+    assert catalogue.recognise("NO_SUCH_BOARD", "something else", "stm32") is None
     with pytest.raises(UsageError, match="unknown board") as caught:
-        boards.load("toaster")
+        catalogue.load("toaster")
     assert "SIM" in caught.value.hint
 
 
 @pytest.mark.parametrize("board_id", ["RPI_PICO", "RPI_PICO_W"])
 def test_a_slot_takes_no_more_flash_than_it_may(board_id):
     """40 blocks of 4 KB; a Pico W has 212 for two slots, the journal and all else."""
-    made = bundle.build(boards.load(board_id), RP2040)
+    made = bundle.build(catalogue.load(board_id), RP2040)
     archive = image.build(made.head, {entry.path: entry.data for entry in made.entries})
     assert 20 * 4096 < len(archive) <= 40 * 4096
 
 
-@pytest.mark.parametrize("board_id", sorted(boards.all_boards()))
+@pytest.mark.parametrize("board_id", sorted(catalogue.all_boards()))
 @pytest.mark.parametrize("firmware", [UNIX64, RP2040], ids=["x64", "armv6m"])
 def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
-    board = boards.load(board_id)
+    board = catalogue.load(board_id)
     first = bundle.build(board, firmware)
     bundle.compile_file.cache_clear()
     second = bundle.build(board, firmware)
@@ -59,26 +62,26 @@ def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
     assert paths[-1] == "main.py"
     assert len(set(paths)) == len(paths)
     assert {"sentill_start.mpy", "board.mpy", "channels.jsonl", "agent.mpy"} < set(paths)
-    modules = {path.relative_to(boards.device_package()).as_posix() for path in boards.device_package().rglob("*.py")}
+    modules = {path.relative_to(catalogue.device_package()).as_posix() for path in catalogue.device_package().rglob("*.py")}
     missing = {name for name in modules if f"sentill/{name.removesuffix('.py')}.mpy" not in paths}
-    twins = {"wire.py", "wire_values.py", "tree_plain.py"}
+    twins = {"wire/scan.py", "wire/values.py", "risk/tree_plain.py"}
     port = board.data["port"]
     others = {name for name in modules if name.startswith("hal/port_") and not re.match(rf"hal/port_{port}[_.]", name)}
-    thumb = {name for name in modules if "asm_thumb" in (boards.device_package() / name).read_text()}
-    of_thumb = {"mac_plain.py", "wire_viper.py", "wire_values_viper.py", "tree_viper.py", "features_plain.py"}
+    thumb = {name for name in modules if "asm_thumb" in (catalogue.device_package() / name).read_text()}
+    of_thumb = {"mac_plain.py", "wire/scan_viper.py", "wire/values_viper.py", "risk/tree_viper.py", "risk/features_plain.py"}
     assert missing == twins | others | (thumb if firmware is UNIX64 else of_thumb)
     assert f"sentill/hal/port_{port}.mpy" in paths
     assert f'PORT = "{port}"' in board.pins.read_text()
 
 
 def test_native_code_is_made_for_the_boards_processor_and_only_there():
-    board = boards.load("SIM")
+    board = catalogue.load("SIM")
     viper = re.compile(r".*_viper\.(mpy|py)$")
     for firmware, number in ((UNIX64, 2), (RP2040, 4)):
         native = [entry for entry in bundle.build(board, firmware).entries if viper.match(entry.path)]
         assert native
         assert {entry.data[2] >> 2 & 0xF for entry in native} == {number}
-        thumb = {entry.path for entry in bundle.build(board, firmware).entries} & {"sentill/tree_thumb.mpy"}
+        thumb = {entry.path for entry in bundle.build(board, firmware).entries} & {"sentill/risk/tree_thumb.mpy"}
         assert bool(thumb) == (firmware is RP2040), "instructions of ARM go to ARM only"
     plain = bundle.build(board, bundle.Firmware((1, 28, 0), 6 | 3 << 8))
     assert not [entry.path for entry in plain.entries if viper.match(entry.path)]
@@ -93,7 +96,7 @@ def test_what_is_left_out_is_asked_for_only_where_something_else_serves():
         ("crypto", "mac_plain"), ("audit_pull", "wire"), ("audit_pull", "wire_viper"), ("audit_pull", "wire_values"),
         ("audit_pull", "wire_values_viper"), ("port", "wire_values"), ("port", "wire_values_viper"),
     }  # fmt: skip
-    board = boards.load("RPI_PICO")
+    board = catalogue.load("RPI_PICO")
     here = {entry.path for entry in bundle.build(board, RP2040).entries}
     known = device_modules.modules()
     present = {
@@ -108,27 +111,27 @@ def test_what_is_left_out_is_asked_for_only_where_something_else_serves():
 
 
 def test_an_interpreter_of_another_format_gets_sources():
-    other = bundle.build(boards.load("SIM"), bundle.Firmware((1, 18, 0), 5))
+    other = bundle.build(catalogue.load("SIM"), bundle.Firmware((1, 18, 0), 5))
     assert not [entry.path for entry in other.entries if entry.path.endswith(".mpy")]
     # Another sub-version concerns native code only.
-    sub = bundle.build(boards.load("SIM"), bundle.Firmware((1, 22, 0), 6 | 2 << 8 | 4 << 10))
+    sub = bundle.build(catalogue.load("SIM"), bundle.Firmware((1, 22, 0), 6 | 2 << 8 | 4 << 10))
     assert {entry.path.endswith(".mpy") for entry in sub.entries if "_viper" in entry.path} == {False}
-    assert "sentill/protocol.mpy" in [entry.path for entry in sub.entries]
+    assert "sentill/wire/protocol.mpy" in [entry.path for entry in sub.entries]
 
 
 def test_a_bundle_file_holds_the_bundle_and_is_the_same_each_time(tmp_path):
-    made = bundle.build(boards.load("SIM"), UNIX64)
+    made = bundle.build(catalogue.load("SIM"), UNIX64)
     one, two = tmp_path / "one", tmp_path / "two"
     assert bundle.write(made, one) == bundle.write(made, two) == hashlib.sha256(one.read_bytes()).hexdigest()
     assert bundle.read(one) == made
-    assert made.fits(boards.load("SIM"), UNIX64)
-    assert not made.fits(boards.load("SIM"), RP2040)
-    assert not made.fits(boards.load("RPI_PICO"), UNIX64)
+    assert made.fits(catalogue.load("SIM"), UNIX64)
+    assert not made.fits(catalogue.load("SIM"), RP2040)
+    assert not made.fits(catalogue.load("RPI_PICO"), UNIX64)
 
 
 def test_what_is_no_bundle_is_refused(tmp_path):
     path = tmp_path / "x"
-    made = bundle.build(boards.load("SIM"), UNIX64)
+    made = bundle.build(catalogue.load("SIM"), UNIX64)
     bundle.write(made, path)
     whole = path.read_bytes()
     for damaged in (b"", whole[:-100], whole[:3000] + b"xxx" + whole[3003:]):
@@ -142,10 +145,10 @@ def test_what_is_no_bundle_is_refused(tmp_path):
         bundle.read(tmp_path / "absent")
 
 
-@pytest.mark.parametrize("board_id", sorted(boards.all_boards()))
+@pytest.mark.parametrize("board_id", sorted(catalogue.all_boards()))
 def test_usual_firmware_loads_what_is_compiled_for_it(board_id):
-    firmware = bundle.usual_firmware(boards.load(board_id))
-    made = bundle.build(boards.load(board_id), firmware)
+    firmware = bundle.usual_firmware(catalogue.load(board_id))
+    made = bundle.build(catalogue.load(board_id), firmware)
     assert [entry.path for entry in made.entries if entry.path.endswith(".py")] == ["main.py"]
 
 
@@ -155,15 +158,15 @@ def test_the_compilers_words_reach_the_user():
 
 
 def test_models_of_ones_own_join_the_shipped_ones_or_replace_them(tmp_path):
-    shipped = boards.device_data("models") / "rules.stm"
+    shipped = catalogue.device_data("models") / "rules.stm"
     index = train([np.outer(np.arange(60), [1, 2])], names=["motor", "vibration"])
     (tmp_path / "printer.stw").write_bytes(index)
     (tmp_path / "local.stm").write_bytes(shipped.read_bytes())
     models = bundle.read_models([tmp_path])
-    made = {entry.path: entry.data for entry in bundle.build(boards.load("SIM"), UNIX64, models).entries}
+    made = {entry.path: entry.data for entry in bundle.build(catalogue.load("SIM"), UNIX64, models).entries}
     assert made["models/printer.stw"] == index
     assert made["models/local.stm"] == made["models/rules.stm"] == shipped.read_bytes()
-    plain = {entry.path for entry in bundle.build(boards.load("SIM"), UNIX64).entries}
+    plain = {entry.path for entry in bundle.build(catalogue.load("SIM"), UNIX64).entries}
     assert set(made) - plain == {"models/printer.stw"}
 
 
@@ -174,7 +177,7 @@ def test_what_is_no_model_is_not_taken_along(tmp_path):
             bundle.read_models([tmp_path / name])
     with pytest.raises(UsageError, match="No such file"):
         bundle.read_models([tmp_path / "gone.stm"])
-    shipped = boards.device_data("models") / "rules.stm"
+    shipped = catalogue.device_data("models") / "rules.stm"
     with pytest.raises(UsageError, match="two models"):
         bundle.read_models([shipped, shipped.parent])
 
@@ -185,9 +188,9 @@ def test_names_that_a_board_keeps_are_few():
     Counted are those of all modules, also of such as are only borrowed. A running node has up to 140 more: for each
     module that it loaded what it is called with its package, and its path; and texts that are no names.
     """
-    made = bundle.build(boards.load("RPI_PICO"), RP2040)
+    made = bundle.build(catalogue.load("RPI_PICO"), RP2040)
     code = [entry.data for entry in made.entries if entry.path.endswith(".mpy") and entry.path != "agent.mpy"]
-    kept = {name for data in code for name in mpy.names(data)} - shorten.firmware()
+    kept = {name for data in code for name in mpy.names(data)} - shorten_names.firmware()
     kept = {name for name in kept if name.isidentifier()}
     print(len(kept), *sorted(kept))
     assert 100 < len(kept) <= 460

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host import cache
+from sentill_host.bundle import cache
 
 
 @pytest.fixture(autouse=True)

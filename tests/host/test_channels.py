@@ -5,19 +5,19 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from sentill import config
-from sentill.channel_spec import KEYS
-from sentill.health import MAX_CHANNELS, Monitor
-from sentill_host import boards
+from sentill.health.channel_spec import KEYS
+from sentill.health.monitor import MAX_CHANNELS, Monitor
+from sentill.node import config
+from sentill_host.board import catalogue
 from sentill_host.cli import app
-from sentill_host.deploy import read_config
+from sentill_host.deploy.deploy import read_config
 
 run = CliRunner().invoke
 
 
-@pytest.mark.parametrize("board", boards.all_boards())
+@pytest.mark.parametrize("board", catalogue.all_boards())
 def test_every_channel_a_board_can_have_is_accepted_by_the_device(board):
-    data = boards.load(board).data
+    data = catalogue.load(board).data
     every = data["channels"] + data["optional"]
     for spec in every:
         Monitor([spec])

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sentill import __version__, protocol
+from sentill import __version__
+from sentill.wire import protocol
 from sentill_host.cli import EXIT_CODES, VERBS, build
 from sentill_host.errors import SentillHostError
 from tests.host.fakes import FakeNode, reply, verdict

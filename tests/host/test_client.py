@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from sentill import protocol
-from sentill_host import access
-from sentill_host.client import Boot, NodeClient, await_identity, request_maintenance, watch_boot
+from sentill.wire import protocol
+from sentill_host.board.link import Link
 from sentill_host.errors import LinkError
-from sentill_host.link import Link
+from sentill_host.node import access
+from sentill_host.node.client import Boot, NodeClient, await_identity, request_maintenance, watch_boot
 from tests.host.fakes import FakeNode, reply
 from tests.host.test_link import await_arrival
 
@@ -152,7 +152,7 @@ def test_a_late_reply_to_one_client_is_none_to_the_next():
 
 def test_a_node_that_stands_aside_at_once_is_not_waited_for(monkeypatch):
     """Reply and restart arrive together at a computer that is busy."""
-    monkeypatch.setattr("sentill_host.client._RESTART_S", 60.0)
+    monkeypatch.setattr("sentill_host.node.client._RESTART_S", 60.0)
 
     def answer(kind, fields):
         return reply(fields, 1) + b"booting\r\nsentill: maintenance, the node runs again after the next reset\r\n"

@@ -5,12 +5,13 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from sentill import protocol
-from sentill_host import cli, clock
-from sentill_host.client import NodeClient
-from sentill_host.entries import EPOCH
+from sentill.wire import protocol
+from sentill_host import cli
+from sentill_host.board.link import Link
 from sentill_host.errors import UsageError
-from sentill_host.link import Link
+from sentill_host.journal.decode import EPOCH
+from sentill_host.node import clock
+from sentill_host.node.client import NodeClient
 from tests.host.fakes import FakeNode, reply
 
 NOON_S = 91_281_600  # 2026-11-22 12:00:00 UTC

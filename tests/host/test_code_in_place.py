@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
-from sentill_host import boards
+from sentill_host.board import catalogue
 from tests.chip import files
 
 RAM = 0x20000000
@@ -78,7 +78,7 @@ def code(monkeypatch):
         }
         for name, stub in stubs.items():
             monkeypatch.setitem(sys.modules, name, stub)
-        path = boards.device_package() / "hal" / "port_rp2_code.py"
+        path = catalogue.device_package() / "hal" / "port_rp2_code.py"
         spec = importlib.util.spec_from_file_location("sentill.hal.port_rp2_code", path)
         module = importlib.util.module_from_spec(spec)
         module.ids = {}

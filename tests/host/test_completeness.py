@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from sentill import journal
-from sentill_host import ledger as ledgers
-from sentill_host import pull as puller
-from sentill_host.client import NodeClient
-from sentill_host.journals import Terminal, whole_records
-from sentill_host.ledger import Ledger, default_folder
-from sentill_host.link import Link
+from sentill.journal import chain as journal
+from sentill_host.board.link import Link
+from sentill_host.journal import ledger as ledgers
+from sentill_host.journal.ledger import Ledger, default_folder
+from sentill_host.journal.store import Terminal, whole_records
+from sentill_host.node import journal_pull as puller
+from sentill_host.node.client import NodeClient
 from tests.host.fakes import FakeNode
 from tests.host.test_pull import Node, chain
 

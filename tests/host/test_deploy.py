@@ -6,11 +6,17 @@ import json
 
 import pytest
 
-from sentill import crypto, protocol, update
-from sentill_host import boards, bundle, deploy, image, preflight, seal
+from sentill import crypto
+from sentill.update import slots
+from sentill.wire import protocol
+from sentill_host.board import catalogue
+from sentill_host.bundle import archive as image
+from sentill_host.bundle import build as bundle
+from sentill_host.bundle import preflight, seal
+from sentill_host.bundle.seal import Seal
+from sentill_host.deploy import deploy
 from sentill_host.errors import UsageError, VerifyError
 from sentill_host.fleet import campaign
-from sentill_host.seal import Seal
 from tests.host.fakes import FakeNode, reply
 
 UNIX64 = bundle.Firmware((1, 29, 0), 6 | 3 << 8 | 2 << 10)
@@ -20,7 +26,7 @@ ABOUT = {
 
 
 def found(**about) -> list[str]:
-    made = bundle.build(boards.load("SIM"), UNIX64)
+    made = bundle.build(catalogue.load("SIM"), UNIX64)
     findings = preflight.findings({**ABOUT, **about}, made, "b")
     assert all(finding.hint for finding in findings)
     return [finding.text for finding in findings]
@@ -101,7 +107,7 @@ def test_the_board_takes_the_signature_that_the_host_writes(tmp_path):
 
     (tmp_path / "slot_a.img").write_bytes(archive)
     (tmp_path / "slot_a.sig").write_bytes(Seal("0123", 7, found.hex()).encode(crypto.mac(key).tag))
-    assert update.pick(f"{tmp_path}/", Verifier(), {"a": found, "b": b""}.get) == ("a", False)
+    assert slots.pick(f"{tmp_path}/", Verifier(), {"a": found, "b": b""}.get) == ("a", False)
 
 
 def test_configurations_are_checked_by_the_nodes_own_rules():
@@ -125,7 +131,7 @@ def test_ports_that_do_not_open_are_results_not_exceptions():
 
 
 def test_a_tampered_board_with_the_wanted_version_is_no_plain_success():
-    made = bundle.build(boards.load("SIM"), bundle.Firmware((1, 29, 0), 2822))
+    made = bundle.build(catalogue.load("SIM"), bundle.Firmware((1, 29, 0), 2822))
     identity = [("q", 1), ("t", 1), ("sw", made.version), ("board", "SIM"), ("uid", "aa" * 8), ("fw", "1.29.0"),
                 ("mpy", 2822), ("prof", "sealed"), ("gen", 0), ("tamper", "case")]  # fmt: skip
 

@@ -8,12 +8,14 @@ from array import array
 
 import pytest
 
-from sentill import detector, dsp, points, rul
-from sentill.channel import WORDS, Channel
-from sentill.channel_spec import KEYS
-from sentill.wear import STATE, WearIndex
-from sentill.wear_file import MAX_INPUTS
-from sentill_host import boards, faults
+from sentill.health import anomaly, remaining_life, trend_points
+from sentill.health import spectrum as dsp
+from sentill.health.channel import WORDS, Channel
+from sentill.health.channel_spec import KEYS
+from sentill.health.degradation import STATE, WearIndex
+from sentill.health.degradation_file import MAX_INPUTS
+from sentill_host.board import catalogue
+from sentill_host.health import faults
 from tests.host.test_wear import trained  # noqa: F401  (a fixture)
 from tests.small_ints import Counted
 
@@ -36,12 +38,12 @@ def test_the_counter_counts():
 
 @pytest.mark.parametrize(("name", "samples"), list(_shapes()), ids=[name for name, _ in _shapes()])
 def test_no_intermediate_of_the_detector_leaves_30_bits(name, samples):
-    state = [Counted(0)] * detector.STATE
+    state = [Counted(0)] * anomaly.STATE
     scratch = [Counted(0)] * 8
-    plain_state, plain_scratch = array("i", [0] * detector.STATE), array("i", [0] * 8)
+    plain_state, plain_scratch = array("i", [0] * anomaly.STATE), array("i", [0] * 8)
     for i, q in enumerate(samples):
-        got = detector.update(state, scratch, Counted(q), Counted(i // 12 % 24), 100)
-        assert got == detector.update(plain_state, plain_scratch, q, i // 12 % 24, 100), (name, i)
+        got = anomaly.update(state, scratch, Counted(q), Counted(i // 12 % 24), 100)
+        assert got == anomaly.update(plain_state, plain_scratch, q, i // 12 % 24, 100), (name, i)
     assert state == list(plain_state)
 
 
@@ -50,10 +52,10 @@ def test_no_intermediate_of_the_detector_leaves_30_bits(name, samples):
 @pytest.mark.parametrize("steps", [(32766,), (0, 32766), (32766, 32766, 0, 0, 0, 0, 0), (300, 3), (5, 2000)])
 def test_no_intermediate_of_a_forecast_with_a_typical_life_leaves_30_bits(drop, life, steps):
     for sign in (1, -1):
-        state, trend = [Counted(0)] * points.STATE, _counted_trend()
+        state, trend = [Counted(0)] * trend_points.STATE, _counted_trend()
         for i in range(40):
             value = max(-16383, min(16383, sign * ((sum(steps) * (i // len(steps)) + steps[i % len(steps)]) - 16383)))
-            points.push(state, 0, Counted(value), Counted(1000 + i * 60), Counted(60), 1)
+            trend_points.push(state, 0, Counted(value), Counted(1000 + i * 60), Counted(60), 1)
             for limit in (-16383, 16383):
                 if trend.fit(state, 0, Counted(drop), Counted(life)) and trend.forecast(Counted(limit)):
                     assert 0 <= trend.left_low <= trend.left <= trend.left_high
@@ -61,20 +63,20 @@ def test_no_intermediate_of_a_forecast_with_a_typical_life_leaves_30_bits(drop, 
 
 @pytest.mark.parametrize("steep", [1, 3, 17, 300, 2184])
 def test_no_intermediate_of_the_forecast_leaves_30_bits(steep):
-    state = [Counted(0)] * points.STATE
-    trend = rul.Trend()
-    trend._v = [Counted(0)] * points.POINTS
+    state = [Counted(0)] * trend_points.STATE
+    trend = remaining_life.Trend()
+    trend._v = [Counted(0)] * trend_points.POINTS
     trend._slopes = [Counted(0)] * 120
     for i in range(40):
         value = max(-16383, min(16383, i * steep - 16383))
-        points.push(state, 0, Counted(value), Counted(1_000_000 + i * 3600), Counted(3600))
+        trend_points.push(state, 0, Counted(value), Counted(1_000_000 + i * 3600), Counted(3600))
         if trend.fit(state, 0):
             trend.forecast(Counted(16383))
 
 
 def _counted_trend():
-    trend = rul.Trend()
-    trend._v = [Counted(0)] * points.POINTS
+    trend = remaining_life.Trend()
+    trend._v = [Counted(0)] * trend_points.POINTS
     trend._slopes = [Counted(0)] * 120
     return trend
 
@@ -111,7 +113,7 @@ def test_no_intermediate_of_a_channel_leaves_30_bits(spec):
 
 @pytest.mark.parametrize("name", faults.FAULTS)
 def test_no_intermediate_of_a_failing_board_leaves_30_bits(name):
-    specs = boards.load("SIM").data["channels"]
+    specs = catalogue.load("SIM").data["channels"]
     course = faults.simulate(specs, faults.FAULTS[name], 1, all_channels=False)
     for spec in specs:
         if spec["name"] in course.raw:
@@ -148,10 +150,10 @@ def test_no_intermediate_of_a_spectrum_leaves_30_bits(n):
 def test_every_interpreter_gives_the_same_strengths(interpreters, name):
     for shape, samples in _shapes():
         hours = bytes(i // 12 % 24 for i in range(len(samples)))
-        state, scratch = array("i", [0] * detector.STATE), array("i", [0] * 8)
-        expected = [detector.update(state, scratch, q, hour, 100) for q, hour in zip(samples, hours, strict=True)]
+        state, scratch = array("i", [0] * anomaly.STATE), array("i", [0] * 8)
+        expected = [anomaly.update(state, scratch, q, hour, 100) for q, hour in zip(samples, hours, strict=True)]
         answer = interpreters[name].call("health_series:strengths", b"", array("h", samples).tobytes(), hours, 100)
         got = array("i")
         got.frombytes(answer)
-        assert list(got[: detector.STATE]) == list(state), shape
-        assert list(got[detector.STATE :]) == expected, shape
+        assert list(got[: anomaly.STATE]) == list(state), shape
+        assert list(got[anomaly.STATE :]) == expected, shape

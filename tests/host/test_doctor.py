@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host import doctor, ports, portuse
+from sentill_host import doctor
+from sentill_host.board import port_lock, ports
 from sentill_host.doctor import FAIL, NOTE, OK, WARN, Computer
 from sentill_host.errors import LinkError
 from sentill_host.flash.rp2 import Drive
@@ -129,7 +130,7 @@ def test_a_port_without_permission_names_group_and_rule(monkeypatch):
     info = ports.PortInfo(name, "", "", "1-1.4:1.0", (), 0x2E8A, 5)
     monkeypatch.setattr(ports, "found", lambda: [info])
     monkeypatch.setattr(os, "access", lambda *_: False)
-    monkeypatch.setattr(portuse, "group_of", lambda _: "dialout")
+    monkeypatch.setattr(port_lock, "group_of", lambda _: "dialout")
     (finding,) = doctor.examine_port(name)
     os.close(master)
     os.close(slave)
@@ -137,9 +138,9 @@ def test_a_port_without_permission_names_group_and_rule(monkeypatch):
     assert "the group dialout may" in finding.text
     assert f"sudo usermod -aG dialout {getpass.getuser()}" in finding.fix
     assert 'SUBSYSTEM=="tty", ATTRS{idVendor}=="2e8a"' in finding.fix
-    monkeypatch.setattr(portuse, "group_of", lambda _: "root")
-    assert "usermod" not in portuse.admission(name, "till"), "root's group gives far more than a port"
-    assert "doctor --udev" in portuse.admission(name, "till")
+    monkeypatch.setattr(port_lock, "group_of", lambda _: "root")
+    assert "usermod" not in port_lock.admission(name, "till"), "root's group gives far more than a port"
+    assert "doctor --udev" in port_lock.admission(name, "till")
 
 
 def test_an_absent_port_and_an_absent_board():
@@ -177,7 +178,7 @@ def test_the_program_that_plays_a_board_does_not_share_its_port():
         assert doctor._shared(device, device).level == OK
         with subprocess.Popen([sys.executable, "-c", HOLDER, device], **pipes) as holder:
             assert holder.stdout.readline() == "open\n"
-            (named,) = portuse.holders(device)
+            (named,) = port_lock.holders(device)
             assert f"(pid {holder.pid})" in named
             holder.kill()
         player.stdin.close()

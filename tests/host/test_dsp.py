@@ -5,8 +5,8 @@ from array import array
 import numpy as np
 import pytest
 
-from sentill import dsp
 from sentill.errors import LimitError
+from sentill.health import spectrum as dsp
 from tests.interpreters import ULAB, ULAB_PATH
 
 

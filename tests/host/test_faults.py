@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sentill.channel_spec import KEYS
-from sentill.health import Monitor
-from sentill_host import boards, fault_scenario, faults
+from sentill.health.channel_spec import KEYS
+from sentill.health.monitor import Monitor
+from sentill_host.board import catalogue
 from sentill_host.cli import app
 from sentill_host.errors import UsageError
+from sentill_host.health import fault_scenario, faults
 from sentill_host.virtual import scenario
 
-SPECS = boards.load("SIM").data["channels"]
+SPECS = catalogue.load("SIM").data["channels"]
 
 
 @pytest.mark.parametrize("name", faults.FAULTS)
@@ -87,9 +88,9 @@ def test_the_inputs_of_the_virtual_board_rest_at_healthy_values():
             assert abs(at_rest - spec["good"]) <= abs(spec["good"]) // 5 + 1, (spec["name"], at_rest)
 
 
-@pytest.mark.parametrize("board", boards.all_boards())
+@pytest.mark.parametrize("board", catalogue.all_boards())
 def test_the_channels_of_every_board_are_accepted_by_the_device(board):
-    specs = boards.load(board).data["channels"]
+    specs = catalogue.load(board).data["channels"]
     monitor = Monitor(specs)
     assert len(monitor) == len(specs) > 0
     for spec in specs:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentill.features import KNOWN, NAMES, History, N
-from sentill.features_profile import Profile
+from sentill.risk.card_profile import Profile
+from sentill.risk.features import KNOWN, NAMES, History, N
 
 DAY = 86_400
 DELAY = 7 * DAY

@@ -5,7 +5,7 @@ from array import array
 
 import pytest
 
-from sentill import features_plain
+from sentill.risk import features_plain
 from tests.thumb import Kernels
 
 pytest.importorskip("rp2040py", reason="no Cortex-M0+ in software: pip install 'sentill[dev]'")

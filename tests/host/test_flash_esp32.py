@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host import boards
+from sentill_host.board import catalogue
+from sentill_host.board.link import Link
 from sentill_host.errors import LinkError, PlatformError, UsageError, VerifyError
 from sentill_host.flash import esp32, firmware
 from sentill_host.flash.backend import Context, Voice
-from sentill_host.link import Link
 from tests.host.esp_rom import MAC, EspRom, NetworkedEspRom
 
 # The header of an ESP32 image, so that esptool takes it for one; then what compresses badly.
@@ -19,7 +19,7 @@ IMAGE = b"\xe9\x01\x02\x20" + bytes(4) + os.urandom(40_000) + b"MicroPython" * 2
 
 def context(port: str, board: str = "ESP32_GENERIC", patience_s: float = 0.0, **changes) -> Context:
     image = firmware.Image(Path("fw.bin"), IMAGE, "", "1.26.1", "file", True)
-    return Context(boards.load(board), image, Voice(), port=port, patience_s=patience_s, **changes)
+    return Context(catalogue.load(board), image, Voice(), port=port, patience_s=patience_s, **changes)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host import boards
+from sentill_host.board import catalogue
 from sentill_host.errors import LinkError, UsageError, VerifyError
 from sentill_host.flash import firmware
 from sentill_host.flash.memory import Remembered
 
-PICO = boards.load("RPI_PICO")
+PICO = catalogue.load("RPI_PICO")
 
 
 class Site:
@@ -142,9 +142,9 @@ def test_a_build_with_ulab_is_selectable(site, tmp_path):
     with pytest.raises(UsageError, match="one version only"):
         firmware.download(PICO, "1.25.0", ulab=True, site=site.url, folder=tmp_path / "other")
     with pytest.raises(UsageError, match="no build with ulab"):
-        firmware.download(boards.load("ESP32_GENERIC"), ulab=True, site=site.url, folder=tmp_path)
+        firmware.download(catalogue.load("ESP32_GENERIC"), ulab=True, site=site.url, folder=tmp_path)
     with pytest.raises(UsageError, match="takes no firmware"):
-        firmware.download(boards.load("SIM"), site=site.url, folder=tmp_path)
+        firmware.download(catalogue.load("SIM"), site=site.url, folder=tmp_path)
 
 
 def test_a_broken_transfer_leaves_nothing_behind(site, tmp_path):

@@ -14,8 +14,9 @@ import psutil
 import pytest
 from rich.console import Console
 
-from sentill_host import ports, workers
+from sentill_host.board import ports
 from sentill_host.cli.fleet import _status_table
+from sentill_host.deploy import workers
 from sentill_host.errors import LinkError, UsageError
 from sentill_host.fleet import campaign, plan, report, tasks
 from sentill_host.fleet import store as states

@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentill_host import agent, boards, bundle, image, transfer
+from sentill_host.board import catalogue
+from sentill_host.bundle import agent
+from sentill_host.bundle import archive as image
+from sentill_host.bundle import build as bundle
+from sentill_host.deploy import transfer
 from sentill_host.errors import VerifyError
 from tests.interpreters import DEVICE, TESTS, unix_command
 
@@ -42,7 +46,7 @@ def hashes(files: dict[str, bytes]) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def version() -> dict[str, bytes]:
-    made = bundle.build(boards.load("SIM"), UNIX64)
+    made = bundle.build(catalogue.load("SIM"), UNIX64)
     return {entry.path: entry.data for entry in made.entries} | {"config.json": b"{}", "empty.bin": b""}
 
 
@@ -91,9 +95,9 @@ def test_the_agent_copies_to_rom_where_there_is_some(kind: str, tmp_path: Path) 
 
 def test_code_is_imported_from_the_archive_in_place(version: dict[str, bytes], tmp_path: Path) -> None:
     archive = image.build("sentill 2 version=1", version)
-    told = drive("import", archive, tmp_path, "sentill.journal", "sentill.pan", "sentill.tree", "board")
+    told = drive("import", archive, tmp_path, "sentill.journal.chain", "sentill.pan", "sentill.risk.model", "board")
     assert told["board"] == "/app/board.mpy"
-    assert told["sentill.tree"] == "/app/sentill/tree.mpy"
+    assert told["sentill.risk.model"] == "/app/sentill/risk/model.mpy"
 
 
 def test_sources_are_imported_from_it_where_firmware_loads_no_bytecode(tmp_path: Path) -> None:
@@ -135,8 +139,8 @@ FAKE = {
     "board.py": b"",
     "sentill/__init__.py": b"",
     "sentill/compat.py": b"def borrow(name):\n    return getattr(__import__('sentill.' + name), name)\n",
-    "sentill/update.py": b"def pick(root, verifier, digest):\n    return 'a', False\n",
-    "sentill/update_verifier.py": b"def verifier(hardware):\n    return None\n",
+    "sentill/update/slots.py": b"def pick(root, verifier, digest):\n    return 'a', False\n",
+    "sentill/update/verifier.py": b"def verifier(hardware):\n    return None\n",
 }
 HAL = "class HAL:\n    in_place = ''\ndef make(board):\n    {}\n    return HAL\n"
 NODE = "def start(hardware):\n    {}\n"
@@ -155,7 +159,7 @@ NODE = "def start(hardware):\n    {}\n"
     ],
 )
 def test_a_locked_board_comes_to_its_prompt_only_by_its_node(hal: str, node: str, resets: bool, tmp_path: Path) -> None:
-    files = FAKE | {"sentill/hal.py": HAL.format(hal).encode(), "sentill/node.py": NODE.format(node).encode()}
+    files = FAKE | {"sentill/hal.py": HAL.format(hal).encode(), "sentill/node/node.py": NODE.format(node).encode()}
     told = drive("run", image.build("sentill 2 version=1", files), tmp_path)
     assert told["reset"] == resets
     if not resets:

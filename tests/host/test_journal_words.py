@@ -5,16 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from sentill import journal
-from sentill_host.audit import Audit
+from sentill.journal import chain
 from sentill_host.cli import journal as command
 from sentill_host.cli import journal_whole
 from sentill_host.cli.journal_parts import row_of
-from sentill_host.coverage import _covered
 from sentill_host.fleet.campaign import describe
+from sentill_host.journal.coverage import _covered
+from sentill_host.journal.verify_terminal import Audit
 from tests.host.test_entries import made_at
 
-GAP = made_at(91_454_470, journal.MISSING, b"n=12 verdicts=10 from=91454400 to=91454460 why=full")
+GAP = made_at(91_454_470, chain.MISSING, b"n=12 verdicts=10 from=91454400 to=91454460 why=full")
 PULLED = {"port": "/dev/ttyACM0", "uid": "aa01", "count": 3, "start": 0, "end": 3, "gone": 0, "folder": "/j"}
 
 

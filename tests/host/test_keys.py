@@ -10,10 +10,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from typer.testing import CliRunner
 
 from sentill.crypto import LAB_ROOT
-from sentill_host import access, bundle, seal, signing
+from sentill_host.bundle import build as bundle
+from sentill_host.bundle import seal
 from sentill_host.cli import build
+from sentill_host.deploy import signing
 from sentill_host.errors import UsageError
-from sentill_host.keys import PASSWORD, KeyFile
+from sentill_host.keys.key_file import PASSWORD, KeyFile
+from sentill_host.node import access
 
 UID = "bb3d0534670d976f"
 SECRET = "a password of tests"
@@ -100,7 +103,7 @@ def test_what_is_noted_while_a_new_password_is_thought_of_stays(keys: KeyFile) -
 
 
 def test_a_file_keeps_the_cost_it_was_made_with(keys: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sentill_host.keys._SCRYPT_N", 1 << 16)
+    monkeypatch.setattr("sentill_host.keys.key_file._SCRYPT_N", 1 << 16)
     KeyFile.open(keys.path, SECRET).note(UID, 1)
     assert KeyFile.open(keys.path, SECRET).devices == {UID: 1}
 
@@ -114,7 +117,7 @@ def test_a_file_that_cannot_be_written_or_is_gone_is_told(
     with pytest.raises(UsageError, match="cannot write beside"):
         keys.note(UID, 1)
     lock.rmdir()
-    monkeypatch.setattr("sentill_host.keys._LOCK_S", 0.05)
+    monkeypatch.setattr("sentill_host.keys.key_file._LOCK_S", 0.05)
     with filelock.FileLock(lock), pytest.raises(UsageError, match="in use by another command"):
         keys.note(UID, 1)
     keys.path.rename(tmp_path / "moved")

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentill_host import ledger as ledgers
-from sentill_host.anchor import Anchor, Held
 from sentill_host.errors import PlatformError, UsageError
-from sentill_host.ledger import Head, Ledger, Reading
+from sentill_host.journal import ledger as ledgers
+from sentill_host.journal.anchor import Anchor, Held
+from sentill_host.journal.ledger import Head, Ledger, Reading
 
 MUTATIONS = 5_000
 seen: Counter[str] = Counter()
@@ -27,7 +27,7 @@ seen: Counter[str] = Counter()
 WRITER = """
 import sys
 from pathlib import Path
-from sentill_host.ledger import Ledger
+from sentill_host.journal.ledger import Ledger
 for i in range({count}):
     Ledger(Path(sys.argv[1])).append("pull", uid="00" * 8, writer=int(sys.argv[2]), i=i, filling="x" * 300)
     print(i, flush=True)

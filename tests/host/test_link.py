@@ -11,8 +11,8 @@ import tty
 
 import pytest
 
+from sentill_host.board.link import Link
 from sentill_host.errors import LinkError, PortGone
-from sentill_host.link import Link
 
 
 class Cable:
@@ -109,7 +109,7 @@ def test_reopening_waits_for_a_port_that_goes_away_once_more(monkeypatch, new_ca
 
 @pytest.mark.parametrize("answer", [b"R\x01", b"R\x01\x20"])
 def test_a_board_that_falls_silent_while_it_takes_code(new_cable, monkeypatch, answer):
-    monkeypatch.setattr("sentill_host.link._SILENCE_S", 0.1)
+    monkeypatch.setattr("sentill_host.board.link._SILENCE_S", 0.1)
     for method in ("exec", "launch"):
         cable = new_cable()
         with Link(cable.port) as link:

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 
 from sentill_host.cli.monitor import _screen
-from sentill_host.monitor import NodeView, clock, words
-from sentill_host.telemetry import Decoder, Frame, Text
+from sentill_host.node.frames import Decoder, Frame, Text
+from sentill_host.node.view import NodeView, clock, words
 
 IDENTITY = {"q": 1, "t": 5, "sw": "0.1.0", "board": "SIM", "uid": "aa01", "fw": "1.29.0", "rst": "watchdog",
             "prof": "service", "gen": 3, "mp": "8c5f6220"}  # fmt: skip

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentill_host import boards, bundle, mpy
+from sentill_host.board import catalogue
+from sentill_host.bundle import build as bundle
+from sentill_host.bundle import mpy
 from sentill_host.errors import VerifyError
 
 SOURCE = b"""
@@ -30,7 +32,7 @@ def count(source: bytes) -> int:
     return sum(isinstance(node, kinds) for node in ast.walk(ast.parse(source)))
 
 
-PLAIN = [path for path in sorted(boards.device_package().rglob("*.py")) if not bundle.is_native(path.read_bytes())]
+PLAIN = [path for path in sorted(catalogue.device_package().rglob("*.py")) if not bundle.is_native(path.read_bytes())]
 
 
 @pytest.mark.parametrize("path", [None, *PLAIN], ids=lambda path: path.stem if path else "own")

@@ -17,9 +17,9 @@ import pytest
 import serial.tools.list_ports
 from serial.tools.list_ports_common import ListPortInfo
 
-from sentill_host import ports, portuse
+from sentill_host.board import port_lock, ports
+from sentill_host.board.link import Link
 from sentill_host.errors import LinkError, UsageError
-from sentill_host.link import Link
 
 LISTINGS = Path(__file__).parents[1] / "vectors" / "ports"
 
@@ -202,7 +202,7 @@ def test_a_port_without_usb_identity_is_opened_by_its_name(plugged, tmp_path):
     ],
 )  # fmt: skip
 def test_what_windows_says_is_told_in_plain_words(platform, error, words):
-    told = portuse.diagnose("COM9", serial.SerialException(error), platform)
+    told = port_lock.diagnose("COM9", serial.SerialException(error), platform)
     assert words in str(told)
     assert told.hint
 
@@ -212,12 +212,12 @@ def test_a_busy_port_on_macos_names_its_user(monkeypatch, tmp_path):
     (tmp_path / "lsof").write_text('#!/bin/sh\nprintf "p812\\ncscreen\\nf3\\np813\\ncThonny\\n"\n')
     (tmp_path / "lsof").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert portuse.holders("/dev/cu.usbmodem1101", "darwin") == ["screen (pid 812)", "Thonny (pid 813)"]
+    assert port_lock.holders("/dev/cu.usbmodem1101", "darwin") == ["screen (pid 812)", "Thonny (pid 813)"]
 
 
 def test_a_busy_error_is_known_by_its_number():
     master, slave = pty.openpty()
-    told = portuse.diagnose(os.ttyname(slave), OSError(errno.EBUSY, "Resource busy"), "darwin")
+    told = port_lock.diagnose(os.ttyname(slave), OSError(errno.EBUSY, "Resource busy"), "darwin")
     os.close(master)
     os.close(slave)
     assert "in use by" in str(told)
@@ -254,7 +254,7 @@ def test_a_number_given_anew_is_another_port():
 
 LOCKER = """
 import sys
-from sentill_host import portuse
+from sentill_host.board import port_lock as portuse
 held = portuse.lock("/dev/null", sys.argv[2], sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
@@ -270,11 +270,11 @@ def test_one_process_at_a_time_has_a_port_and_its_death_frees_it(platform, long)
     )
     assert child.stdout.readline() == "held\n"
     with pytest.raises(LinkError, match="in use"):
-        portuse.lock("/dev/null", socket, platform)
-    portuse.lock("/dev/null", socket + "5", platform).close()
+        port_lock.lock("/dev/null", socket, platform)
+    port_lock.lock("/dev/null", socket + "5", platform).close()
     child.kill()
     child.wait(20)
-    held = portuse.lock("/dev/null", socket, platform)
+    held = port_lock.lock("/dev/null", socket, platform)
     held.close()
     held.close()
     child.stdin.close()
@@ -290,6 +290,6 @@ def test_a_link_opens_a_board_by_its_serial_number(plugged):
         os.write(master, b"hello")
         assert link.read(5.0) == b"hello"
         with pytest.raises(LinkError, match="in use"):
-            portuse.lock("/dev/whatever", f"usb:test-{os.getpid()}:1.0")
+            port_lock.lock("/dev/whatever", f"usb:test-{os.getpid()}:1.0")
     os.close(master)
     os.close(slave)

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from sentill import crypto, journal, journal_open, protocol
-from sentill_host import pull as puller
-from sentill_host.audit import verify_terminal
-from sentill_host.client import NodeClient
+from sentill import crypto
+from sentill.journal import chain as journal
+from sentill.journal import recovery
+from sentill.wire import protocol
+from sentill_host.board.link import Link
 from sentill_host.errors import LinkError, PlatformError, PortGone, UsageError, VerifyError
-from sentill_host.journals import Appender, Terminal, terminals, whole_records
-from sentill_host.link import Link
-from sentill_host.verify import Fault, tag
+from sentill_host.journal.store import Appender, Terminal, terminals, whole_records
+from sentill_host.journal.verify import Fault, tag
+from sentill_host.journal.verify_terminal import verify_terminal
+from sentill_host.node import journal_pull as puller
+from sentill_host.node.client import NodeClient
 from tests.host.fakes import FakeNode, reply
 
 DEVICE = b"device-A"
@@ -30,7 +33,7 @@ Mangle = Callable[[list[bytes]], list[bytes] | None]
 def chain(n: int, salt: str = "", device: bytes = DEVICE, generation: int = 1) -> list[bytes]:
     """A journal of `n` records, one in five longer than an A frame; of generation 0 one under the lab key."""
     root = ROOTS[DEVICE] if generation else crypto.LAB_ROOT
-    previous, key, records = journal_open.first_tag(device), journal_open.first_key(root, generation), []
+    previous, key, records = recovery.first_tag(device), recovery.first_key(root, generation), []
     for i in range(n):
         text = f"n={i}{salt}".ljust(160 if i % 5 == 4 else 30, ".").encode() if i else struct.pack("<H", generation)
         body = struct.pack("<HBII", 27 + len(text), 3 if i else journal.GENERATION, i, 1000 + i) + text
@@ -56,7 +59,7 @@ class Node:
         end = numbers[-1] + 1
         start = min(max(fields["from"], self.first), end)
         self.asked.append(fields["from"])
-        before = self.records[self.first - 1][-16:] if self.first else journal_open.first_tag(self.device)
+        before = self.records[self.first - 1][-16:] if self.first else recovery.first_tag(self.device)
         head = journal.file_head(self.device, self.generation, 0, before)
         encoded = {"head": base64.b64encode(head).decode(), "tag": base64.b64encode(self.records[-1][-16:]).decode()}
         frames = [reply(fields, 1, **{"first": self.first, "next": end, "from": start}, **encoded)]

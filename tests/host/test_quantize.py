@@ -12,21 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentill.errors import ModelError
-from sentill.features import NAMES, SCHEMA_ID
-from sentill.tree import Model
-from sentill_host import modelfile, quantize, timing
-from sentill_host.modelfile import ModelFileError
-from sentill_host.quantize import Forest, Overlay
+from sentill.risk.features import NAMES, SCHEMA_ID
+from sentill.risk.model import Model
+from sentill_host.models import model_file, quantize, score_time
+from sentill_host.models.model_file import ModelFileError
+from sentill_host.models.quantize import Forest, Overlay
 from tests.interpreters import DEVICE
 from tests.vectors import make_trees
 
 THRESHOLDS = {"review": 10, "decline": 20}
 
 
-def full(depth: int, dice: random.Random, high: int = 100, features: int = 12) -> modelfile.Tree:
+def full(depth: int, dice: random.Random, high: int = 100, features: int = 12) -> model_file.Tree:
     """A tree with all leaves and none that cannot be reached."""
 
-    def build(levels: int, ranges: list[tuple[int, int]]) -> modelfile.Tree:
+    def build(levels: int, ranges: list[tuple[int, int]]) -> model_file.Tree:
         if levels == 0:
             return dice.randint(-high, high)
         feature = dice.choice([i for i, (a, b) in enumerate(ranges) if b - a > 4])
@@ -81,7 +81,7 @@ def test_a_large_vote_tree_becomes_sums_with_the_same_votes():
     dice = random.Random(3)
     trees = [full(9, dice, high=0) for _ in range(2)]
 
-    def label(tree: modelfile.Tree) -> modelfile.Tree:
+    def label(tree: model_file.Tree) -> model_file.Tree:
         return (*tree[:2], label(tree[2]), label(tree[3])) if isinstance(tree, tuple) else dice.randrange(3)
 
     forest = Forest([label(tree) for tree in trees], vote=True, outputs=3)
@@ -97,8 +97,8 @@ def test_thousands_of_nodes_in_many_trees():
 
 
 def test_a_lopsided_tree_is_no_problem_on_the_left_and_is_split_on_the_right():
-    left: modelfile.Tree = 0
-    right: modelfile.Tree = 0
+    left: model_file.Tree = 0
+    right: model_file.Tree = 0
     for i in range(150):
         left = (0, i, left, i % 100)
         right = (0, 1000 - i, i % 100, right)
@@ -117,7 +117,7 @@ def test_the_choice_of_a_layout_is_reported():
     fine = quantize.pack_model([full(6, dice, 30_000) for _ in range(50)], **THRESHOLDS).report
     assert fine.layout == "wide"
     assert "smallest and fastest" in fine.why and "short is not possible" in fine.why
-    assert fine.estimates_us.keys() == timing.BOARDS.keys()
+    assert fine.estimates_us.keys() == score_time.BOARDS.keys()
     coarse = quantize.pack_model([full(6, dice, 120) for _ in range(50)], **THRESHOLDS).report
     assert (coarse.layout, coarse.why) == ("short", "short: smallest and fastest"), coarse
     # Trees of 256 leaves have to be split for the shorter skips.
@@ -149,14 +149,14 @@ def test_leaves_become_integers_with_the_loss_reported():
         assert top == 2 ** (bits - 1) - 1
         for row in ([0, 0], [9, 0], [9, 9]):
             real = (0.25 if row[0] < 5 else -1.0 if row[1] < 2 else 0.5) + 0.13 + 0.4
-            got = sum(modelfile.evaluate(tree, row) for tree in whole) / scale
+            got = sum(model_file.evaluate(tree, row) for tree in whole) / scale
             assert math.isclose(got, real, abs_tol=error + 1e-12), (row, got, real, error)
         assert 0 < error <= 1 / scale
 
 
 def test_defaults_are_those_of_the_device():
     data = quantize.pack_model([(0, 5, 1, 2)], reasons={"F_runf": ("RUN", "Frauds in a row")}, **THRESHOLDS)
-    contents = modelfile.read(data)
+    contents = model_file.read(data)
     assert contents.model.schema_id == SCHEMA_ID
     assert contents.feature_names == NAMES
     assert contents.model.reasons == ("L_amt", "RUN", *NAMES[2:])
@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_said(change, message):
 def test_a_file_can_carry_a_signature_that_leaves_its_id_alone():
     data = quantize.pack_model([(0, 5, 1, 2)], **THRESHOLDS)
     (body,) = struct.unpack_from("<I", data, 48)
-    signed = modelfile.seal(data[52 : 48 + body], b"signature of 32 bytes, or more..")
+    signed = model_file.seal(data[52 : 48 + body], b"signature of 32 bytes, or more..")
     a, b = Model.from_bytes(data), Model.from_bytes(signed)
     assert (a.signature, b.signature) == (b"", b"signature of 32 bytes, or more..")
     assert (a.model_id, a.digest) == (b.model_id, b.digest)
@@ -257,7 +257,7 @@ def mutants(count: int, seed: int) -> list[bytes]:
 
 def reference(data: bytes, rows: list[list[int]]) -> list[int]:
     """Scores of an accepted file by its trees, read with code that checks every index."""
-    forest = modelfile.read(data).forest
+    forest = model_file.read(data).forest
     return [Forest(forest.trees, forest.vote, forest.outputs, forest.owners).evaluate(row)[-1] for row in rows]
 
 
@@ -341,7 +341,7 @@ def test_fifty_thousand_rows_on_the_unix_port(interpreters, name):
         ranges = [(-32_768, 32_767)] * 12
     else:
         data = (DEVICE / "models" / name).read_bytes()
-        forest = Forest(modelfile.read(data).forest.trees)
+        forest = Forest(model_file.read(data).forest.trees)
         ranges = [cut_range(forest, feature) for feature in range(12)]
     child = interpreters["unix"]
     asked = 0
@@ -359,7 +359,7 @@ def test_fifty_thousand_rows_on_the_unix_port(interpreters, name):
 def cut_range(forest: Forest, feature: int) -> tuple[int, int]:
     """Where the forest parts the values of a feature, and a little more."""
 
-    def cuts(tree: modelfile.Tree) -> list[int]:
+    def cuts(tree: model_file.Tree) -> list[int]:
         if isinstance(tree, int):
             return []
         return [tree[1]] * (tree[0] == feature) + cuts(tree[2]) + cuts(tree[3])

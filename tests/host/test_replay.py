@@ -6,12 +6,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentill import protocol
-from sentill.features_profile import Profile
-from sentill_host import replay, transactions
-from sentill_host.client import NodeClient
+from sentill.risk.card_profile import Profile
+from sentill.wire import protocol
+from sentill_host.board.link import Link
 from sentill_host.errors import LinkError, PortGone, UsageError
-from sentill_host.link import Link
+from sentill_host.models import replay, transactions
+from sentill_host.node.client import NodeClient
 from tests.host.fakes import FakeNode, reply, verdict
 
 DAY = 86_400

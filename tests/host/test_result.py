@@ -7,11 +7,11 @@ import subprocess
 
 import pytest
 
-from sentill_host import deploy
+from sentill_host.deploy import deploy
+from sentill_host.deploy.job_result import JobResult
+from sentill_host.deploy.workers import Outcome
 from sentill_host.errors import VerifyError
 from sentill_host.flash import procedure
-from sentill_host.result import JobResult
-from sentill_host.workers import Outcome
 from tests.interpreters import unix_command
 
 COMMON = {"port", "board", "uid", "before", "version", "seconds", "error", "hint", "exit_code"}

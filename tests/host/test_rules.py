@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from sentill.features import NAMES
-from sentill.tree import Model
-from sentill.tree_file import FACTS
-from sentill_host import modelfile, quantize, rules
+from sentill.risk.features import NAMES
+from sentill.risk.model import Model
+from sentill.risk.model_file import FACTS
 from sentill_host.cli import model as command
 from sentill_host.errors import SentillHostError
-from sentill_host.modelfile import evaluate
+from sentill_host.models import model_file, quantize, rules
+from sentill_host.models.model_file import evaluate
 from tools.device_modules import DEVICE
 
 SHIPPED = DEVICE / "models" / "rules.toml"
@@ -25,7 +25,7 @@ def source(when: str = "L_amt > 5", extra: str = "points = 7", head: str = HEAD,
     return f'{head}[[rule]]\ncode = "{code}"\ntext = "a text"\nwhen = "{when}"\n{extra}\n'
 
 
-def compiled(when: str) -> modelfile.Tree:
+def compiled(when: str) -> model_file.Tree:
     return rules.parse(source(when, 'verdict = "review"', "")).rules[0].tree
 
 

@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from sentill import journal, journal_open, protocol
-from sentill_host import access, client, seen
-from sentill_host import pull as puller
-from sentill_host.client import NodeClient
+from sentill.journal import chain, recovery
+from sentill.wire import protocol
+from sentill_host.board.link import Link
 from sentill_host.errors import VerifyError
-from sentill_host.journals import Terminal
-from sentill_host.ledger import Ledger, default_folder
-from sentill_host.link import Link
-from sentill_host.seen import Memory, Seen
-from sentill_host.telemetry import Frame
+from sentill_host.journal.ledger import Ledger, default_folder
+from sentill_host.journal.store import Terminal
+from sentill_host.node import access, client, high_water_marks
+from sentill_host.node import journal_pull as puller
+from sentill_host.node.client import NodeClient
+from sentill_host.node.frames import Frame
+from sentill_host.node.high_water_marks import Memory, Seen
 from tests.host.fakes import FakeNode, reply
 
 DEVICE = b"device-A"
@@ -41,7 +42,7 @@ class Node(FakeNode):
             told = {"prof": "service", "gen": self.generation, "fresh": self.generation + 1, "line": "usb"}
             return reply(fields, q, **told, next=self.counter, order=self.order, left=0, wait=0)
         if name == "audit":
-            head = base64.b64encode(journal.file_head(DEVICE, 1, 0, journal_open.first_tag(DEVICE))).decode()
+            head = base64.b64encode(chain.file_head(DEVICE, 1, 0, recovery.first_tag(DEVICE))).decode()
             return reply(fields, q, first=0, next=self.kept, head=head, tag="", **{"from": self.kept})
         return reply(fields, q, hz=1, jk=self.kept, jn=self.kept)
 
@@ -153,7 +154,7 @@ def test_a_flash_erased_on_purpose_begins_another_life() -> None:
     met(Node(kept=3, generation=0))
     with pytest.raises(VerifyError):
         met(Node(kept=2, generation=0))
-    seen.begin_anew(UID, "again")
+    high_water_marks.begin_anew(UID, "again")
     met(Node(kept=2, generation=0))
     assert [entry.fields["life"] for entry in Ledger().mentions(UID)] == [1, 2]
 
@@ -169,7 +170,7 @@ def test_a_folder_that_cannot_be_written_keeps_nobody_from_reading(monkeypatch: 
 
 def test_nonsense_is_not_remembered() -> None:
     for odd in (-1, 1 << 40, True, "7", 1.5, None, []):
-        watcher = seen.Watcher("a port")
+        watcher = high_water_marks.Watcher("a port")
         watcher.take([Frame("I", {"uid": UID, "gen": odd}), Frame("R", {"jk": odd}), Frame("R", {"head": odd})])
         watcher.take([Frame("R", {"order": odd, "line": odd, "next": odd, "gen": odd}), Frame("I", {"uid": odd})])
     assert (Memory().of(UID).kept, Memory().of(UID).generation) == (0, -1)

@@ -5,9 +5,9 @@ import zlib
 
 import pytest
 
-from sentill_host import agent
+from sentill_host.bundle import agent
+from sentill_host.deploy.session import Session
 from sentill_host.errors import BoardError, LinkError
-from sentill_host.session import Session
 
 
 def answer(**fields: int) -> bytes:
@@ -83,7 +83,7 @@ def test_a_reset_that_arrived_damaged_is_sent_again() -> None:
 
 
 def test_a_reset_that_is_not_confirmed_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sentill_host.session._RESET_S", 0.01)
+    monkeypatch.setattr("sentill_host.deploy.session._RESET_S", 0.01)
     line = Line()
     session = Session(line)  # type: ignore[arg-type]
     with pytest.raises(LinkError, match="does not say that it resets"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sentill_host.shorten import constants, firmware, given, shorten
+from sentill_host.bundle.shorten_names import constants, firmware, given, shorten
 from tools.device_modules import DEVICE
 
 
@@ -114,7 +114,7 @@ def test_what_a_module_only_asks_for_keeps_its_name() -> None:
 def test_no_foreign_object_is_asked_for_a_shortened_name() -> None:
     """Every private attribute that our sources ask for and none of them defines is in what goes on a board."""
     found = set()
-    for sources in (device(), {"agent/session.py": (files("sentill_host.agent") / "session.py").read_text()}):
+    for sources in (device(), {"bundle/onboard/agent.py": (files("sentill_host.bundle.agent") / "session.py").read_text()}):
         parsed = {path: ast.parse(source) for path, source in sources.items()}
         defined = {name for tree in parsed.values() for name in definitions(tree)}
         for path, source in shorten(sources).items():
@@ -131,7 +131,7 @@ def test_no_shortened_name_is_one_that_stock_firmware_knows() -> None:
     known = json.loads((Path(__file__).parents[1] / "chip" / "firmware_names.json").read_text())["names"]
     firmware = {name for names in known.values() for name in names}
     assert {"_machine", "_mpy", "readinto", "sleep_ms"} <= firmware
-    sources = device() | {"agent/session.py": (files("sentill_host.agent") / "session.py").read_text()}
+    sources = device() | {"bundle/onboard/agent.py": (files("sentill_host.bundle.agent") / "session.py").read_text()}
     number = 0
     for path, source in shorten(sources).items():
         before, after = attributes(sources[path]), attributes(source)
@@ -185,8 +185,8 @@ def test_what_the_objects_of_others_are_given_is_not_shared() -> None:
 
 
 def test_the_modules_of_a_package_get_different_names() -> None:
-    names = given({"sentill/hal/base.py": "_first = 1\n", "sentill/hal/port.py": "_second = 2\n"})
-    assert names["sentill/hal/base.py"]["_first"] != names["sentill/hal/port.py"]["_second"]
+    names = given({"sentill/hal/hardware.py": "_first = 1\n", "sentill/hal/port.py": "_second = 2\n"})
+    assert names["sentill/hal/hardware.py"]["_first"] != names["sentill/hal/port.py"]["_second"]
     names = given({"sentill/a.py": "_first = 1\n", "sentill/b.py": "_second = 2\n"})
     assert names["sentill/a.py"]["_first"] == names["sentill/b.py"]["_second"]
 

@@ -6,8 +6,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sentill_host import simulate, transactions
 from sentill_host.errors import UsageError
+from sentill_host.models import simulate, transactions
 
 SMALL = simulate.TrafficOptions(cards=600, terminals=12, days=60, rate=1.0, seed=7)
 

@@ -5,8 +5,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentill import protocol
-from sentill_host.telemetry import Decoder, Frame, Text
+from sentill.wire import protocol
+from sentill_host.node.frames import Decoder, Frame, Text
 
 HEALTH = protocol.encode("H", [("q", 1), ("t", 5), ("ch", "supply"), ("state", "ok")])
 EVENT = protocol.encode("E", [("q", 2), ("t", 6), ("ev", "boot"), ("note", 'a "#" and a #T {"q":1}')])

@@ -10,14 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from sentill.features import NAMES, SCHEMA_ID
-from sentill.tree import Model
-from sentill_host import cli, simulate, transactions
+from sentill.risk.features import NAMES, SCHEMA_ID
+from sentill.risk.model import Model
+from sentill_host import cli
 from sentill_host.errors import UsageError
-from sentill_host.training import card, dataset, evaluate, run
-from sentill_host.training.convert import FloatForest
-from sentill_host.training.evaluate import Budget, Cost
-from sentill_host.training.fit import LOCAL, RECIPES, Recipe, fit, thin
+from sentill_host.models import simulate, transactions
+from sentill_host.models.training import dataset, evaluate, model_card, run
+from sentill_host.models.training.convert import FloatForest
+from sentill_host.models.training.evaluate import Budget, Cost
+from sentill_host.models.training.fit import LOCAL, RECIPES, Recipe, fit, thin
 
 DAY_S = 86_400
 SMALL = {
@@ -186,7 +187,7 @@ def test_data_without_frauds_in_a_period_still_give_a_card(
     quiet = data.fraud & (data.time < data.time[-1] - 20 * DAY_S)
     calm = transactions.Transactions(**{**vars(data), "fraud": quiet})
     trained = run.train(calm, rows, SMALL["tree"], run.Plan(folds=1, name="quiet"))
-    paths = card.write(trained, tmp_path)
+    paths = model_card.write(trained, tmp_path)
     assert [path.name for path in paths] == ["quiet.stm", "quiet.card.json", "quiet.card.md", "quiet.card.png"]
     facts = json.loads(paths[1].read_text())
     assert facts["mean"]["ap"] is None

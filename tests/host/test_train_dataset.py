@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sentill_host import simulate, transactions
-from sentill_host.training import dataset
+from sentill_host.models import simulate, transactions
+from sentill_host.models.training import dataset
 
 WEEK_S = 7 * 86_400
 
@@ -18,7 +18,7 @@ def data() -> transactions.Transactions:
 def test_features_equal_those_of_a_replay_to_the_board(data: transactions.Transactions) -> None:
     from array import array
 
-    from sentill.features import History, N
+    from sentill.risk.features import History, N
 
     rows = dataset.compute(data)
     sent = transactions.requests(data, data.busiest(5))

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from sentill_host.errors import UsageError
-from sentill_host.training import run
-from sentill_host.training.convert import load_foreign
+from sentill_host.models.training import run
+from sentill_host.models.training.convert import load_foreign
 
 ROWS = 1_000
 VECTORS = Path(__file__).parents[1] / "vectors"

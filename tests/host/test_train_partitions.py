@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sentill.features import NAMES
-from sentill_host import simulate, transactions
-from sentill_host.training import dataset, partitions
-from sentill_host.training.fit import Recipe
+from sentill.risk.features import NAMES
+from sentill_host.models import simulate, transactions
+from sentill_host.models.training import dataset, partitions
+from sentill_host.models.training.fit import Recipe
 
 distributed = pytest.importorskip("dask.distributed", reason="the extra dask is not installed")
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 from sklearn.tree import DecisionTreeRegressor
 
-from sentill_host.training.convert import evaluate_all
-from sentill_host.training.prune import average_precision, prune, pruned
-from sentill_host.trees import leaf_values
+from sentill_host.models.training.convert import evaluate_all
+from sentill_host.models.training.prune import average_precision, prune, pruned
+from sentill_host.models.trees import leaf_values
 
 groups = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 9)).map(lambda g: (g[0], min(g))), min_size=2, max_size=8)
 

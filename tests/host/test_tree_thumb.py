@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sentill import tree_plain
-from sentill.tree import Model
-from sentill_host import modelfile, quantize
+from sentill.risk import tree_plain
+from sentill.risk.model import Model
+from sentill_host.models import model_file, quantize
 from tests.thumb import Kernels
 
 VECTORS = Path(__file__).resolve().parents[1] / "vectors"
@@ -24,7 +24,7 @@ def chip() -> Kernels:
 
 
 def forest_of(file: bytes) -> bytes:
-    return modelfile.sections_of(file)[modelfile.FOREST]
+    return model_file.sections_of(file)[model_file.FOREST]
 
 
 @pytest.mark.parametrize("name", ["wide", "short", "even", "votes", "split"])
@@ -36,9 +36,9 @@ def test_golden_answers(chip: Kernels, name: str) -> None:
 
 
 def random_forests(dice: random.Random, layout: int, vote: bool, n: int) -> Iterator[quantize.Forest]:
-    low, high = (0, 2) if vote else (-128, 127) if layout == modelfile.SHORT else (-32_768, 32_767)
+    low, high = (0, 2) if vote else (-128, 127) if layout == model_file.SHORT else (-32_768, 32_767)
 
-    def tree(depth: int) -> modelfile.Tree:
+    def tree(depth: int) -> model_file.Tree:
         if depth == 0 or dice.random() < 0.1:
             return dice.choice([low, high, dice.randint(low, high)])
         threshold = dice.choice([-32_768, -1, 0, 1, 32_767, dice.randint(-32_768, 32_767)])
@@ -54,14 +54,14 @@ def random_row(dice: random.Random) -> array:
 
 
 @pytest.mark.parametrize("vote", [False, True])
-@pytest.mark.parametrize("layout", [modelfile.WIDE, modelfile.SHORT])
+@pytest.mark.parametrize("layout", [model_file.WIDE, model_file.SHORT])
 def test_random_forests(chip: Kernels, layout: int, vote: bool) -> None:
     dice = random.Random(layout * 2 + vote)
     for forest in random_forests(dice, layout, vote, 25):
         count = len(forest.trees)
         places = [0] * count if vote else [dice.randrange(3) for _ in range(count)]
         for outputs, at in ((forest.outputs, [0] * count), (3, places)):
-            section = modelfile.encode_forest(forest.trees, at, outputs, vote, layout, 4)
+            section = model_file.encode_forest(forest.trees, at, outputs, vote, layout, 4)
             words = array("H", bytes(6) + section)  # the forest does not begin with its file
             typical = random_row(dice)
             base = array("i", [0] * count)
@@ -89,8 +89,8 @@ def test_random_forests(chip: Kernels, layout: int, vote: bool) -> None:
 def test_random_rules(chip: Kernels) -> None:
     dice = random.Random(5)
     hits = 0
-    for forest in random_forests(dice, modelfile.WIDE, True, 60):
-        section = modelfile.encode_forest(forest.trees, [0] * len(forest.trees), 4, True, modelfile.WIDE, 4)
+    for forest in random_forests(dice, model_file.WIDE, True, 60):
+        section = model_file.encode_forest(forest.trees, [0] * len(forest.trees), 4, True, model_file.WIDE, 4)
         words = array("H", bytes(4) + section)
         for _ in range(5):
             row = random_row(dice)

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from sentill import journal, journal_open
+from sentill.journal import chain as journal
+from sentill.journal import recovery
 from sentill_host.errors import UsageError
-from sentill_host.verify import Checkpoint, Fault, lab_root, tag, verify
+from sentill_host.journal.verify import Checkpoint, Fault, lab_root, tag, verify
 
 A, B = b"device-A", b"device-B"
 ROOTS = {A: b"root of device A, 32 bytes long.", B: b"root of device B, 32 bytes long."}
@@ -54,12 +55,12 @@ def chain(seed: int, device: bytes = A) -> Chain:
     held = dice.randint(4, 16)
     gone = dice.choice([0, 0, dice.randint(1, 60)])
     renewals = {0: 1, **{dice.randint(1, gone + held): 2 for _ in range(dice.randint(0, 1))}}
-    previous, generation, start, key = journal_open.first_tag(device), 0, 0, b""
+    previous, generation, start, key = recovery.first_tag(device), 0, 0, b""
     head, records, keys = b"", [], []
     for i in range(gone + held):
         kind, data = dice.choice([2, 3, 4, 9]), dice.randbytes(dice.choice([0, 5, 37, 37, 37, 200]))
         if i in renewals:
-            key = journal_open.first_key(ROOTS[device], renewals[i])
+            key = recovery.first_key(ROOTS[device], renewals[i])
             kind, data = journal.GENERATION, struct.pack("<H", renewals[i])
         if i == gone:
             head = journal.file_head(device, generation, start, previous)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from sentill.errors import ModelError
-from sentill.wear import STATE, WearIndex
-from sentill_host.wear import WearSettings, WearTrainingError, train
+from sentill.health.degradation import STATE, WearIndex
+from sentill_host.health.degradation import WearSettings, WearTrainingError, train
 
 INPUTS = 5
 

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from sentill.health import Monitor
-from sentill.wear import WearIndex, attach
-from sentill_host import boards, faults, wear_runs
+from sentill.health.degradation import WearIndex, attach
+from sentill.health.monitor import Monitor
+from sentill_host.board import catalogue
 from sentill_host.cli import app
 from sentill_host.errors import UsageError
-from sentill_host.wear import WearSettings, WearTrainingError, train
+from sentill_host.health import degradation_runs, faults
+from sentill_host.health.degradation import WearSettings, WearTrainingError, train
 
-SPECS = wear_runs.chosen(boards.load("SIM").data["channels"], ["motor", "vibration"])
+SPECS = degradation_runs.chosen(catalogue.load("SIM").data["channels"], ["motor", "vibration"])
 UNIT_S = 6 * 3600
 SETTINGS = WearSettings(cap=60, quick=2, slow=5, unit_s=UNIT_S)
 
@@ -25,7 +26,7 @@ def _course(seed):
 
 @pytest.fixture(scope="module")
 def index():
-    runs = [wear_runs.observe(SPECS, _course(seed), UNIT_S) for seed in range(8)]
+    runs = [degradation_runs.observe(SPECS, _course(seed), UNIT_S) for seed in range(8)]
     return train(runs, SETTINGS, ["motor", "vibration"])
 
 
@@ -43,7 +44,7 @@ def test_a_node_tells_the_life_that_training_promised(index):
         if monitor.channels[2].state >= 2 and warned is None:
             warned = now
         told.append(monitor.channels[2].value)
-    promised = wear_runs.predict(index, wear_runs.observe(SPECS, course, UNIT_S))[:, 0]
+    promised = degradation_runs.predict(index, degradation_runs.observe(SPECS, course, UNIT_S))[:, 0]
     assert told[-1] == pytest.approx(promised[-1], abs=3)
     assert warned is not None and course.begin_s < warned < course.fail_s - UNIT_S
     row = dict(monitor.row(2))
@@ -52,7 +53,7 @@ def test_a_node_tells_the_life_that_training_promised(index):
 
 def test_levels_are_counted_back_from_the_failure():
     course = _course(3)
-    levels = wear_runs.observe(SPECS, course, UNIT_S)
+    levels = degradation_runs.observe(SPECS, course, UNIT_S)
     assert len(levels) == pytest.approx((course.times_s[-1] - course.times_s[0]) / UNIT_S, abs=1)
     assert 350 < levels[0][0] < 450 < 800 < levels[-1][0], (levels[0], levels[-1])
 
@@ -60,8 +61,8 @@ def test_levels_are_counted_back_from_the_failure():
 def test_a_test_on_unseen_runs_needs_two():
     run = np.arange(60).reshape(30, 2)
     with pytest.raises(WearTrainingError):
-        wear_runs.cross_validate([run], SETTINGS)
-    rmse, covered = wear_runs.cross_validate([run, run + 1], SETTINGS)
+        degradation_runs.cross_validate([run], SETTINGS)
+    rmse, covered = degradation_runs.cross_validate([run, run + 1], SETTINGS)
     assert rmse < 6 and 0 <= covered <= 1
 
 
@@ -72,7 +73,7 @@ def test_what_is_no_run_is_refused(tmp_path, text):
     path = tmp_path / "run.csv"
     path.write_text(text)
     with pytest.raises(UsageError):
-        wear_runs.read(path)
+        degradation_runs.read(path)
 
 
 def test_what_the_monitor_writes_is_a_run(tmp_path):
@@ -82,24 +83,24 @@ def test_what_the_monitor_writes_is_a_run(tmp_path):
         name, value = ("motor", 400 + k // 10) if k % 2 else ("vibration", 40)
         lines.append({"kind": "H", "t": 1000 + 60 * k, "name": name, "raw": value})
     path.write_text("\n".join(map(json.dumps, lines)))
-    course = wear_runs.read_frames(path, SPECS)
-    levels = wear_runs.observe(SPECS, course, 3600)
+    course = degradation_runs.read_frames(path, SPECS)
+    levels = degradation_runs.observe(SPECS, course, 3600)
     assert len(levels) == pytest.approx(2000 * 60 / 3600, abs=2)
     assert levels[0].tolist() == pytest.approx([400, 40], abs=3), levels[0]
     assert levels[-1].tolist() == pytest.approx([597, 40], abs=12), levels[-1]
     for broken in (lines[:3], [*lines, lines[-9]], [{"kind": "H", "name": "motor"}], [[1]]):
         path.write_text("\n".join(map(json.dumps, broken)))
         with pytest.raises(UsageError):
-            wear_runs.read_frames(path, SPECS)
+            degradation_runs.read_frames(path, SPECS)
     with pytest.raises(UsageError, match="counter"):
-        wear_runs.read_frames(path, [{"name": "keys", "per_s": 60}])
+        degradation_runs.read_frames(path, [{"name": "keys", "per_s": 60}])
 
 
 def test_a_channel_without_readings_is_refused():
     with pytest.raises(UsageError, match="no readings of vibration"):
-        wear_runs.observe(SPECS, faults.Course([1, 2], {"motor": [1, 2]}, None, 2), 60)
+        degradation_runs.observe(SPECS, faults.Course([1, 2], {"motor": [1, 2]}, None, 2), 60)
     with pytest.raises(UsageError, match="no channel"):
-        wear_runs.chosen(SPECS, ["gremlins"])
+        degradation_runs.chosen(SPECS, ["gremlins"])
 
 
 def test_the_commands_train_and_show_an_index(tmp_path):

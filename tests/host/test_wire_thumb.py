@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from sentill import exchange, protocol, wire, wire_values
-from sentill.reader import CRC_TABLE
+from sentill.wire import protocol, request_verdict
+from sentill.wire import scan as wire
+from sentill.wire import values as wire_values
+from sentill.wire.reader import CRC_TABLE
 from tests.thumb import Kernels
 
 pytest.importorskip("rp2040py", reason="no Cortex-M0+ in software: pip install 'sentill[dev]'")
@@ -129,7 +131,7 @@ def test_texts(chip: Kernels) -> None:
 
 
 def scan(kernels: object, data: bytes) -> tuple[int, list[int]]:
-    out = array("I", [9] * exchange.SLOTS)
+    out = array("I", [9] * request_verdict.SLOTS)
     buf = b"." * 5 + data + bytes(8)
     got = kernels.scan_request(buf, 5, 5 + len(data), out)  # type: ignore[attr-defined]
     return got, list(out) if got else []

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from sentill_host import workers
+from sentill_host.deploy import workers
 from sentill_host.errors import LinkError
 
 

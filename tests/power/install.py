@@ -2,12 +2,12 @@
 
     micropython install.py DEVICE TESTS '{"raw": false, "prog": 256, "bug": "", "share": [part, of]}' AGENT
 
-The deploy agent fills, seals and points to slots on a littlefs mounted at `/`; update.py picks what runs, with the real
-keys behind its verifier, in raw blocks or in pinned ones; store.py ends trials. The board gets another configuration,
-another model, goes back to the version before, tries a version that never proves itself, and is offered one with a
-forged signature and one that is too old. Each program and erase is cut; the next start must find a whole version that
-may run, also when it is cut itself, and an install must still go through from there. Both of these are tried after one
-cut in eight.
+The deploy agent fills, seals and points to slots on a littlefs mounted at `/`; update/slots.py picks what runs, with
+the real keys behind its verifier, in raw blocks or in pinned ones; node/files.py ends trials. The board gets another
+configuration, another model, goes back to the version before, tries a version that never proves itself, and is offered
+one with a forged signature and one that is too old. Each program and erase is cut; the next start must find a whole
+version that may run, also when it is cut itself, and an install must still go through from there. Both of these are
+tried after one cut in eight.
 """
 
 import json
@@ -23,9 +23,12 @@ import life
 import vfs
 from flash_model import Nor
 from scenario import Part
-from sentill import audit_keys, crypto, keystore_open, pinned_open, update, update_verifier, vault_keys  # noqa: F401
+from sentill.keys import location, store_open, pinned, derivation  # noqa: F401
+from sentill import crypto  # noqa: F401
+from sentill.update import slots as update  # noqa: F401
+from sentill.update import verifier as update_verifier  # noqa: F401
 from sentill.errors import SentillError
-from sentill.store import Store
+from sentill.node.files import Store
 from struct import pack, unpack, unpack_from
 from sweep import MODES, Fault, carry_out, check, torn
 
@@ -36,7 +39,7 @@ sys.path[:] = sentill_start.path
 FILES = 48  # blocks of the littlefs
 HEAD = (1, 1, 7, life.DEVICE)
 ROOT = life.given(1)
-SIGN = vault_keys.derive(vault_keys.kept(ROOT), b"sign")
+SIGN = derivation.derive(derivation.kept(ROOT), b"sign")
 PIECE = 3000  # bytes of a request
 
 
@@ -62,8 +65,8 @@ def number(value):
 
 
 class Version:
-    """What a bundle is for a board: its archive, as sentill_host.image makes it, signed with `key` unless that is
-    None."""
+    """What a bundle is for a board: its archive, as sentill_host.bundle.archive makes it, signed with `key` unless that
+    is None."""
 
     def __init__(self, name, counter=0, code=1, model=1, config=1, key=SIGN, uid=life.UID):
         self.name = name
@@ -267,8 +270,8 @@ def record(options):
     board.on()
     for path, data in [("slot_a.img", FIRST.archive), ("slot", b"a")] + list(FIRST.root.items()):
         make("/" + path, data)
-    keys = audit_keys.open_keys(board.hal)
-    vault_keys.store(keys, HEAD, bytearray(ROOT), bytes(FIRST.archive[-32:]))
+    keys = location.open_keys(board.hal)
+    derivation.store(keys, HEAD, bytearray(ROOT), bytes(FIRST.archive[-32:]))
     board.off()
     run.base = bytearray(flash.data)
     flash.log = run.log
@@ -382,7 +385,7 @@ def look(board, states):
     verifier = board.verifier()
     check(verifier is not None, "the keys are gone")
     keys = verifier._keys
-    check(keys.get(2) == bytearray(vault_keys.pack("<HBB8s", *HEAD) + vault_keys.kept(ROOT)), "not the root key")
+    check(keys.get(2) == bytearray(derivation.pack("<HBB8s", *HEAD) + derivation.kept(ROOT)), "not the root key")
     floor = counters(keys)
     check(floor in [state["floor"] for state in states], "floor", floor, "before the start")
     adopted = keys.get(6)

@@ -20,10 +20,14 @@ sys.path[:0] = sys.argv[1:3]
 import vfs
 from flash_model import Nor
 from scenario import Part
-from sentill import access_provision, audit_open, crypto, journal, journal_open, vault_keys, update_verifier
-from sentill.audit import Audit
+from sentill.keys import provision, derivation
+from sentill.node import boot_flash
+from sentill import crypto
+from sentill.journal import chain, recovery
+from sentill.update import verifier
+from sentill.journal.recorder import Audit
 from sentill.errors import SentillError
-from sentill.store import Store
+from sentill.node.files import Store
 from sweep import BLOCK, MODES, Facts, Fault, carry_out, check, torn
 
 UID = "6c6966652d303031"
@@ -150,8 +154,8 @@ class Machine:
         vfs.mount(self.fs, "/x")
         raw = None if o.pinned else (Behind(self.flash, FILES), o.blocks, o.prog)
         self.node = node = Node(Hal(raw, (files, FILES, o.prog)))
-        audit_open.open_all(node)
-        audit_open.note_start(node.audit, [("sw", "1"), ("cfg", "%d" % node.vault.generation)], node.faults)
+        boot_flash.open_all(node)
+        boot_flash.note_start(node.audit, [("sw", "1"), ("cfg", "%d" % node.vault.generation)], node.faults)
         node.audit.commit()
         return node
 
@@ -183,7 +187,7 @@ def frame(node, generation):
     root = given(generation)
     old = node.vault.generation
     if old:
-        pad = vault_keys.derive(vault_keys.kept(given(old)), b"wrap" + pack("<H", generation))
+        pad = derivation.derive(derivation.kept(given(old)), b"wrap" + pack("<H", generation))
         root = bytes([a ^ b for a, b in zip(root, pad)])
     fields = {
         "gen": generation,
@@ -239,7 +243,7 @@ def record(options):
         for _ in range(RECORDS if node.audit.journal else 0):
 
             def one():
-                node.audit.record(journal.VERDICT, b"%d" % made)
+                node.audit.record(chain.VERDICT, b"%d" % made)
                 node.audit.commit()
                 node.audit.piece()  # what is done ahead
 
@@ -251,7 +255,7 @@ def record(options):
         if step == "tamper":
             run.fact("tamper", True, lambda: node.tamper.trip("case"))
         elif step:
-            run.fact("keys", step, lambda: access_provision.provision(node, None, frame(node, step)))
+            run.fact("keys", step, lambda: provision.provision(node, None, frame(node, step)))
             if step == 3:
                 run.acked.append((len(run.log), "tamper", False))
         machine.halt()
@@ -261,11 +265,11 @@ def record(options):
 
 def journal_keys(generation, count=50):
     """The first journal keys of a generation."""
-    key = journal_open.first_key(given(generation), generation)
+    key = recovery.first_key(given(generation), generation)
     keys = []
     for _ in range(count):
         keys.append(key)
-        key = journal.next_key(key)
+        key = chain.next_key(key)
     return keys
 
 
@@ -294,7 +298,7 @@ def look(run, machine, facts, chains):
             node.audit.journal.generation == generation, "the journal is of generation", node.audit.journal.generation
         )
     if generation:
-        may_run = update_verifier.Verifier(node.audit.keys, UID).adopted(IMAGE[-32:])
+        may_run = verifier.Verifier(node.audit.keys, UID).adopted(IMAGE[-32:])
         check(may_run, "what ran when the keys came must not start any more")
     # Counters that were used stay used, as long as the keys are those they were used with.
     counter = acked.get("counter", (0, 0))
@@ -316,16 +320,16 @@ def records(run, node, facts, chains):
     found = -1
     tampered = False
     for found_record in store.records(at):
-        kind, sequence, _, payload = journal_open.parse(found_record)
+        kind, sequence, _, payload = recovery.parse(found_record)
         check(sequence == at, "record", sequence, "in place of", at)
-        if kind == journal.GENERATION:
+        if kind == chain.GENERATION:
             generation, start = unpack_from("<H", payload, 0)[0], sequence
         mac.rekey(chains[generation][sequence - start])
         want = mac.tag(tag, bytes(found_record[:-16]))[:16]
         check(want == bytes(found_record[-16:]), "tag of", sequence)
         tag = want
-        tampered = tampered or kind == journal.TAMPER
-        if kind == journal.VERDICT:
+        tampered = tampered or kind == chain.TAMPER
+        if kind == chain.VERDICT:
             found = max(found, int(bytes(payload)))
         at += 1
     check(tampered or not node.audit.keys.wiped, "keys were erased and no record tells why")
@@ -342,7 +346,7 @@ def held(machine, generation, chains):
     for g in (1, 2, 3):
         check(flash.find(given(g)) < 0, "the root of generation", g, "is left")
         if g != generation:
-            check(flash.find(vault_keys.kept(given(g))) < 0, "the kept key of generation", g, "is left")
+            check(flash.find(derivation.kept(given(g))) < 0, "the kept key of generation", g, "is left")
         for i, key in enumerate(chains[g]):
             present = log and g == log.generation and i == log._key_at - log._start
             check(present or flash.find(key) < 0, "journal key", i, "of generation", g, "is left")
@@ -388,23 +392,23 @@ def main():
 def seed_bug(bug):
     """Break the code on purpose."""
     if bug == "order":  # counters are forgotten before the new keys are there
-        store = vault_keys.store
+        store = derivation.store
 
         def hasty(keys, head, root, running):
             keys.remove(3)
             store(keys, head, root, running)
 
-        vault_keys.store = hasty
+        derivation.store = hasty
     elif bug == "adopt":  # the keys come first: until the next write nothing may run
-        store = vault_keys.store
+        store = derivation.store
 
         def late(keys, head, root, running):
             store(keys, head, root)
             keys.put(6, running)
 
-        vault_keys.store = late
+        derivation.store = late
     elif bug == "latch":  # the keys go first, and what is behind them is left when the power fails
-        keystore = __import__("sentill.keystore").keystore.KeyStore
+        keystore = __import__("sentill.keys.store").keystore.KeyStore
         keystore.wipe = lambda self: [self.remove(name) for name in list(self._entries)]
 
 

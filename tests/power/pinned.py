@@ -10,10 +10,10 @@ sys.path[:0] = sys.argv[1:3]
 
 import vfs
 from flash_model import Nor
-from sentill import keystore_open, pinned_open  # noqa: F401  (kept loaded)
+from sentill.keys import store_open, pinned  # noqa: F401  (kept loaded)
 from sentill.errors import StorageError
-from sentill.keystore import KeyStore
-from sentill.pinned_open import MAGIC
+from sentill.keys.store import KeyStore
+from sentill.keys.pinned import MAGIC
 from support import raises
 from sweep import MODES, carry_out, torn
 
@@ -42,7 +42,7 @@ class Computer:
         vfs.umount("/x")
 
     def region(self, flash=None):
-        return pinned_open.open_region((flash or self.flash, self.blocks, self.prog), "/x/", os.urandom)
+        return pinned.open_region((flash or self.flash, self.blocks, self.prog), "/x/", os.urandom)
 
     def keys(self):
         keys = KeyStore(self.region())
@@ -347,7 +347,7 @@ def test_power_cuts():
 
 
 def test_a_seeded_bug_is_caught():
-    pinned_open._destroy = lambda whole, block: None
+    pinned._destroy = lambda whole, block: None
     tried, faults = cuts(5)
     assert any(["keys left" in fault for fault in faults]), (tried, faults[:5])
 

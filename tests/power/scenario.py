@@ -11,19 +11,13 @@ from struct import pack
 
 import vfs
 from flash_model import Nor
-from sentill import (  # noqa: F401  (kept loaded)
-    journal,
-    journal_blocks,
-    journal_open,
-    journal_ring_read,
-    journal_turn,
-    keystore_open,
-    store,
-)
+from sentill.journal import chain, fs_blocks, recovery, ring_read, next_block  # noqa: F401  (kept loaded)
+from sentill.keys import store_open  # noqa: F401  (kept loaded)
+from sentill.node import files as store  # noqa: F401  (kept loaded)
 from sentill.flash import Region
-from sentill.journal import Journal
-from sentill.journal_ring import Ring
-from sentill.keystore import KeyStore
+from sentill.journal.chain import Journal
+from sentill.journal.ring import Ring
+from sentill.keys.store import KeyStore
 
 DEVICE = b"sweep-01"
 ROOT = b"root key of the swept device...."
@@ -133,14 +127,14 @@ class Machine:
             self.fs = vfs.VfsLfs2(part, progsize=o.prog, readsize=o.prog)
             vfs.mount(self.fs, "/x")
             files = Calls, "/x/journal", numbered, RESERVE, LEAST, 99
-            region = journal_blocks.open_region((part, o.blocks, o.prog), files)
+            region = fs_blocks.open_region((part, o.blocks, o.prog), files)
             while region.count < 3:
-                for _ in journal_blocks.extend(region):
+                for _ in fs_blocks.extend(region):
                     pass
             self.files = (HastyStore if o.bug == "rename" else store.Store)("/x/", "/x/")
         self.store = (HastyRing if o.bug == "flush" else Ring)(region)
         self.journal = Journal(self.store, self.keys, DEVICE)
-        if journal_open.key_place(self.keys):
+        if recovery.key_place(self.keys):
             self.journal.open()
         else:
             self.store.open(DEVICE)
@@ -192,7 +186,7 @@ def record(options):
     flash.log = run.log
     run.tried.append((0, "generation", 1))
     machine.boot()
-    journal_open.stage_key(machine.keys, 1, 0, journal_open.first_key(ROOT, 1))
+    recovery.stage_key(machine.keys, 1, 0, recovery.first_key(ROOT, 1))
     run.acked.append((len(run.log), "generation", 1))
     machine.journal.open()
     log = machine.journal
@@ -201,10 +195,10 @@ def record(options):
         if i == options.appends // 2:
             run.tried.append((len(run.log), "generation", 2))
             run.tried.append((len(run.log), "next", log.next + 1))
-            log.renew(2, journal_open.first_key(ROOT, 2), i)
+            log.renew(2, recovery.first_key(ROOT, 2), i)
             run.acked.append((len(run.log), "generation", 2))
         run.tried.append((len(run.log), "next", log.next + (2 if i == 0 else 1)))
-        log.append(journal.CONFIG if i % 25 == 24 else journal.VERDICT, i, payload(i, options.mixed))
+        log.append(chain.CONFIG if i % 25 == 24 else chain.VERDICT, i, payload(i, options.mixed))
         if log.next - log.kept >= options.window:
             log.commit()
         run.acked.append((len(run.log), "next", log.kept))
@@ -222,7 +216,7 @@ def record(options):
                 run.acked.append((len(run.log), name, version))
             version += 1
     run.tried.append((len(run.log), "next", log.next + 1))
-    log.append(journal.TAMPER, options.appends, b"case opened")
+    log.append(chain.TAMPER, options.appends, b"case opened")
     run.acked.append((len(run.log), "next", log.kept))
     run.wipe_from = len(run.log)
     machine.keys.wipe()
@@ -243,7 +237,7 @@ def hog():
 def expect(run):
     """Compute what the chain must hold, apart from the code that wrote it."""
     options = run.options
-    tag = journal_open.first_tag(DEVICE)
+    tag = recovery.first_tag(DEVICE)
     sequence = 0
     key = None
 
@@ -260,10 +254,10 @@ def expect(run):
     for i in range(options.appends):
         if i in (0, options.appends // 2):
             generation = 1 if i == 0 else 2
-            key = journal_open.first_key(ROOT, generation)
-            add(journal.GENERATION, i, pack("<H", generation))
-        add(journal.CONFIG if i % 25 == 24 else journal.VERDICT, i, payload(i, options.mixed))
-    add(journal.TAMPER, options.appends, b"case opened")
+            key = recovery.first_key(ROOT, generation)
+            add(chain.GENERATION, i, pack("<H", generation))
+        add(chain.CONFIG if i % 25 == 24 else chain.VERDICT, i, payload(i, options.mixed))
+    add(chain.TAMPER, options.appends, b"case opened")
 
 
 def hmac(key, data):

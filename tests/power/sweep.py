@@ -13,7 +13,7 @@ sys.path[:0] = sys.argv[1:3]
 
 import scenario
 from flash_model import Nor, program
-from sentill import journal, journal_open
+from sentill.journal import chain, recovery
 from sentill.errors import SentillError
 
 MODES = ("none", "half", "random")
@@ -104,7 +104,7 @@ def look(run, machine, facts, thorough):
     at = run.options.blocks * BLOCK
     blocks = [bytes(memoryview(machine.flash.data)[i : i + BLOCK]) for i in range(at, len(machine.flash.data), BLOCK)]
     held = b"".join([block.rstrip(b"\xff") + b"\xff" for block in blocks])
-    place = journal_open.key_place(keys)
+    place = recovery.key_place(keys)
     if keys.wiped:
         check("next" in acked, "wiped too early")
         for old in run.keys.values():
@@ -142,7 +142,7 @@ def look(run, machine, facts, thorough):
                 wanted.append(None)
             check(data in wanted, name, "has", len(data or b""), "bytes of neither version")
     if thorough and place and not keys.wiped:
-        machine.journal.append(journal.BOOT, 1, b"on")
+        machine.journal.append(chain.BOOT, 1, b"on")
         at = machine.journal.next
         machine.halt()
         machine.boot()

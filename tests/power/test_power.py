@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from sentill_host import agent
+from sentill_host.bundle import agent
 from tests.interpreters import DEVICE, TESTS, unix_command
 
 HERE = Path(__file__).parent

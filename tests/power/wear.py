@@ -16,12 +16,13 @@ import micropython
 import vfs
 from flash_model import Nor
 from scenario import DEVICE, KEY_BLOCKS, ROOT, Calls, Part, payload
-from sentill import journal, journal_blocks, journal_open, journal_turn  # noqa: F401  (kept loaded)
+from sentill.journal import chain as journal  # noqa: F401  (kept loaded)
+from sentill.journal import fs_blocks, recovery, next_block  # noqa: F401  (kept loaded)
 from sentill.compat import ticks_diff, ticks_us
 from sentill.flash import Region
-from sentill.journal import Journal
-from sentill.journal_ring import Ring
-from sentill.keystore import KeyStore
+from sentill.journal.chain import Journal
+from sentill.journal.ring import Ring
+from sentill.keys.store import KeyStore
 
 
 class Metered(Nor):
@@ -83,13 +84,13 @@ def main():
             part = Part(flash, blocks)
             vfs.mount(vfs.VfsLfs2(part, progsize=prog, readsize=prog), "/x")
             files = Calls, "/x/journal", os.urandom, 6, 16, ring
-            region = journal_blocks.open_region((part, blocks, prog), files)
+            region = fs_blocks.open_region((part, blocks, prog), files)
             while region.count < 3:
-                for _ in journal_blocks.extend(region):
+                for _ in fs_blocks.extend(region):
                     pass
         store = Ring(region)
-        if not journal_open.key_place(keys):
-            journal_open.stage_key(keys, 1, 0, journal_open.first_key(ROOT, 1))
+        if not recovery.key_place(keys):
+            recovery.stage_key(keys, 1, 0, recovery.first_key(ROOT, 1))
         log = Journal(store, keys, DEVICE, o["key_every"], ())
         log.open()
         return log, store

@@ -9,8 +9,9 @@ import json
 import random
 from pathlib import Path
 
-from sentill_host import modelfile, quantize
 from sentill_host.quantize import Forest, Overlay, PackedModel
+
+from sentill_host import modelfile, quantize
 
 FOLDER = Path(__file__).resolve().parent
 NAMES = ("a", "b", "c", "d", "e")

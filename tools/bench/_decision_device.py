@@ -14,12 +14,14 @@ ROUNDS = int(sys.argv[2])
 
 from micropython import mem_total  # noqa: E402
 
-from sentill import features, protocol, risk, tree  # noqa: E402
 from sentill.compat import crc32  # noqa: E402
 from sentill.crypto import LAB_ROOT, hkdf, mac  # noqa: E402
+from sentill.node.terminal import Terminal  # noqa: E402
 from sentill.pan import looks_like_pan  # noqa: E402
-from sentill.port import Port  # noqa: E402
-from sentill.terminal import Terminal  # noqa: E402
+from sentill.risk import assess, features  # noqa: E402
+from sentill.risk import model as tree  # noqa: E402
+from sentill.wire import protocol  # noqa: E402
+from sentill.wire.port import Port  # noqa: E402
 
 COUNT = 50  # a round must fit between two other processes of a busy computer
 START = 90_000_000
@@ -84,7 +86,7 @@ class Judge(Terminal):
 
 def node(kind=Judge):
     history = features.History(512)
-    assessor = risk.Assessor(history, model("profile.stm"), model("local.stm"))
+    assessor = assess.Assessor(history, model("profile.stm"), model("local.stm"))
     terminal = kind(assessor, looks_like_pan, Audit(), Vault(), Tamper())
     return terminal, Port("uart", Sink(), 720, True, gc.collect)
 

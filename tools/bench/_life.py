@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from _data import members
-from sentill import points, rul
-from sentill.wear import STATE, WearIndex
-from sentill_host.wear import train
+from sentill.health import remaining_life, trend_points
+from sentill.health.degradation import STATE, WearIndex
+from sentill_host.health.degradation import train
 
 END_AH = 1.4  # 70 % of the cells' 2 Ah: the end of life of the published experiment
 FULL_AH = 2.0
@@ -60,10 +60,10 @@ def battery(factor: float = 1.0) -> dict[str, Lives]:
 
 
 def _forecast(capacity: list[float], end: int, drop: int, life: int) -> Lives:
-    state, trend, lives = array("i", [0] * points.STATE), rul.Trend(), Lives([], 0)
+    state, trend, lives = array("i", [0] * trend_points.STATE), remaining_life.Trend(), Lives([], 0)
     newest = 0
     for cycle in range(end):
-        if points.push(state, 0, _scaled(capacity[cycle]), cycle, 1):
+        if trend_points.push(state, 0, _scaled(capacity[cycle]), cycle, 1):
             newest = cycle
         if cycle < end // 4:
             continue

@@ -16,10 +16,10 @@ from micropython import mem_total
 sys.path.insert(0, sys.argv[1])
 sys.path.insert(0, sys.argv[2])
 
-from sentill import tree_plain
 from sentill.compat import native
-from sentill.tree import Model
-from sentill.tree_file import read_words
+from sentill.risk import tree_plain
+from sentill.risk.model import Model
+from sentill.risk.model_file import read_words
 
 BATCH_US = 2_000  # calls timed together take about so long: far above the clock's microsecond
 collect = gc.collect
@@ -89,7 +89,7 @@ def main():
     contenders = []
     for layout in wanted["layouts"]:
         path = folder + "/" + name + "_" + layout + ".stm"
-        if native("tree_viper"):
+        if native("risk", "tree_viper"):
             contenders.append((layout, Model.load(path).score))
         contenders.append((layout + "_plain", Model(read_words(path), tree_plain).score))
     for other in wanted["others"]:

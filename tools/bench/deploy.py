@@ -25,14 +25,14 @@ from rich.console import Console
 from rich.table import Table
 
 from _data import KEYS, ROOT, about, parser, results_path, write_results
-from sentill_host.link import Link
+from sentill_host.board.link import Link
 from sentill_host.virtual import Board, VirtualBoards
 
 SENTILL = [sys.executable, "-c", "from sentill_host.cli import main; main()"]
 MPREMOTE = [sys.executable, "-m", "mpremote"]
 # What `belay sync` does, without its convenience imports (PWM, SPI and Timer are not on the virtual board).
 BELAY = [sys.executable, "-c", "import sys, belay; belay.Device(sys.argv[1], startup='').sync(sys.argv[2], dst='/')"]
-CHANGED = "sentill/risk.py"
+CHANGED = "sentill/risk/assess.py"
 CHANGES = 3
 BOARDS = 64
 
@@ -56,7 +56,7 @@ class Stage:
     def refresh(self) -> None:
         """Lay out the checkout for the peers."""
         code = (
-            "import sys\nfrom pathlib import Path\nfrom sentill_host import agent, boards, bundle\n"
+            "import sys\nfrom pathlib import Path\nfrom sentill_host.bundle import agent; from sentill_host.board import catalogue as boards; from sentill_host.bundle import build as bundle\n"
             f"made = bundle.build(boards.load('SIM'), bundle.Firmware((1, 28, 0), {self._mpy}))\n"
             "for entry in made.entries:\n"
             "    if entry.path == agent.KEPT:\n"

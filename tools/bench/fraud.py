@@ -30,14 +30,14 @@ from rich.progress import track
 from rich.table import Table
 
 from _data import KEYS, ROOT, about, data_folder, parser, write_results
-from sentill.tree import Model
-from sentill_host import modelfile, simulate, transactions
-from sentill_host.quantize import pack_model
-from sentill_host.training import dataset, evaluate
-from sentill_host.training.convert import evaluate_all
-from sentill_host.training.evaluate import DAY_S, Fold
-from sentill_host.training.fit import RECIPES, Recipe, fit
-from sentill_host.training.run import quantize
+from sentill.risk.model import Model
+from sentill_host.models import model_file, simulate, transactions
+from sentill_host.models.quantize import pack_model
+from sentill_host.models.training import dataset, evaluate
+from sentill_host.models.training.convert import evaluate_all
+from sentill_host.models.training.evaluate import DAY_S, Fold
+from sentill_host.models.training.fit import RECIPES, Recipe, fit
+from sentill_host.models.training.run import quantize
 
 DELAY_DAYS = 7
 # First days of the weeks to choose recipes on. The last of their labels is known when the first test week begins.
@@ -83,7 +83,7 @@ def packed(data: Data, recipe: Recipe, span: int | None, most: int, start_day: i
 
 def score(model: bytes, rows: np.ndarray) -> np.ndarray:
     """Integer scores by the trees in the file, int64; a sample of them is checked with the device's code."""
-    scores = evaluate_all(modelfile.read(model).forest.trees, rows).astype(np.int64)
+    scores = evaluate_all(model_file.read(model).forest.trees, rows).astype(np.int64)
     device = Model.from_bytes(model)
     x = array("h", bytes(2 * rows.shape[1]))
     for i in range(0, len(rows), max(1, len(rows) // SAMPLE)):
@@ -95,7 +95,7 @@ def score(model: bytes, rows: np.ndarray) -> np.ndarray:
 
 def bytes_of(model: bytes) -> int:
     """Size of the forest in a model file, without envelope and texts."""
-    return len(modelfile.sections_of(model)[modelfile.FOREST])
+    return len(model_file.sections_of(model)[model_file.FOREST])
 
 
 def test_days() -> list[int]:

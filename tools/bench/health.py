@@ -16,10 +16,10 @@ import numpy as np
 import _life
 import _nab
 from _data import KEYS, about, data_folder, parser, write_results
-from sentill import detector
-from sentill.channel import WORDS
-from sentill_host import boards
-from sentill_host import faults as library
+from sentill.health import anomaly
+from sentill.health.channel import WORDS
+from sentill_host.board import catalogue
+from sentill_host.health import faults as library
 from tests.interpreters import Interpreter, Interpreters
 from tests.small_ints import Counted
 
@@ -50,11 +50,11 @@ WORTH = 1.0  # a parameter changes when this many points are gained, and not by 
 
 def detect(series: _nab.Series, samples: list[int] | None = None) -> list[int]:
     """Strength of the detector's alarm at every row, by the device's own code; `samples` in place of the usual."""
-    state = array("i", [0] * detector.STATE)
+    state = array("i", [0] * anomaly.STATE)
     scratch = array("i", [0] * 8)
     samples = samples or _nab.scaled(series.values, series.probation)
     return [
-        detector.update(state, scratch, q, hour, series.probation)
+        anomaly.update(state, scratch, q, hour, series.probation)
         for q, hour in zip(samples, series.hours, strict=True)
     ]
 
@@ -68,8 +68,8 @@ def detect_on(child: Interpreter, series: _nab.Series) -> list[int]:
             "health_series:strengths", state, samples[k : k + CHUNK].tobytes(), series.hours[k : k + CHUNK],
             series.probation,
         )  # fmt: skip
-        state = answer[: 4 * detector.STATE]
-        found.frombytes(answer[4 * detector.STATE :])
+        state = answer[: 4 * anomaly.STATE]
+        found.frombytes(answer[4 * anomaly.STATE :])
     return list(found)
 
 
@@ -92,10 +92,10 @@ def nab(results: dict[str, float], out: Path | None, series: list[_nab.Series]) 
     windows = sum(one.windows for one in series)
     print(f"{len(series)} series: {sum(caught.values())} of {windows} windows, {false} false alarms")
     print(f"standard {standard:.1f} (at {threshold})   low-FP {low_fp:.1f} (at {loud})   low-FN {low_fn:.1f}")
-    shipped = _nab.score(series, strengths, detector.ALARM, _nab.STANDARD)
-    shipped_low = _nab.score(series, strengths, detector.LOUD, _nab.LOW_FP)
-    print(f"at the thresholds shipped: standard {shipped:.1f} (at {detector.ALARM}), low-FP {shipped_low:.1f}"
-          f" (at {detector.LOUD})")  # fmt: skip
+    shipped = _nab.score(series, strengths, anomaly.ALARM, _nab.STANDARD)
+    shipped_low = _nab.score(series, strengths, anomaly.LOUD, _nab.LOW_FP)
+    print(f"at the thresholds shipped: standard {shipped:.1f} (at {anomaly.ALARM}), low-FP {shipped_low:.1f}"
+          f" (at {anomaly.LOUD})")  # fmt: skip
     print(f"threshold of one half on the other: {mean:.1f} +- {spread:.1f} over 20 halves")
     out_standard = sum(_nab.family_out(series, strengths, _nab.STANDARD).values())
     out_low_fp = sum(_nab.family_out(series, strengths, _nab.LOW_FP).values())
@@ -137,19 +137,19 @@ def choices() -> None:
     usual = _shaken_points(series, range(SHAKES)).mean(axis=0)
     print(f"as shipped: {usual.sum():.1f} points on families left out. Gains, and without the family that gains most:")
     for name, values in CHOICES.items():
-        shipped = getattr(detector, name)
+        shipped = getattr(anomaly, name)
         for value in values:
-            setattr(detector, name, value)
+            setattr(anomaly, name, value)
             gains = _shaken_points(series, range(SHAKES)).mean(axis=0) - usual
             rest = gains.sum() - gains.max()
             print(f"{name[1:].lower():9} {shipped:3} -> {value:3} {gains.sum():+6.2f} {rest:+6.2f}"
                   f" ({families[gains.argmax()]}){'  worth it' if rest >= WORTH else ''}", flush=True)  # fmt: skip
-        setattr(detector, name, shipped)
+        setattr(anomaly, name, shipped)
 
 
 def faults(results: dict[str, float], seeds: int, healthy: int) -> None:
     """Lead times of the fault library and false warnings of healthy nodes."""
-    specs = boards.load("SIM").data["channels"]
+    specs = catalogue.load("SIM").data["channels"]
     print(f"{'fault':18} warned  lead in h: least, median, most   wanted  in time")
     least = 1.0
     for fault in library.FAULTS.values():
@@ -200,10 +200,10 @@ def small_ints(results: dict[str, float]) -> bool:
     """The detector over all series with integers that refuse to leave ±2^30."""
     rows = 0
     for one in _nab.load():
-        state, scratch = [Counted(0)] * detector.STATE, [Counted(0)] * 8
+        state, scratch = [Counted(0)] * anomaly.STATE, [Counted(0)] * 8
         try:
             for q, hour in zip(_nab.scaled(one.values, one.probation), one.hours, strict=True):
-                detector.update(state, scratch, Counted(q), Counted(hour), one.probation)
+                anomaly.update(state, scratch, Counted(q), Counted(hour), one.probation)
                 rows += 1
         except AssertionError as error:
             print(f"{one.name}, row {rows}: {error}")

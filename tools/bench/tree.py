@@ -24,7 +24,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from _data import ROOT, about, parser, write_results
-from sentill_host import modelfile, quantize
+from sentill_host.models import model_file, quantize
 from tests.interpreters import DEVICE, unix_command
 
 CASES = {"one_d8": (1, 8), "ten_d8": (10, 8), "fifty_d6": (50, 6)}
@@ -139,7 +139,7 @@ def compare(folder: Path, name: str, made: dict[str, Any], rounds: int, out: Con
 
     best = made["chosen"]
     us = got[f"{best}_us"]
-    section = modelfile.sections_of((folder / f"{name}_{best}.stm").read_bytes())[modelfile.FOREST]
+    section = model_file.sections_of((folder / f"{name}_{best}.stm").read_bytes())[model_file.FOREST]
     results = {
         f"{name}_us": us,
         f"{name}_bytes": len(section),

@@ -3,7 +3,7 @@
 import esp32
 import machine
 
-from . import base
+from . import hardware
 
 
 def _partition(label):
@@ -11,7 +11,7 @@ def _partition(label):
     return (found[0], found[0].ioctl(4, 0), 16) if found else None
 
 
-class HAL(base.HAL):
+class HAL(hardware.HAL):
     """An ESP32. On boards with a USB-to-serial chip the REPL is UART 0, so the terminal's port must be another."""
 
     uart_chunk = 64

@@ -10,8 +10,9 @@ import machine
 import rp2
 import uctypes
 
-from ..compat import const, ticks_add, ticks_diff, ticks_ms, ticks_us
-from . import base
+from sentill.compat import const, ticks_add, ticks_diff, ticks_ms, ticks_us
+
+from . import hardware
 from .stream import Stream
 
 _TEMPERATURE = const(4)  # ADC channel
@@ -257,7 +258,7 @@ class _Console(Stream):
         return self._buffer
 
 
-class HAL(base.HAL):
+class HAL(hardware.HAL):
     """An RP2040 or RP2350. stdin and stdout are USB."""
 
     _line = None

@@ -18,7 +18,7 @@ import micropython
 import rp2
 import uctypes
 
-from ..compat import const
+from sentill.compat import const
 
 _FLASH = const(0x10000000)
 _RAM = const(0x20000000)

@@ -4,13 +4,14 @@ import gc
 
 import machine
 
-from ..compat import const, ticks_add, ticks_us
-from . import base
+from sentill.compat import const, ticks_add, ticks_us
+
+from . import hardware
 
 _TEMPERATURE = const(7)
 
 
-class HAL(base.HAL):
+class HAL(hardware.HAL):
     """A virtual board: USB and UART are pseudo-terminals that take a whole frame when they take a byte."""
 
     usb_chunk = 240
@@ -43,7 +44,7 @@ class HAL(base.HAL):
 
     def window(self, source: str, rate_hz: int, out, urgent):
         """By a clock of the converters' own, on which a look at it takes 10 us: a busy computer is no uneven board."""
-        from .window import take
+        from .waveform_window import take
 
         us = ticks_us()
 

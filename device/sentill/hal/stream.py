@@ -2,7 +2,7 @@
 
 import select
 
-from ..compat import ticks_us
+from sentill.compat import ticks_us
 
 
 class Stream:

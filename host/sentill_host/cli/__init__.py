@@ -14,7 +14,7 @@ import typer.core
 from rich.markup import escape
 
 from sentill import __version__
-from sentill_host import userfiles
+from sentill_host import user_files
 from sentill_host.cli.output import err
 from sentill_host.errors import PlatformError, SentillHostError
 
@@ -142,7 +142,7 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         _drop_output()
-        told = userfiles.failure(str(error.filename or "a file or the output"), error)
+        told = user_files.failure(str(error.filename or "a file or the output"), error)
         _fail(str(told), told.hint, PlatformError.exit_code)
     except Exception as error:
         hint = f"this is Sentill's own fault: report it with {_kept()}"

@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from sentill import vault
-from sentill_host import access, userfiles
+from sentill.keys import vault
+from sentill_host import user_files
+from sentill_host.board.link import Link
 from sentill_host.cli.keys import KeysOption, PasswordOption, open_keys
 from sentill_host.cli.output import err, out, print_json
-from sentill_host.client import NodeClient
 from sentill_host.errors import UsageError
-from sentill_host.keys import device_id
-from sentill_host.link import Link
+from sentill_host.keys.key_file import device_id
+from sentill_host.node import access
+from sentill_host.node.client import NodeClient
 
 PortArgument = Annotated[str, typer.Argument(metavar="PORT", help="Serial port of the board (USB).")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
@@ -77,7 +78,7 @@ def unlock(
     A reset ends the session.
     """
     opened = None if order else open_keys(keys, password_file)
-    given = access.Order.read(userfiles.read_text(order)) if order else None
+    given = access.Order.read(user_files.read_text(order)) if order else None
     with Link(port) as link:
         client = NodeClient(link)
         state = access.challenge(client)
@@ -122,5 +123,5 @@ def order(
             f"device {uid} was given no keys that {opened.path} knows of",
             "where the file is an older copy, `sentill unlock PORT` tells it of the board",
         )
-    userfiles.save(out_file, access.issue(opened, uid, number, minutes).text())
+    user_files.save(out_file, access.issue(opened, uid, number, minutes).text())
     err.print(f"{out_file}: opens device {uid} once, for {minutes} minutes")

@@ -5,9 +5,11 @@ from typing import Annotated
 
 import typer
 
-from sentill_host import boards, bundle, signing
+from sentill_host.board import catalogue
+from sentill_host.bundle import build as bundle
 from sentill_host.cli.keys import KeysOption, PasswordOption, open_keys
 from sentill_host.cli.output import out, print_json
+from sentill_host.deploy import signing
 
 app = typer.Typer(no_args_is_help=True, help="A version of the node's software in one file.")
 
@@ -28,7 +30,7 @@ def build(
     json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Compile this version for one kind of board. The same sources give the same bytes, on any computer."""
-    kind = boards.load(board)
+    kind = catalogue.load(board)
     firmware = bundle.usual_firmware(kind)
     if mpy:
         firmware = bundle.Firmware(firmware.version, mpy)

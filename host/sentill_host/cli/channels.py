@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from sentill import config as node_config
 from sentill.errors import ConfigError
-from sentill.health import MAX_CHANNELS, Monitor
-from sentill_host import boards, userfiles
+from sentill.health.monitor import MAX_CHANNELS, Monitor
+from sentill.node import config as node_config
+from sentill_host import user_files
+from sentill_host.board import catalogue
 from sentill_host.cli.output import err, print_json, print_table
 from sentill_host.errors import UsageError
 
@@ -29,7 +30,7 @@ def channels(
     `sentill channels RPI_PICO --with tamper --with light --config config.json` writes a configuration for `sentill
     deploy --config`. Pins and limits in it can be edited before.
     """
-    data = boards.load(board).data
+    data = catalogue.load(board).data
     chosen = choose(data["channels"], data["optional"], adding or [], leaving or [])
     if config:
         write(config, chosen)
@@ -58,7 +59,7 @@ def choose(
 def write(path: Path, chosen: list[dict[str, Any]]) -> None:
     """Put the channels into the configuration file, which is checked by the node's own rules. Raises UsageError."""
     try:
-        values = json.loads(userfiles.read_text(path)) if path.exists() else {}
+        values = json.loads(user_files.read_text(path)) if path.exists() else {}
         values["channels"] = chosen
         Monitor(chosen)
         text = json.dumps(values, indent=1)
@@ -67,7 +68,7 @@ def write(path: Path, chosen: list[dict[str, Any]]) -> None:
         raise UsageError(f"{path}: {error.message}") from None
     except (ValueError, TypeError) as error:
         raise UsageError(f"{path} is no configuration: {error}") from None
-    userfiles.save(path, text + "\n")
+    user_files.save(path, text + "\n")
 
 
 def _table(chosen: list[dict[str, Any]], others: list[dict[str, Any]]) -> Table:

@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from sentill_host import clock as clocks
+from sentill_host.board.link import Link
 from sentill_host.cli.access import JsonOption, PortArgument
 from sentill_host.cli.keys import KeysOption, PasswordOption, keys_at_hand
 from sentill_host.cli.output import out, print_json
-from sentill_host.client import NodeClient
-from sentill_host.link import Link
+from sentill_host.node import clock as clocks
+from sentill_host.node.client import NodeClient
 
 
 def clock(

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sentill_host import demo as show
-from sentill_host import userfiles
+from sentill_host import user_files
 from sentill_host.cli.health import STATE_STYLES
 from sentill_host.cli.output import err, out, print_json
 
@@ -63,7 +63,7 @@ def demo(
         picture.print(_summary(result))
         drawing = picture.export_svg(title="sentill demo")
         # Without the fonts it would load from the network: the picture stands on its own.
-        userfiles.save(svg, re.sub(r"@font-face \{[^}]*\}\s*", "", drawing))
+        user_files.save(svg, re.sub(r"@font-face \{[^}]*\}\s*", "", drawing))
     if not result.ok:
         raise typer.Exit(1)
 

@@ -9,10 +9,10 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sentill_host import deploy as deployer
-from sentill_host import userfiles
+from sentill_host import user_files
 from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, require_profile
 from sentill_host.cli.output import err, fail_worst, out, print_failure, print_json
+from sentill_host.deploy import deploy as deployer
 from sentill_host.errors import UsageError
 
 Ports = Annotated[list[str], typer.Argument(metavar="PORT", help="Serial ports of the boards (USB).")]
@@ -61,7 +61,7 @@ def deploy(
         raise UsageError("a bundle has its models", "give them to `sentill bundle build --model`")
     text = None
     if config is not None:
-        text = deployer.read_config(userfiles.read_text(config), str(config))
+        text = deployer.read_config(user_files.read_text(config), str(config))
     opened = keys_at_hand(keys, password_file)
     _carry_out(
         ports,

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from sentill_host import deploy as deployer
-from sentill_host.boards import Board
+from sentill_host.board.catalogue import Board
 from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, require_profile
 from sentill_host.cli.output import ask, err, fail_worst, out, print_failure, print_json
+from sentill_host.deploy import deploy as deployer
 from sentill_host.errors import UsageError
 from sentill_host.flash import procedure
 from sentill_host.flash.backend import PATIENCE_S, Voice

@@ -10,20 +10,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from sentill_host import bundle as bundler
-from sentill_host import deploy as deployer
-from sentill_host import userfiles
+from sentill_host import user_files
+from sentill_host.bundle import build as bundler
 from sentill_host.cli.fleet_view import live
 from sentill_host.cli.keys import KeysOption, PasswordOption, ProfileOption, keys_at_hand, open_keys, require_profile
 from sentill_host.cli.output import err, out, print_json, print_table, table_width
+from sentill_host.deploy import deploy as deployer
 from sentill_host.errors import UsageError
 from sentill_host.fleet import campaign, plan, report
 from sentill_host.fleet import store as states
 from sentill_host.fleet.campaign import Campaign, Request, Whereabouts
 from sentill_host.fleet.plan import Fleet, Member
 from sentill_host.fleet.store import Run, Store
-from sentill_host.keys import KeyFile
-from sentill_host.ledger import default_folder
+from sentill_host.journal.ledger import default_folder
+from sentill_host.keys.key_file import KeyFile
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,10 +55,10 @@ def init(where: Where = _HERE, name: Annotated[str, typer.Option(help="The fleet
     if path.exists():
         raise UsageError(f"{path} exists")
     title = name or path.parent.absolute().name
-    userfiles.save(path, plan.EXAMPLE.replace("my terminals", title.replace('"', "'")))
+    user_files.save(path, plan.EXAMPLE.replace("my terminals", title.replace('"', "'")))
     roster = path.parent / "boards.csv"
     if not roster.exists():
-        userfiles.save(roster, ",".join(plan.COLUMNS) + "\n")
+        user_files.save(roster, ",".join(plan.COLUMNS) + "\n")
     out.print(f"wrote {path} and {roster}", markup=False)
     err.print("plug boards in; `sentill fleet status` shows their ids, `sentill fleet add` names them")
 
@@ -184,7 +184,7 @@ def deploy(
         raise UsageError("a bundle has its models", "give them to `sentill bundle build --model`")
     fleet = plan.load(_path(where))
     for path in {group.config for group in (fleet.default, *fleet.groups.values()) if group.config}:
-        deployer.read_config(userfiles.read_text(path), str(path))
+        deployer.read_config(user_files.read_text(path), str(path))
     files = {"bundles": [str(path.absolute()) for path in bundle or []],
              "models": [str(path.absolute()) for path in model or []]}  # fmt: skip
     # Read here, so that a run is not begun with what cannot be read.
@@ -322,7 +322,7 @@ def show_report(
         made = report.make(fleet, store, number)
     for path, text in ((html, report.as_html), (csv, report.as_csv)):
         if path is not None:
-            userfiles.save(path, text(made))
+            user_files.save(path, text(made))
             err.print(f"wrote {path}", markup=False)
     if json:
         print_json(report.document(made))
@@ -393,7 +393,7 @@ def _finish(fleet: Fleet, store: Store, run: Run, where: Whereabouts, json: bool
     page = fleet.folder / "reports" / f"run-{run.id}.html"
     for path, text in ((page, report.as_html), (page.with_suffix(".csv"), report.as_csv),
                        (page.with_suffix(".json"), report.as_json)):  # fmt: skip
-        userfiles.save(path, text(made))
+        user_files.save(path, text(made))
     if json:
         print_json(report.document(made))
     else:

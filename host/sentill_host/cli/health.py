@@ -6,13 +6,13 @@ import typer
 from rich.table import Column, Table
 from rich.text import Text as Words
 
-from sentill_host import access
-from sentill_host.attributes import STATES, collect, life, reading, remaining, troubles, worst
+from sentill_host.board.link import Link
 from sentill_host.cli.keys import KeysOption, PasswordOption, open_keys
 from sentill_host.cli.output import out, print_json, print_table, table_width
-from sentill_host.client import NodeClient
-from sentill_host.link import Link
-from sentill_host.monitor import TRENDS
+from sentill_host.node import access
+from sentill_host.node.client import NodeClient
+from sentill_host.node.health_table import STATES, collect, life, reading, remaining, troubles, worst
+from sentill_host.node.view import TRENDS
 
 STATE_STYLES = {"ok": "green", "watch": "cyan", "warn": "yellow", "fail": "bold red"}
 _WIDE, _USUAL = 96, 78  # columns of a terminal that can show everything, and nearly so

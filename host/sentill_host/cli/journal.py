@@ -11,8 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sentill_host import pull as puller
-from sentill_host.audit import verify_terminal
+from sentill_host.board.link import Link
 from sentill_host.cli import journal_whole as whole
 from sentill_host.cli.journal_parts import (
     LAB_NOTE,
@@ -31,14 +30,15 @@ from sentill_host.cli.journal_parts import (
 )
 from sentill_host.cli.keys import KeysOption, PasswordOption
 from sentill_host.cli.output import err, fail_worst, out, print_json, print_table
-from sentill_host.client import NodeClient
-from sentill_host.entries import Entry, read, when
 from sentill_host.errors import SentillHostError, UsageError, VerifyError
-from sentill_host.journals import Terminal, terminals, whole_records
-from sentill_host.keys import KeyFile
-from sentill_host.ledger import default_folder
-from sentill_host.link import Link
-from sentill_host.verify import KINDS, Fault, Finding
+from sentill_host.journal.decode import Entry, read, when
+from sentill_host.journal.ledger import default_folder
+from sentill_host.journal.store import Terminal, terminals, whole_records
+from sentill_host.journal.verify import KINDS, Fault, Finding
+from sentill_host.journal.verify_terminal import verify_terminal
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import journal_pull as puller
+from sentill_host.node.client import NodeClient
 
 app = typer.Typer(no_args_is_help=True, help="The audit trail of nodes: pull, verify, anchor, show, archive.")
 
@@ -239,7 +239,7 @@ def archive(
     Only what is new is written. Of a bad journal the proven part goes in; exit code 4 then. See docs/journal.md for
     queries.
     """
-    from sentill_host.archive import archive as write_archive  # pyarrow takes its time to load
+    from sentill_host.journal.parquet_archive import archive as write_archive  # pyarrow takes its time to load
 
     folder = directory or default_folder()
     target = to or folder / "archive"

@@ -9,21 +9,23 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from sentill_host import ledger, seen, userfiles
-from sentill_host.anchor import Anchor
-from sentill_host.audit import Audit
+from sentill_host import user_files
 from sentill_host.cli import journal_parts as parts
 from sentill_host.cli.journal_parts import Folder, Gaps, Json, Which
 from sentill_host.cli.keys import KeysOption, PasswordOption
 from sentill_host.cli.output import err, fail_worst, out, print_json, print_table
-from sentill_host.completeness import Absence, Lack, lacking, unknown
-from sentill_host.coverage import Coverage, coverage
-from sentill_host.entries import when
 from sentill_host.errors import UsageError, VerifyError
 from sentill_host.fleet import plan
-from sentill_host.journals import Terminal, terminals
-from sentill_host.ledger import Ledger, Reading, default_folder
-from sentill_host.ledger_book import Book, journal_id, terminal_of
+from sentill_host.journal import ledger
+from sentill_host.journal.anchor import Anchor
+from sentill_host.journal.completeness import Absence, Lack, lacking, unknown
+from sentill_host.journal.coverage import Coverage, coverage
+from sentill_host.journal.decode import when
+from sentill_host.journal.ledger import Ledger, Reading, default_folder
+from sentill_host.journal.ledger_history import Book, journal_id, terminal_of
+from sentill_host.journal.store import Terminal, terminals
+from sentill_host.journal.verify_terminal import Audit
+from sentill_host.node import high_water_marks
 
 FleetOption = Annotated[
     Path | None,
@@ -209,7 +211,7 @@ def anchor(
     last = reading.entries[-1]
     if out_file is not None:
         title = f"Sentill anchor, {last.at}, by {last.who}\n{made.count} entries of {book.path}"
-        userfiles.save(out_file, made.text(title))
+        user_files.save(out_file, made.text(title))
     if json:
         print_json({"code": made.code, "entries": made.count, "ledger": str(book.path), "at": last.at})
         return
@@ -234,13 +236,13 @@ def note(
     if not why.strip():
         raise UsageError("say why: --why TEXT")
     name, folder = journal_id(uid), directory or default_folder()
-    memory = seen.Memory(folder)
+    memory = high_water_marks.Memory(folder)
     known = Terminal(folder, name).folder.exists() or any(memory.ledger.mentions(name)) or memory.of(name).at
-    own = seen.Memory()
+    own = high_water_marks.Memory()
     if anew:
         if not known and not own.of(name).at:
             raise UsageError(f"nothing is known of {name} in {folder}", "`sentill journal list`")
-        seen.begin_anew(name, why, memory)
+        high_water_marks.begin_anew(name, why, memory)
         own.forget(name)
         out.print(f"{name}: may begin anew; what was pulled before is kept beside")
     else:
@@ -258,4 +260,4 @@ def _day(text: str) -> datetime:
 def _anchor(text: str) -> Anchor:
     """The anchor of a code or a file."""
     path = Path(text)
-    return Anchor.parse(userfiles.read_text(path)) if path.is_file() else Anchor.read(text)
+    return Anchor.parse(user_files.read_text(path)) if path.is_file() else Anchor.read(text)

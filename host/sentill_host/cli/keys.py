@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from sentill import vault
-from sentill_host import userfiles
+from sentill.keys import vault
+from sentill_host import user_files
 from sentill_host.cli.output import ask, err, print_json, print_table
+from sentill_host.deploy.signing import NO_KEYS
 from sentill_host.errors import UsageError
-from sentill_host.keys import PASSWORD, PATH, KeyFile, default_path
-from sentill_host.signing import NO_KEYS
+from sentill_host.keys.key_file import PASSWORD, PATH, KeyFile, default_path
 
 app = typer.Typer(no_args_is_help=True, help="The key file of a fleet: make it, look at it, change its password.")
 
@@ -39,7 +39,7 @@ def require_profile(name: str) -> None:
 def password(file: Path | None, twice: bool = False) -> str:
     """The password from a file, the environment, or a person. Raises UsageError where nobody can be asked."""
     if file is not None:
-        return userfiles.read_text(file).split("\n", 1)[0]
+        return user_files.read_text(file).split("\n", 1)[0]
     given = os.environ.get(PASSWORD)
     if given is not None:
         if not given.isascii() and "\udc80" <= max(given) <= "\udcff":  # bytes that are no text

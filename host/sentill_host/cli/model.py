@@ -11,11 +11,12 @@ import typer
 from rich.table import Table
 from rich.tree import Tree as Picture
 
-from sentill.tree_file import FACTS
-from sentill_host import modelfile, quantize, rules, timing, userfiles
+from sentill.risk.model_file import FACTS
+from sentill_host import user_files
 from sentill_host.cli.output import out, print_json, print_table
 from sentill_host.errors import UsageError
-from sentill_host.modelfile import ModelContents, Tree
+from sentill_host.models import model_file, quantize, rules, score_time
+from sentill_host.models.model_file import ModelContents, Tree
 
 app = typer.Typer(no_args_is_help=True, help="Look into model files, ask them for reasons, compile rules.")
 
@@ -25,7 +26,7 @@ _ACTIONS = {1: "approve", 2: "review", 3: "decline"}
 
 
 def _read(file: Path) -> ModelContents:
-    return modelfile.read(userfiles.read_bytes(file))
+    return model_file.read(user_files.read_bytes(file))
 
 
 def _inputs(model: ModelContents) -> tuple[str, ...]:
@@ -49,8 +50,8 @@ def _summary(model: ModelContents, size: int) -> dict[str, Any]:
         "outputs": forest.outputs,
         "layout": forest.layout_name,
         "trees": len(forest.trees),
-        "leaves": sum(modelfile.count_leaves(tree) for tree in forest.trees),
-        "max_depth": max(modelfile.depth(tree) for tree in forest.trees),
+        "leaves": sum(model_file.count_leaves(tree) for tree in forest.trees),
+        "max_depth": max(model_file.depth(tree) for tree in forest.trees),
         "mean_steps": round(steps, 1),
         "file_bytes": size,
         "forest_bytes": forest.size,
@@ -59,7 +60,7 @@ def _summary(model: ModelContents, size: int) -> dict[str, Any]:
         "reasons": {code: device.text(i) for i, code in enumerate(device.reasons)},
         "rules": {code: device.text(i, rule=True) for i, code in enumerate(device.rules)},
         "estimated_us": {
-            board: round(timing.estimate_us(board, len(forest.trees), steps), 1) for board in timing.BOARDS
+            board: round(score_time.estimate_us(board, len(forest.trees), steps), 1) for board in score_time.BOARDS
         },
         "notes": {key: value for key, value in model.notes.items() if key not in ("features", "name")},
     }
@@ -256,5 +257,5 @@ def compile_rules(
         if parsed.points:
             raise UsageError(f"rules with points ({parsed.points[0].code}) cannot go before a trained model")
         data = rules.with_overlay(onto.read_bytes(), parsed.overlay)
-    userfiles.save(output, data)
-    out.print(f"{output}: {len(data)} bytes, model {modelfile.read(data).model.model_id}")
+    user_files.save(output, data)
+    out.print(f"{output}: {len(data)} bytes, model {model_file.read(data).model.model_id}")

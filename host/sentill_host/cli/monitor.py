@@ -14,14 +14,14 @@ from rich.live import Live
 from rich.rule import Rule
 from rich.text import Text as Words
 
-from sentill_host.attributes import STATES, troubles
+from sentill_host.board.link import Link
 from sentill_host.cli.health import STATE_STYLES, notes, table
 from sentill_host.cli.output import err, out, print_json
-from sentill_host.client import NO_NODE, START_IT, NodeClient
 from sentill_host.errors import PortGone
-from sentill_host.link import Link
-from sentill_host.monitor import NodeView, as_json, clock, event, identity, summary, words
-from sentill_host.telemetry import Decoder, Frame, Text
+from sentill_host.node.client import NO_NODE, START_IT, NodeClient
+from sentill_host.node.frames import Decoder, Frame, Text
+from sentill_host.node.health_table import STATES, troubles
+from sentill_host.node.view import NodeView, as_json, clock, event, identity, summary, words
 
 _REOPEN_S = 30.0
 

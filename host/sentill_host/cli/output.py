@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from sentill_host.result import JobResult
+from sentill_host.deploy.job_result import JobResult
 
 # soft_wrap keeps long paths and ports whole when the output is piped.
 out = Console(soft_wrap=True, highlight=False)

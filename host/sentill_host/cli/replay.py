@@ -7,13 +7,14 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sentill_host import access, transactions
-from sentill_host import replay as player
+from sentill_host.board.link import Link
 from sentill_host.cli.keys import KeysOption, PasswordOption, keys_at_hand
 from sentill_host.cli.output import err, out, print_json, print_table
-from sentill_host.client import NodeClient
 from sentill_host.errors import RefusedError, VerifyError
-from sentill_host.link import Link
+from sentill_host.models import replay as player
+from sentill_host.models import transactions
+from sentill_host.node import access
+from sentill_host.node.client import NodeClient
 
 _COLUMNS = transactions.Columns()
 

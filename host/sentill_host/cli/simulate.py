@@ -7,9 +7,9 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from sentill_host import simulate as generator
 from sentill_host.cli import simulate_faults
 from sentill_host.cli.output import out, print_json, print_table
+from sentill_host.models import simulate as generator
 
 app = typer.Typer(no_args_is_help=True, help="Generate data for tests and trials.")
 app.command()(simulate_faults.faults)

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from sentill_host import boards, fault_scenario, userfiles
-from sentill_host import faults as library
+from sentill_host import user_files
+from sentill_host.board import catalogue
 from sentill_host.cli.output import err, out, print_json, print_table
-from sentill_host.fault_scenario import STEP_S
+from sentill_host.health import fault_scenario
+from sentill_host.health import faults as library
+from sentill_host.health.fault_scenario import STEP_S
 
 
 def faults(
@@ -30,7 +32,7 @@ def faults(
     json: Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")] = False,
 ) -> None:
     """Let hardware faults take their course on simulated channels and show when the node warns, and of what."""
-    specs = boards.load(board).data.get("channels", [])
+    specs = catalogue.load(board).data.get("channels", [])
     if scenario:
         _write_scenario(scenario, specs, name, seed, warp)
         return
@@ -58,7 +60,7 @@ def faults(
 
 def _write_scenario(target: Path, specs: list[dict[str, Any]], name: str, seed: int, warp: int) -> None:
     text, begin_s, fail_s = fault_scenario.write(specs, library.find(name), seed, warp)
-    userfiles.save(target, text)
+    user_files.save(target, text)
     out.print(f"{target}: the fault begins after {begin_s:.0f} s and leads to the failure after {fail_s:.0f} s")
     sample_ms = max(100, 1000 * STEP_S // warp)
     err.print(f"`sentill virtual up --scenario {target}` plays it, for a node configured with sample_ms = {sample_ms}")
@@ -85,4 +87,4 @@ def _write(target: Path, course: library.Course) -> None:
     rows = csv.writer(text)
     rows.writerow(["t", *course.raw])
     rows.writerows(zip(course.times_s, *course.raw.values(), strict=True))
-    userfiles.save(target, text.getvalue())
+    user_files.save(target, text.getvalue())

@@ -11,15 +11,16 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sentill_host import rules, transactions, userfiles
+from sentill_host import user_files
 from sentill_host.cli.output import err, out, print_json, print_table
 from sentill_host.errors import PlatformError, UsageError
-from sentill_host.training import card, dataset
-from sentill_host.training.convert import load_foreign
-from sentill_host.training.evaluate import Budget, Cost
-from sentill_host.training.fit import EVERYTHING, LOCAL, RECIPES
-from sentill_host.training.run import Plan, Trained, train
-from sentill_host.transactions import Columns
+from sentill_host.models import rules, transactions
+from sentill_host.models.training import dataset, model_card
+from sentill_host.models.training.convert import load_foreign
+from sentill_host.models.training.evaluate import Budget, Cost
+from sentill_host.models.training.fit import EVERYTHING, LOCAL, RECIPES
+from sentill_host.models.training.run import Plan, Trained, train
+from sentill_host.models.transactions import Columns
 
 _columns = Columns()
 
@@ -89,7 +90,7 @@ def command(
         imported=load_foreign(importing) if importing else None,
         overlay=rules.read(hard_rules).overlay if hard_rules else None, about=about,
     )  # fmt: skip
-    userfiles.make_folder(folder)  # not found out after minutes of training
+    user_files.make_folder(folder)  # not found out after minutes of training
     cards = []
     for name, features in (("profile", EVERYTHING), ("local", LOCAL)):
         if name == "local" and importing:
@@ -97,7 +98,7 @@ def command(
         rows = _features(table, workers, plan.delay_s, name)
         chosen = recipe if features is EVERYTHING else replace(recipe, features=features)
         trained = train(table, rows, chosen, replace(plan, name=name), lambda text: err.print(f"[dim]{text}[/]"))
-        paths = card.write(trained, folder, plots)
+        paths = model_card.write(trained, folder, plots)
         cards.append({**trained.card, "files": [str(path) for path in paths]})
         if not json:
             _show(trained, paths)
@@ -121,17 +122,17 @@ def _show(trained: Trained, paths: list[Path]) -> None:
     for fold in [*facts["folds"], {**facts["mean"], "start_day": "all"}]:
         view.add_row(
             str(fold["start_day"]), f"{fold['rows']:,}", str(fold["frauds"]),
-            *(card.number(fold[key]) for key in ("auc", "ap", "cp100")),
+            *(model_card.number(fold[key]) for key in ("auc", "ap", "cp100")),
         )  # fmt: skip
     limits, size = facts["thresholds"], facts["size"]
-    count = card.trees(size["trees"])
+    count = model_card.trees(size["trees"])
     out.print(f"[bold]{facts['name']}[/]: {count}, {size['forest_bytes']} bytes; layout {size['why']}")
     print_table(view)
     for verdict in ("review", "decline"):
         out.print(
-            f"{verdict} from {limits[verdict]}: {card.number(limits[verdict + '_fraud_share'], '.1%')} of frauds, "
-            f"{card.number(limits[verdict + '_genuine_share'], '.2%')} of genuine payments"
+            f"{verdict} from {limits[verdict]}: {model_card.number(limits[verdict + '_fraud_share'], '.1%')} of frauds, "
+            f"{model_card.number(limits[verdict + '_genuine_share'], '.2%')} of genuine payments"
         )
-    out.print(f"quantisation costs {card.number(facts['quantisation']['ap_loss'], '.4f')} of average precision")
+    out.print(f"quantisation costs {model_card.number(facts['quantisation']['ap_loss'], '.4f')} of average precision")
     for path in paths:
         out.print(f"  {path}")

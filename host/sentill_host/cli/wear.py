@@ -7,11 +7,13 @@ import typer
 from rich.table import Table
 
 from sentill.errors import ModelError
-from sentill.wear import WearIndex
-from sentill_host import boards, userfiles, wear_runs
-from sentill_host import wear as trainer
+from sentill.health.degradation import WearIndex
+from sentill_host import user_files
+from sentill_host.board import catalogue
 from sentill_host.cli.output import err, out, print_json, print_table
 from sentill_host.errors import UsageError, VerifyError
+from sentill_host.health import degradation as trainer
+from sentill_host.health import degradation_runs
 
 app = typer.Typer(no_args_is_help=True, help="Wear indexes: remaining life from several channels, trained on failures.")
 DAY_S = 86400
@@ -48,13 +50,13 @@ def train(
             raise UsageError(f"the folder {path} is empty", "`sentill simulate faults --out FOLDER` makes runs to try")
         files += found
     names = [name.strip() for name in inputs.split(",")]
-    specs = wear_runs.chosen(boards.load(board).data.get("channels", []), names)
+    specs = degradation_runs.chosen(catalogue.load(board).data.get("channels", []), names)
     settings = trainer.WearSettings(cap, quick, slow, unit_s=unit_h * 3600)
-    courses = [wear_runs.read(f) if f.suffix == ".csv" else wear_runs.read_frames(f, specs) for f in files]
-    seen = [wear_runs.observe(specs, course, settings.unit_s) for course in courses]
+    courses = [degradation_runs.read(f) if f.suffix == ".csv" else degradation_runs.read_frames(f, specs) for f in files]
+    seen = [degradation_runs.observe(specs, course, settings.unit_s) for course in courses]
     data = trainer.train(seen, settings, names)
-    rmse, covered = wear_runs.cross_validate(seen, settings)
-    userfiles.save(target, data)
+    rmse, covered = degradation_runs.cross_validate(seen, settings)
+    user_files.save(target, data)
     if json:
         print_json({
             "file": str(target), "bytes": len(data), "runs": len(files), "unit_h": unit_h, "rmse_units": round(rmse, 2),
@@ -73,7 +75,7 @@ def inspect(
     json: Annotated[bool, typer.Option("--json", help="As JSON on stdout.")] = False,
 ) -> None:
     """Check a wear index as the node does, and show its inputs and the lives it tells."""
-    data = userfiles.read_bytes(file)
+    data = user_files.read_bytes(file)
     try:
         index = WearIndex(data)
     except ModelError as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from sentill_host.boards import Board
+from sentill_host.board.catalogue import Board
 from sentill_host.errors import LinkError
 from sentill_host.flash.firmware import Image, Say
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import platformdirs
 
-from sentill_host.boards import Board
+from sentill_host.board.catalogue import Board
 from sentill_host.errors import LinkError, UsageError, VerifyError
 
 SITE = "SENTILL_FIRMWARE_SITE"

@@ -8,16 +8,18 @@ from typing import Any
 
 import serial
 
-from sentill_host import access, boards, client, ports, prompt, seen, signing
-from sentill_host.boards import Board
+from sentill_host.board import catalogue, ports
+from sentill_host.board.catalogue import Board
+from sentill_host.board.link import PORT_FAULTS, Link
+from sentill_host.deploy import prompt, signing
+from sentill_host.deploy.job_result import JobResult
 from sentill_host.errors import BoardError, LinkError, SentillHostError, UsageError, VerifyError
 from sentill_host.flash import esp32, firmware, rp2
 from sentill_host.flash.backend import PATIENCE_S, Backend, Context, Voice
 from sentill_host.flash.firmware import Image
 from sentill_host.flash.memory import Remembered
-from sentill_host.keys import KeyFile
-from sentill_host.link import PORT_FAULTS, Link
-from sentill_host.result import JobResult
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access, client, high_water_marks
 
 PLAIN = "PLAIN"
 _BACK_S = 60.0
@@ -153,18 +155,18 @@ class _Flashing:
 
     def _board(self, about: dict[str, Any] | None) -> Board:
         if self.options.board:
-            board = boards.load(self.options.board)
+            board = catalogue.load(self.options.board)
             firmware.file_ending(board)
             return board
-        if about and (known := boards.recognise(about["build"], about["machine"], about["platform"])):
+        if about and (known := catalogue.recognise(about["build"], about["machine"], about["platform"])):
             firmware.file_ending(known)
             return known
         chip = self._chip(about)
         if remembered := self.remembered.board_of(self.result.uid):
-            board = boards.load(remembered)
+            board = catalogue.load(remembered)
             if board.data.get("firmware", {}).get("chip") == chip or not chip:
                 return board
-        fitting = [b for b in boards.all_boards().values() if b.data.get("firmware", {}).get("chip") == chip]
+        fitting = [b for b in catalogue.all_boards().values() if b.data.get("firmware", {}).get("chip") == chip]
         if len(fitting) == 1:
             return fitting[0]
         why = f"the chip is an {chip.upper()}" if chip else "the board does not tell its chip"
@@ -284,7 +286,7 @@ class _Flashing:
             raise VerifyError(f"{self.port}: another board answers now ({about['uid']})", "run this again")
         self.result.uid = about["uid"]
         self.result.version, self.result.ulab = about["version"], about.get("ulab", "")
-        said = boards.recognise(about["build"], about["machine"], about["platform"])
+        said = catalogue.recognise(about["build"], about["machine"], about["platform"])
         if said is not None and said.id != board.id:
             raise VerifyError(
                 f"{self.port}: the firmware is one for {said.name}, not for {board.name}",
@@ -298,7 +300,7 @@ class _Flashing:
             raise VerifyError(f"{self.port}: this firmware has no ulab", "choose another file")
         self.remembered.remember(about["uid"], board.id)
         if self.options.erase:
-            seen.erased(about["uid"], _ERASED)
+            high_water_marks.erased(about["uid"], _ERASED)
 
     def _await_micropython(self) -> dict[str, Any]:
         end = time.monotonic() + _BACK_S
@@ -359,4 +361,4 @@ def _port_info(port: str) -> ports.PortInfo | None:
 
 
 def _flashable() -> list[Board]:
-    return [board for board in boards.all_boards().values() if board.data.get("firmware")]
+    return [board for board in catalogue.all_boards().values() if board.data.get("firmware")]

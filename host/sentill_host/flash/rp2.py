@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from sentill_host import portuse
+from sentill_host.board import port_lock
 from sentill_host.errors import LinkError, PlatformError, UsageError, VerifyError
 from sentill_host.flash import uf2
 from sentill_host.flash.backend import Context
@@ -236,12 +236,12 @@ class Picotool:
             raise VerifyError(f"picotool: {answer}", f"{BOOTSEL_KEYS}; flash it again")
 
 
-def bootsel_lock(patience_s: float, say: Callable[[str, int, int], None]) -> portuse.PortLock:
+def bootsel_lock(patience_s: float, say: Callable[[str, int, int], None]) -> port_lock.PortLock:
     """Held while a board without a known USB socket is in its boot loader: their drives cannot be told apart."""
     end = time.monotonic() + patience_s
     while True:
         try:
-            return portuse.lock("the boot drive", _LOCK)
+            return port_lock.lock("the boot drive", _LOCK)
         except LinkError:
             if time.monotonic() > end:
                 raise LinkError("another board is being flashed", "run this again when it is done") from None

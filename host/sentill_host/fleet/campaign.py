@@ -12,21 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sentill_host import bundle, deploy, ports, workers
+from sentill_host.board import ports
+from sentill_host.bundle import build as bundle
+from sentill_host.deploy import deploy, workers
 from sentill_host.errors import LinkError, SentillHostError, UsageError
 from sentill_host.fleet import store as states
 from sentill_host.fleet import tasks
 from sentill_host.fleet.plan import Fleet, Member, Window
 from sentill_host.fleet.store import Job, Run, Store
 from sentill_host.fleet.tasks import Sighting, Task
-from sentill_host.keys import KeyFile
+from sentill_host.keys.key_file import KeyFile
 
 # Verbs that change boards: canaries first, inside the maintenance window.
 CHANGING = ("deploy", "rollback", "flash")
 _NAP_S = 30.0
 _ABSENT, _PLUG = "not plugged in", "plug it in, then `sentill fleet retry`"
 _CLOSED = "`sentill fleet retry` when it is open; --now does not wait for it"
-# A little longer than an abandoned board waits before it resets itself (agent/session.py).
+# A little longer than an abandoned board waits before it resets itself (bundle/onboard/agent.py).
 _DEAF_S = 80.0
 _AGAIN_S = 3.0
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sentill_host import boards, userfiles
+from sentill_host import user_files
+from sentill_host.board import catalogue
 from sentill_host.errors import UsageError
 
 FILE = "fleet.toml"
@@ -167,7 +168,7 @@ def load(path: Path) -> Fleet:
     if not path.exists():
         raise UsageError(f"no {path}", "`sentill fleet init` writes one to start from; --fleet names another")
     try:
-        data = tomllib.loads(userfiles.read_text(path))
+        data = tomllib.loads(user_files.read_text(path))
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{path} is no valid TOML: {error}") from None
     reader = _Reader(path, data)
@@ -204,7 +205,7 @@ def load(path: Path) -> Fleet:
     firmware.done()
     reader.done()
     for board_id in fleet.firmware_sha256:
-        boards.load(board_id)
+        catalogue.load(board_id)
     _check(fleet, path)
     return fleet
 
@@ -225,7 +226,7 @@ def _check(fleet: Fleet, path: Path) -> None:
 
 def read_roster(path: Path) -> tuple[Member, ...]:
     """The roster at `path`; empty when there is none. Raises UsageError naming the line."""
-    return _members(userfiles.read_text(path), path) if path.exists() else ()
+    return _members(user_files.read_text(path), path) if path.exists() else ()
 
 
 def _members(text: str, path: Path) -> tuple[Member, ...]:
@@ -270,7 +271,7 @@ def add_to_roster(path: Path, member: Member) -> None:
     # What stands there stays byte for byte: a spreadsheet's mark, its line ends.
     added = line.getvalue() if text.endswith("\n") else "\n" + line.getvalue()
     _members(text + added, path)
-    userfiles.save(path, (old or text.encode()) + added.encode())
+    user_files.save(path, (old or text.encode()) + added.encode())
 
 
 class _Reader:

@@ -12,14 +12,17 @@ from typing import Any
 
 import psutil
 
-from sentill_host import access, attributes, boards, client, deploy, prompt, pull, signing, userfiles, workers
-from sentill_host.bundle import Bundle
+from sentill_host import user_files
+from sentill_host.board import catalogue
+from sentill_host.board.link import Link
+from sentill_host.bundle.build import Bundle
+from sentill_host.deploy import deploy, prompt, signing, workers
 from sentill_host.errors import BoardError, LinkError, SentillHostError, UsageError
 from sentill_host.flash import procedure
 from sentill_host.flash.backend import Voice
-from sentill_host.journals import Terminal
-from sentill_host.keys import KeyFile
-from sentill_host.link import Link
+from sentill_host.journal.store import Terminal
+from sentill_host.keys.key_file import KeyFile
+from sentill_host.node import access, client, health_table, journal_pull
 
 _LOOK_S = 60.0
 _COLLECT_S = 90.0
@@ -113,7 +116,7 @@ def _take_identity(sighting: Sighting, fields: dict[str, Any]) -> None:
 
 def _trouble(node: client.NodeClient) -> str:
     try:
-        return "; ".join(attributes.troubles(node.command("status")))
+        return "; ".join(health_table.troubles(node.command("status")))
     except LinkError as error:
         return str(error)
 
@@ -129,7 +132,7 @@ def _ask_prompt(sighting: Sighting, link: Link, idle: bool) -> None:
             link.leave_repl()
         else:
             client.restart(link)
-    known = boards.recognise(about["build"], about["machine"], about["platform"])
+    known = catalogue.recognise(about["build"], about["machine"], about["platform"])
     sighting.via = "prompt" if idle else "interrupt"
     sighting.uid, sighting.firmware = about["uid"], about["version"]
     sighting.board = known.id if known else about["build"]
@@ -214,15 +217,15 @@ def _collect(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
             raise UsageError(f"{task.port}: here is {identity.get('uid')}, not {task.uid}", "run this again")
         if task.keys is not None:
             access.attach(node, task.keys)
-        status, health = node.command("status"), attributes.collect(node, 30.0)
+        status, health = node.command("status"), health_table.collect(node, 30.0)
         path = _keep(
             Path(task.options["folder"]) / task.uid, {"identity": identity, "status": status, "health": health}
         )  # fmt: skip
-        terminal = Terminal(Path(task.options["journals"]), pull.identify(node))
-        pulled = pull.pull(
+        terminal = Terminal(Path(task.options["journals"]), journal_pull.identify(node))
+        pulled = journal_pull.pull(
             node, terminal, lambda done, of: reporter.step("pulling its journal", _COLLECT_S, done, of)
         )  # fmt: skip
-    worst, trouble = attributes.worst(health), "; ".join(attributes.troubles(status))
+    worst, trouble = health_table.worst(health), "; ".join(health_table.troubles(status))
     version = str(identity.get("sw", ""))
     return {"file": str(path), "worst": worst, "version": version, "records": pulled.count, "trouble": trouble}
 
@@ -231,7 +234,7 @@ def _keep(folder: Path, document: dict[str, Any]) -> Path:
     taken = dt.datetime.now(dt.UTC)
     path = folder / f"{taken:%Y%m%dT%H%M%SZ}.json"
     text = json.dumps({"taken": taken.isoformat(timespec="seconds"), **document}, indent=1) + "\n"
-    userfiles.save(path, text)
+    user_files.save(path, text)
     return path
 
 
@@ -244,7 +247,7 @@ def _blink(reporter: workers.Reporter, task: Task) -> dict[str, Any]:
         if sighting.via == "node":
             client.NodeClient(link).command("blink", n=times)
             return {"via": "node"}
-        pin = boards.load(sighting.board).light
+        pin = catalogue.load(sighting.board).light
         if pin is None:
             raise UsageError(f"{task.port}: no light is known for {sighting.board}", "look at its port instead")
         link.enter_repl()

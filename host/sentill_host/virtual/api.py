@@ -17,8 +17,8 @@ from types import TracebackType
 from typing import Any
 
 import sentill_host
-from sentill_host import boards as board_data
-from sentill_host import errors, userfiles
+from sentill_host import errors, user_files
+from sentill_host.board import catalogue as board_data
 from sentill_host.errors import LinkError, PlatformError, UsageError
 from sentill_host.virtual.board import BLOCK_BYTES, Settings
 from sentill_host.virtual.control import request
@@ -212,7 +212,7 @@ def read_scenario(path: str | Path | None) -> str:
     """Text of a scenario file. Raises UsageError when it cannot be read."""
     if path is None:
         return ""
-    return userfiles.read_text(Path(path))
+    return user_files.read_text(Path(path))
 
 
 def launch(
