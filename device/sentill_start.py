@@ -237,7 +237,9 @@ class _Slots:
             archive = _Archive(_IMAGE % slot)
             end = _number(archive._file.read(_INDEX), 9)
             _walk(archive._folders, archive._read(0, end), b"/", _INDEX, end)
-            archive.hold(b"/sentill/")
+            for folder in archive._folders:
+                if folder.startswith(b"/sentill/"):
+                    archive.hold(folder)
             self.archive = archive
         vfs.mount(archive, _APP)
         sys.path.insert(0, _APP)

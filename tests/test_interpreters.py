@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sentill_host.bundle.build import is_for, is_native
-from tests.interpreters import DEVICE, NAMES, UNIX_ARCH, ChildDied, ChildError, Interpreter
+from tests.interpreters import NAMES, UNIX_ARCH, ChildDied, ChildError, Interpreter
+from tools.device_modules import modules
 
 UNIX = [name for name in NAMES if name.startswith("unix")]
 
@@ -76,7 +77,7 @@ def test_running_out_of_memory_is_reported_and_the_child_replaced(name: str, tmp
 @pytest.mark.parametrize("name", NAMES)
 def test_native_kernels_run_on_unix_and_nowhere_else(name: str, tmp_path: Path) -> None:
     """Without this, a kernel that no longer compiles would leave all tests to its plain twin."""
-    sources = {path.stem: path.read_bytes() for path in sorted((DEVICE / "sentill").glob("*.py"))}
+    sources = {name.partition(".")[2]: path.read_bytes() for name, path in modules().items()}
     kernels = {kernel: is_for(source, UNIX_ARCH) for kernel, source in sources.items() if is_native(source)}
     assert sum(kernels.values()) > 1
     with Interpreter(name, tmp_path) as child:

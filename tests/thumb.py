@@ -35,7 +35,7 @@ class Kernels:
             self._load(name)
 
     def _load(self, name: str) -> None:
-        source = (DEVICE / "sentill" / f"{name}.py").read_bytes()
+        source = (DEVICE / "sentill" / f"{name.replace('.', '/')}.py").read_bytes()
         names = [
             node.name
             for node in ast.parse(source).body

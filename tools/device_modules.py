@@ -26,7 +26,8 @@ def modules() -> dict[str, Path]:
 def imports(name: str, path: Path, tree: ast.AST | None = None) -> set[str]:
     """Absolute names of all that the module `name` imports, at any depth; `from x import y` gives x and x.y.
 
-    Also what it has compat load by name: `native("x")` and `borrow("x")` give sentill.x, `kernels("x")` its twins too.
+    Also what it has compat load by name: `native("x")` and `borrow("x")` give sentill.x, `borrow("room", "x")` gives
+    sentill.room.x, `kernels` its twins too.
     """
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
     found = set()
@@ -41,8 +42,9 @@ def imports(name: str, path: Path, tree: ast.AST | None = None) -> set[str]:
                 found.add(base)
             found |= {base, *(f"{base}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in LOADERS:
-            names = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
-            found |= {f"sentill.{name}{ending}" for name in names for ending in LOADERS[node.func.id]}
+            parts = [arg.value for arg in node.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            if parts:
+                found |= {f"sentill.{'.'.join(parts)}{ending}" for ending in LOADERS[node.func.id]}
     return found
 
 

@@ -48,29 +48,34 @@ except ImportError:
         return ((end - start + 0x20000000) & 0x3FFFFFFF) - 0x20000000
 
 
-def native(name: str):
-    """The module `sentill.NAME` of native kernels, or None where the interpreter has no emitter for them.
+def _module(room, name):
+    path = _path(room, name)
+    __import__(path)
+    return sys.modules[path]
+
+
+def _path(room, name):
+    # Apart they are names that MicroPython keeps anyway; in one piece, each place that asks would have its own string.
+    return "sentill." + room + "." + name if name else "sentill." + room
+
+
+def native(room: str, name: str = ""):
+    """The module `sentill.ROOM.NAME` of native kernels, or None where the interpreter has no emitter for them.
 
     None also for a module that was compiled for another architecture or left out of the firmware.
     """
     if sys.implementation.name != "micropython":
         return None
     try:
-        return _load("sentill." + name)
+        return _module(room, name)
     except (ImportError, SyntaxError, ValueError):
         return None
 
 
-def kernels(name: str):
-    """The kernels `sentill.NAME_thumb` of ARM chips, else `sentill.NAME_viper` in native code, else their twin in
-    bytecode, `sentill.NAME`. A board has one of them."""
-    return native(name + "_thumb") or native(name + "_viper") or _load("sentill." + name)
-
-
-def _load(path):
-    # `__import__` gives the package above.
-    __import__(path)
-    return sys.modules[path]
+def kernels(room: str, name: str):
+    """The kernels `sentill.ROOM.NAME_thumb` of ARM chips, else `..._viper` in native code, else their twin in bytecode,
+    `sentill.ROOM.NAME`. A board has one of them."""
+    return native(room, name + "_thumb") or native(room, name + "_viper") or _module(room, name)
 
 
 # What `borrow` raises when the heap is full: an import takes whatever befalls the look for a file for a missing one.
@@ -79,47 +84,47 @@ MISSING = (MemoryError, ImportError)
 lent = [0]  # modules that `borrow` has loaded: garbage of some kilobytes each
 
 
-def borrow(name: str):
-    """The module `sentill.NAME` for a single use: unless somebody has imported it, nothing keeps its code afterwards.
+def borrow(room: str, name: str = ""):
+    """The module `sentill.ROOM.NAME` for a single use: unless somebody has imported it, nothing keeps its code after.
 
     For what runs once per start, such as checks of files: on a board without frozen code it would stay in the heap.
     """
-    path = "sentill." + name
-    known = sys.modules.get(path)
+    known = sys.modules.get(_path(room, name))
     if known:
         return known
     try:
-        module = _load(path)
+        module = _module(room, name)
     except ImportError:  # perhaps for want of heap
         if sys.implementation.name != "micropython":
             raise
         collect()
-        module = _load(path)
-    if sys.implementation.name != "micropython":  # where memory does not matter, time does
-        return module
-    lent[0] += 1
-    _forget(path)
+        module = _module(room, name)
+    if sys.implementation.name == "micropython":  # elsewhere memory does not matter, time does
+        lent[0] += 1
+        _forget(room, name)
     return module
 
 
-def _forget(path):
-    package, _, name = path.rpartition(".")
-    delattr(sys.modules[package], name)
+def _forget(room, name):
+    path = _path(room, name)
+    above, _, part = path.rpartition(".")
+    delattr(sys.modules[above], part)
     del sys.modules[path]
 
 
 class Lent:
-    """While this context lasts, `borrow` gives the module `sentill.NAME` without loading it again and again.
+    """While this context lasts, `borrow` gives the module `sentill.ROOM.NAME` without loading it again and again.
 
     One that somebody has imported stays theirs. One that cannot be loaded is left to `borrow`, whose caller is told.
     """
 
-    def __init__(self, name: str):
+    def __init__(self, room: str, name: str):
+        self._room = room
         self._name = name
         self._ours = False
 
     def __enter__(self):
-        path = "sentill." + self._name
+        path = _path(self._room, self._name)
         if path not in sys.modules and sys.implementation.name == "micropython":
             try:
                 __import__(path)
@@ -130,15 +135,15 @@ class Lent:
 
     def __exit__(self, *error) -> None:
         if self._ours:
-            _forget("sentill." + self._name)
+            _forget(self._room, self._name)
 
 
-def borrow_at_once(name: str):
+def borrow_at_once(room: str, name: str):
     """As `borrow`, without a collection meanwhile unless the heap is full: it would take as long again."""
     was = threshold()
     threshold(-1)
     try:
-        return borrow(name)
+        return borrow(room, name)
     finally:
         threshold(was)
 

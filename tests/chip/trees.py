@@ -15,7 +15,10 @@ from tests.chip.run import ROOT, Bench, Numbers
 
 _CLOCK_MHZ = 125
 _ARCH = "armv6m"
-_MODULES = ("__init__", "compat", "errors", "tree", "tree_file", "tree_thumb", "tree_blame_thumb", "tree_check_viper")
+_MODULES = (
+    *("__init__", "compat", "errors"),
+    *("risk/model", "risk/model_file", "risk/tree_thumb", "risk/tree_blame_thumb", "risk/tree_check_viper"),
+)
 _CALLS = 50
 _ROWS = 8
 _CODE = f"""

@@ -5,4 +5,4 @@ from sentill.compat import native
 
 def has(name):
     """Whether the kernels of the module sentill.`name` are there."""
-    return native(name) is not None
+    return native(*name.split(".")) is not None

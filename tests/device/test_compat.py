@@ -28,10 +28,10 @@ def test_what_somebody_imported_stays_and_what_is_missing_is_left_to_borrow():
         assert borrow("keys", "renewal") is sentill.keys.renewal
     assert kept()
     del sys.modules["sentill.keys.renewal"]
-    delattr(sys.modules["sentill"], "recovery")
-    with Lent("no_such_module"):
-        raises(ImportError, borrow, "no_such_module")
+    delattr(sys.modules["sentill.keys"], "renewal")
+    with Lent("keys", "no_such_module"):
+        raises(ImportError, borrow, "keys", "no_such_module")
 
 
 def kept():
-    return "sentill.keys.renewal" in sys.modules or hasattr(sys.modules["sentill"], "recovery")
+    return "sentill.keys.renewal" in sys.modules or hasattr(sys.modules["sentill.keys"], "renewal")

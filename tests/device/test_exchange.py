@@ -5,8 +5,7 @@ from array import array
 from sentill import pan
 from sentill.compat import native
 from sentill.errors import FrameError
-from sentill.node import terminal
-from sentill.wire import protocol, request_verdict
+from sentill.wire import port, protocol, request_verdict
 from sentill.wire import scan as wire
 from sentill.wire import values as wire_values
 from sentill.wire.reader import CRC_TABLE, FrameReader
@@ -391,7 +390,7 @@ def test_fast_path_allocates_little():
 
 
 class Asked:
-    """A port with one frame of these pairs, for terminal.parse."""
+    """A port with one frame of these pairs, for port.parse."""
 
     def __init__(self, line):
         self._data = line[3:-11]
@@ -410,7 +409,7 @@ def test_commands_and_feedback_are_looked_at_after_decoding():
         protocol.encode("C", [("q", 1), ("cmd", "count"), ("a", "4111111111"), ("b", "111111")]),
         protocol.encode("P", [("q", 1), ("ref", 7), ("fraud", 1), ("a", 411111), ("b", 1111111111)]),
     ):
-        error = raises(FrameError, terminal.parse, Asked(line), pan.looks_like_pan)
+        error = raises(FrameError, port.parse, Asked(line), pan.looks_like_pan)
         assert error.code == "pan", (line, error.code)
     pairs = [("q", 1), ("ref", 4294967295), ("fraud", 1), ("c", 1073741823), ("mac", "A" * 24)]
-    assert terminal.parse(Asked(protocol.encode("P", pairs)), pan.looks_like_pan)["ref"] == 4294967295
+    assert port.parse(Asked(protocol.encode("P", pairs)), pan.looks_like_pan)["ref"] == 4294967295

@@ -54,7 +54,7 @@ def node_answers(port: str) -> tuple[dict, str]:
 
 
 def version(tmp_path: Path, name: str, board: Board, **changes: bytes) -> list[Path]:
-    """A bundle file with this version of the software, some files replaced (sentill__node="..." for sentill/node)."""
+    """A bundle file with this version, some files replaced (sentill__node__node="..." for sentill/node/node)."""
     boots = board.status()["boots"]
     with Link(board.usb) as link:
         link.enter_repl()
@@ -186,7 +186,7 @@ def test_the_agent_of_a_slot_is_used_only_when_it_is_whole(board, monkeypatch):
             assert session.about["slots"]["a"]["bytes"] > 100_000
             session.leave()
         until(lambda: board.status()["state"] == "running")
-    assert "import agent" in launched[0] and launched[1] == agent.packed("session")
+    assert "import agent" in launched[0] and launched[1] == agent.packed("agent")
     assert deploy_to(board.usb).copied == ["agent.mpy"]
 
 
@@ -264,10 +264,10 @@ class Session:
 """
 # The module that is replaced, its source, and what the deploy says of it.
 BROKEN = {
-    "raises": ("node", b"def start(hal):\n    raise RuntimeError('nothing works')\n", "nothing works"),
-    "does not compile": ("node", b"def start(hal:\n", "SyntaxError"),
-    "hangs": ("node", b"def start(hal):\n    while True:\n        pass\n", "the watchdog has reset the board"),
-    "crashes": ("session", SESSION, "warden: RuntimeError('no session',)"),
+    "raises": ("node__node", b"def start(hal):\n    raise RuntimeError('nothing works')\n", "nothing works"),
+    "does not compile": ("node__node", b"def start(hal:\n", "SyntaxError"),
+    "hangs": ("node__node", b"def start(hal):\n    while True:\n        pass\n", "the watchdog has reset the board"),
+    "crashes": ("keys__session", SESSION, "warden: RuntimeError('no session',)"),
 }
 
 
@@ -289,7 +289,7 @@ def test_a_version_that_does_not_come_up_is_left_again_by_the_board_itself(deplo
 
 def test_a_first_version_that_does_not_come_up_is_reported_and_put_right(board, tmp_path, monkeypatch):
     monkeypatch.setattr(deploy, "_FIRST_BOOT_S", 15.0)  # the prompt that comes ends the wait
-    result = deploy_to(board.usb, bundles=version(tmp_path, "broken", board, sentill__node=BROKEN["raises"][1]))
+    result = deploy_to(board.usb, bundles=version(tmp_path, "broken", board, sentill__node__node=BROKEN["raises"][1]))
     assert result.exit_code == 4
     assert "nothing works" in result.error
     monkeypatch.undo()

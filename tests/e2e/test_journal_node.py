@@ -149,8 +149,8 @@ class Wreck:
     def wreck(node, port, fields):
         flash.broken = not flash.broken
         return []
-sys.modules["sentill.wreck"] = Wreck
-commands.MODULES += ("wreck",)
+sys.modules["sentill.node.wreck"] = Wreck
+commands.MODULES += (("node", "wreck"),)
 commands.COMMANDS["wreck"] = 64 | 3
 """
 

@@ -62,13 +62,15 @@ def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
     assert paths[-1] == "main.py"
     assert len(set(paths)) == len(paths)
     assert {"sentill_start.mpy", "board.mpy", "channels.jsonl", "agent.mpy"} < set(paths)
-    modules = {path.relative_to(catalogue.device_package()).as_posix() for path in catalogue.device_package().rglob("*.py")}
+    package = catalogue.device_package()
+    modules = {path.relative_to(package).as_posix() for path in package.rglob("*.py")}
     missing = {name for name in modules if f"sentill/{name.removesuffix('.py')}.mpy" not in paths}
     twins = {"wire/scan.py", "wire/values.py", "risk/tree_plain.py"}
     port = board.data["port"]
     others = {name for name in modules if name.startswith("hal/port_") and not re.match(rf"hal/port_{port}[_.]", name)}
     thumb = {name for name in modules if "asm_thumb" in (catalogue.device_package() / name).read_text()}
-    of_thumb = {"mac_plain.py", "wire/scan_viper.py", "wire/values_viper.py", "risk/tree_viper.py", "risk/features_plain.py"}
+    of_thumb = {"mac_plain.py", "wire/scan_viper.py", "wire/values_viper.py", "risk/tree_viper.py"}
+    of_thumb |= {"risk/features_plain.py"}
     assert missing == twins | others | (thumb if firmware is UNIX64 else of_thumb)
     assert f"sentill/hal/port_{port}.mpy" in paths
     assert f'PORT = "{port}"' in board.pins.read_text()
@@ -90,11 +92,11 @@ def test_native_code_is_made_for_the_boards_processor_and_only_there():
 def test_what_is_left_out_is_asked_for_only_where_something_else_serves():
     """Of twins the native one is tried first; Model.path is the host's."""
     wanted = {
-        ("tree", "tree_plain"), ("features", "features_plain"), ("reader", "wire"), ("exchange", "wire"),
-        ("reader", "wire_viper"), ("exchange", "wire_viper"), ("exchange", "wire_values"),
-        ("exchange", "wire_values_viper"), ("port", "wire"), ("port", "wire_viper"), ("tree", "tree_viper"),
-        ("crypto", "mac_plain"), ("audit_pull", "wire"), ("audit_pull", "wire_viper"), ("audit_pull", "wire_values"),
-        ("audit_pull", "wire_values_viper"), ("port", "wire_values"), ("port", "wire_values_viper"),
+        ("risk.model", "risk.tree_plain"), ("risk.model", "risk.tree_viper"), ("risk.features", "risk.features_plain"),
+        *((f"wire.{name}", f"wire.{part}") for name in ("reader",) for part in ("scan", "scan_viper")),
+        *((name, f"wire.{part}") for name in ("wire.request_verdict", "wire.port", "journal.pull")
+          for part in ("scan", "scan_viper", "values", "values_viper")),
+        ("crypto", "mac_plain"),
     }  # fmt: skip
     board = catalogue.load("RPI_PICO")
     here = {entry.path for entry in bundle.build(board, RP2040).entries}

@@ -12,17 +12,20 @@ from tests.interpreters import DEVICE, unix_command
 
 MOST_WORDS = 11
 PATH = {
-    "reader": ("window", "received", "next"),
-    "terminal": ("judge", "_judge", "_assess", "_take", "_send", "_keep"),
-    "exchange": ("scan", "token", "recall", "next", "remember", "open", "_why", "_reason", "_ready", "close"),
-    "risk": ("judge", "_add_facts", "_judge", "remember"),
-    "features_plain": ("own", "find", "keep"),
-    "features": ("own", "advance", "_catch_up", "put", "_bump", "_resolve", "_count", "_window"),
-    "features_pending": ("find", "push", "pop", "_seconds"),
-    "tree": ("rule", "explain"),
-    "audit": ("verdict", "next"),
-    "port": ("next_q", "put", "_write"),
-    "protocol": ("seen", "next_q"),
+    "wire.reader": ("window", "received", "next"),
+    "node.terminal": ("judge", "_judge", "_assess", "_take", "_send", "_keep"),
+    "wire.request_verdict": (
+        *("scan", "token", "recall", "next", "remember"),
+        *("open", "_why", "_reason", "_ready", "close"),
+    ),
+    "risk.assess": ("judge", "_add_facts", "_judge", "remember"),
+    "risk.features_plain": ("own", "find", "keep"),
+    "risk.features": ("own", "advance", "_catch_up", "put", "_bump", "_resolve", "_count", "_window"),
+    "risk.pending_labels": ("find", "push", "pop", "_seconds"),
+    "risk.model": ("rule", "explain"),
+    "journal.recorder": ("verdict", "next"),
+    "wire.port": ("next_q", "put", "_write"),
+    "wire.protocol": ("seen", "next_q"),
 }
 
 
@@ -34,7 +37,7 @@ def frames(module: str) -> dict[str, int]:
     found: dict[str, int] = {}
     listing = re.compile(r"File \S*/(\w+)\.py, code block '(\w+)'.*?\(N_STATE (\d+)\)\n\(N_EXC_STACK (\d+)\)", re.S)
     for file, name, state, blocks in listing.findall(text):
-        if file == module:
+        if file == module.rpartition(".")[2]:
             found[name] = max(found.get(name, 0), int(state) + 3 * int(blocks))
     return found
 
@@ -48,7 +51,7 @@ def test_no_function_of_a_decision_takes_its_frame_from_the_heap(module: str) ->
 
 
 def test_a_frame_that_is_too_large_is_seen() -> None:
-    found = frames("exchange")
+    found = frames("wire.request_verdict")
     if not found:
         pytest.skip("this interpreter was built without listings of bytecode")
     assert found["_judge"] > MOST_WORDS, "the slow path of a request, which may use the heap"

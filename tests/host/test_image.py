@@ -81,7 +81,7 @@ def test_firmware_with_romfs_reads_in_place_what_is_the_same_and_nothing_else(
 @pytest.mark.parametrize("kind", ["memory", "blocks", "small", "none"])
 def test_the_agent_copies_to_rom_where_there_is_some(kind: str, tmp_path: Path) -> None:
     """Of both kinds that MicroPython has; nothing where it does not fit, nothing again when it is there already."""
-    agent_file = Path(agent.__file__).with_name("session.py")
+    agent_file = Path(agent.__file__).with_name("onboard") / "agent.py"
     command = [*unix_command(), "-X", "heapsize=8M", str(SCRIPT.with_name("rom_drive.py")), str(TESTS), str(agent_file)]
     path = tmp_path / "slot.img"
     path.write_bytes(image.build("sentill 2 version=1", {"a.mpy": b"a" * 10_000, "main.py": b"m"}))
@@ -95,7 +95,8 @@ def test_the_agent_copies_to_rom_where_there_is_some(kind: str, tmp_path: Path) 
 
 def test_code_is_imported_from_the_archive_in_place(version: dict[str, bytes], tmp_path: Path) -> None:
     archive = image.build("sentill 2 version=1", version)
-    told = drive("import", archive, tmp_path, "sentill.journal.chain", "sentill.pan", "sentill.risk.model", "board")
+    names = ("sentill.journal.chain", "sentill.pan", "sentill.risk.model", "board")
+    told = drive("import", archive, tmp_path, *names)
     assert told["board"] == "/app/board.mpy"
     assert told["sentill.risk.model"] == "/app/sentill/risk/model.mpy"
 
@@ -138,7 +139,8 @@ def test_a_name_in_another_folder_or_a_part_of_one_is_not_found(tmp_path: Path) 
 FAKE = {
     "board.py": b"",
     "sentill/__init__.py": b"",
-    "sentill/compat.py": b"def borrow(name):\n    return getattr(__import__('sentill.' + name), name)\n",
+    "sentill/compat.py": b"from sys import modules\ndef borrow(room, name):\n"
+    b"    __import__(f'sentill.{room}.{name}')\n    return modules[f'sentill.{room}.{name}']\n",
     "sentill/update/slots.py": b"def pick(root, verifier, digest):\n    return 'a', False\n",
     "sentill/update/verifier.py": b"def verifier(hardware):\n    return None\n",
 }

@@ -50,7 +50,7 @@ class Line:
 def test_an_agent_is_sent_where_none_is_found(found: bytes | Exception) -> None:
     line = Line(found=found)
     Session(line, b"agent")  # type: ignore[arg-type]
-    assert line.launched == agent.packed("session")
+    assert line.launched == agent.packed("agent")
 
 
 def test_the_agent_in_a_slot_is_taken_when_there_is_the_same() -> None:

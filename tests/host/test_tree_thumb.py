@@ -20,7 +20,7 @@ pytest.importorskip("rp2040py", reason="no Cortex-M0+ in software: pip install '
 
 @pytest.fixture(scope="module")
 def chip() -> Kernels:
-    return Kernels("tree_thumb", "tree_blame_thumb")
+    return Kernels("risk.tree_thumb", "risk.tree_blame_thumb")
 
 
 def forest_of(file: bytes) -> bytes:

@@ -20,7 +20,7 @@ PAIRS += [("pm", 4210), ("pn", 17), ("ph", 2)]
 
 @pytest.fixture(scope="module")
 def chip() -> Kernels:
-    return Kernels("wire_thumb", "wire_values_thumb")
+    return Kernels("wire.scan_thumb", "wire.values_thumb")
 
 
 def mutants(line: bytes, noise: random.Random, n: int) -> Iterator[bytes]:

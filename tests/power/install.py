@@ -496,7 +496,7 @@ def main():
     text = text[: text.index("\n_watch()\n_session()")]
     sys.modules["machine"] = Machine
     seed_bug(options.bug)
-    Board.code = compile(text, "session.py", "exec")
+    Board.code = compile(text, "agent.py", "exec")
     exec(Board.code, {})  # what it imports is here from now on
     vfs.umount("/")
     try:

@@ -79,6 +79,9 @@ class Hal:
     def urandom(self, n):
         return os.urandom(n)
 
+    def remove(self, path):
+        os.remove(path)
+
     def uid(self):
         return UID
 

@@ -42,7 +42,7 @@ class Computer:
         vfs.umount("/x")
 
     def region(self, flash=None):
-        return pinned.open_region((flash or self.flash, self.blocks, self.prog), "/x/", os.urandom)
+        return pinned.open_region((flash or self.flash, self.blocks, self.prog), "/x/", os.urandom, os.remove)
 
     def keys(self):
         keys = KeyStore(self.region())

@@ -102,7 +102,7 @@ def sweep(run: Run) -> dict[str, Any]:
     script = str(HERE / f"{run.script or 'sweep'}.py")
     command = [*unix_command(), "-X", "heapsize=64M", script, str(DEVICE), str(TESTS), json.dumps(options)]
     if run.script == "install":
-        command.append(str(Path(agent.__file__).with_name("session.py")))
+        command.append(str(Path(agent.__file__).with_name("onboard") / "agent.py"))
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout + done.stderr
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])

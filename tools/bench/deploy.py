@@ -56,8 +56,9 @@ class Stage:
     def refresh(self) -> None:
         """Lay out the checkout for the peers."""
         code = (
-            "import sys\nfrom pathlib import Path\nfrom sentill_host.bundle import agent; from sentill_host.board import catalogue as boards; from sentill_host.bundle import build as bundle\n"
-            f"made = bundle.build(boards.load('SIM'), bundle.Firmware((1, 28, 0), {self._mpy}))\n"
+            "import sys\nfrom pathlib import Path\nfrom sentill_host.board import catalogue\n"
+            "from sentill_host.bundle import agent, build as bundle\n"
+            f"made = bundle.build(catalogue.load('SIM'), bundle.Firmware((1, 28, 0), {self._mpy}))\n"
             "for entry in made.entries:\n"
             "    if entry.path == agent.KEPT:\n"
             "        continue  # ours alone has use for it\n"

@@ -1,4 +1,4 @@
-"""The hardware, behind one interface: base.HAL, with what differs in port_esp32, port_rp2 and port_sim."""
+"""The hardware, behind one interface: hardware.HAL, with what differs in port_esp32, port_rp2 and port_sim."""
 
 
 def make(board):

@@ -100,6 +100,10 @@ class HAL:
         """`n` random bytes of the chip."""
         return os.urandom(n)
 
+    def remove(self, path: str) -> None:
+        """Remove a file. Raises OSError."""
+        os.remove(path)
+
     def raw_flash(self):
         """Flash that no file system uses: (block device, its 4096-byte blocks, least bytes of a program), or None."""
         return None

@@ -33,7 +33,8 @@ KEYS = {
     "warn_at": (0, 0, 32767),
     "stuck": (0, 0, 63),  # steps with the very same mean that make the state warn; 0: never
     "trend_s": (0, 0, 30 * 86400),  # 0: no forecast
-    "thin": (0, 0, trend_points.MOST_SHIFT),  # 0: the trend of the newest 16 values, 8: of the whole history, for slow wear
+    # 0: the trend of the newest 16 values, 8: of the whole history, for slow wear
+    "thin": (0, 0, trend_points.MOST_SHIFT),
     "horizon_s": (0, 0, 1 << 29),  # a fail limit closer than this makes the state warn, than twice this watch
     "life_s": (0, 0, 1 << 29),  # typical time from `good` to the fail limit, 0: not known
     "per_s": (0, 0, 86400),  # 0: a gauge; else a counter, shown as increments per this many seconds

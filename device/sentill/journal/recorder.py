@@ -26,7 +26,7 @@ _TELLS = const(5)
 
 
 class Audit:
-    """Journal and key store of `node`, None until they are open. boot_flash fills the attributes in."""
+    """Journal and key store of `node`, None until they are open. node/boot_flash.py fills the attributes in."""
 
     def __init__(self, node):
         self.node = node
@@ -173,7 +173,7 @@ class Audit:
             keys.put(_MISSED, pack("<IIII", *lost[:_KNOWN]))
             return True
         if log is None:
-            borrow("node", "boot_flash").recover(self.node)
+            self.node.recover_journal()
             self._works()
             return True
         if 0 <= lost[_TELLS] < log.kept:
@@ -191,7 +191,7 @@ class Audit:
         self._failing = False
         self._pause_ms = _FIRST_PAUSE_MS
         if self.lost[0] and self.lost[_TELLS] < 0 and self.journal.room():
-            borrow("node", "boot_flash").note(self)
+            borrow("journal", "losses").add(self)
 
     def count(self, kind: int) -> None:
         """Count a record of `kind` that could not be made; takes no heap."""

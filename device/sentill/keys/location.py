@@ -21,7 +21,7 @@ def open_keys(hal) -> KeyStore:
         files = hal.file_flash()
         if not files:
             raise StorageError("raw", "no flash for keys: no journal")
-        region = borrow("keys", "pinned").open_region(files, hal.root, hal.urandom)
+        region = borrow("keys", "pinned").open_region(files, hal.root, hal.urandom, hal.remove)
     keys = KeyStore(region)
     keys.open()
     hal.keys = keys

@@ -17,7 +17,6 @@ behind littlefs's back only such blocks are ever written, and what littlefs keep
 have.
 """
 
-import os
 
 from sentill.compat import const, crc32
 from sentill.errors import StorageError
@@ -32,9 +31,10 @@ _MARKS = const(32)
 _ENOSPC = const(28)
 
 
-def open_region(flash: tuple, root: str, urandom) -> Region:
+def open_region(flash: tuple, root: str, urandom, remove) -> Region:
     """Two blocks for keys, as a region, in files below `root`. `flash` is the file system's, see HAL.file_flash.
 
+    `urandom(n)` gives random bytes, `remove(path)` removes a file.
     Files that are missing or damaged are made anew, so a block that had keys may come back empty. Raises StorageError:
     "keys", "flash", "full" when the file system is.
     """
@@ -48,7 +48,7 @@ def open_region(flash: tuple, root: str, urandom) -> Region:
         head = _head(path)
         place = None if head is None or head in heads else _place(whole, ours, path, head)
         if place is None:
-            head = _create(path, urandom)
+            head = _create(path, urandom, remove)
             ours = _ours(whole)
             place = _place(whole, ours, path, head)
             if place is None:
@@ -89,12 +89,12 @@ def _sealed(known):
     return known + crc32(known).to_bytes(4, "little")
 
 
-def _create(path, urandom):
+def _create(path, urandom, remove):
     # What is there under this name goes first: its block may be the last one free.
     head = _sealed(MAGIC + urandom(_KNOWN - len(MAGIC)))
     piece = head + b"\xff" * (HEAD - len(head))
     try:
-        os.remove(path)
+        remove(path)
     except OSError:
         pass
     try:
@@ -104,7 +104,7 @@ def _create(path, urandom):
                 piece = b"\xff" * HEAD
     except OSError as error:
         try:
-            os.remove(path)
+            remove(path)
         except OSError:
             pass
         if error.args[0] == _ENOSPC:

@@ -7,7 +7,7 @@ from struct import pack
 from sentill import crypto
 from sentill.compat import borrow, const
 from sentill.errors import SentillError, StorageError
-from sentill.node.terminal import argument
+from sentill.wire.protocol import argument
 
 _ACCESS = const(9)  # kind of record
 _SEALED = const(2)
@@ -27,7 +27,7 @@ def provision(node, port, fields) -> list:
         raise SentillError("state", "no place for keys: see the faults")
     if " " in node.store.slot():
         raise SentillError("state", "a version is on trial")
-    borrow("node", "foreign_code").refuse(node)  # it would run, or be at hand, under the new keys
+    node.refuse_foreign_code()  # it would run, or be at hand, under the new keys
     known = borrow("keys", "renewal").load(node)
     erased = not vault.generation and vault.profile == _SEALED
     if vault.profile == _SEALED and not erased and not node.session.left_s():

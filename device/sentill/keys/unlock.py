@@ -6,7 +6,7 @@ from struct import pack
 from sentill import crypto
 from sentill.compat import borrow, const
 from sentill.errors import SentillError
-from sentill.node.terminal import argument
+from sentill.wire.protocol import argument
 
 _ACCESS = const(9)  # kind of record
 _MOST_FAILED = const(10)

@@ -6,9 +6,9 @@ from sentill.compat import borrow, const
 from sentill.errors import SentillError
 from sentill.journal import chain
 from sentill.wire import protocol
+from sentill.wire.protocol import argument
 
 from .commands import MAINTENANCE
-from .terminal import argument
 
 _BACK_S = const(600)  # that a clock may be set back
 _AHEAD_S = const(3600)  # that a clock which shows the time may be set ahead

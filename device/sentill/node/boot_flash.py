@@ -62,15 +62,6 @@ def _remember(audit):
         audit.missed = lost[0]
 
 
-def note(audit) -> None:
-    """Add the record that tells what could not be recorded. Raises as Journal.append."""
-    lost = audit.lost
-    text = "n=%d verdicts=%d from=%d to=%d" % tuple(lost[:4]) + " why=" + audit.why
-    audit.journal.append(chain.MISSING, audit.node.hal.now_s(), text.encode())
-    lost[0] = lost[1] = lost[2] = lost[3] = 0  # takes no heap: it must not be told twice
-    lost[5] = audit.journal.next - 1
-
-
 def recover(node) -> None:
     """Open what could not be opened at the start. Raises what stands against it."""
     audit = node.audit
@@ -140,7 +131,7 @@ def note_start(audit, facts, faults) -> None:
     """Record the start: BOOT with the reset cause and `facts` (pairs); what of them is new; what failed."""
     node = audit.node
     if audit.journal and audit.lost[0]:
-        note(audit)
+        borrow("journal", "losses").add(audit)
     audit.note(chain.BOOT, [("rst", node.hal.reset_cause())] + facts)
     log = audit.journal
     if log and (log.lost or log.dropped):

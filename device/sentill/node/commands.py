@@ -10,8 +10,8 @@ from sentill.compat import MISSING, borrow, const, ticks_add, ticks_diff, ticks_
 from sentill.errors import FrameError, SentillError
 from sentill.journal import chain
 from sentill.wire import protocol
-
-from .terminal import argument, parse
+from sentill.wire.port import parse
+from sentill.wire.protocol import argument
 
 MAINTENANCE = "maintenance"  # the flag file that the next start removes
 
@@ -104,7 +104,7 @@ def _carry_out(node, port):
         return _count(node, fields)
     collect()  # room for the module
     try:
-        return getattr(borrow(MODULES[flags >> 4]), name)(node, port, fields)
+        return getattr(borrow(*MODULES[flags >> 4]), name)(node, port, fields)
     finally:
         collect()  # of it: what others take meanwhile would leave the heap in pieces
 

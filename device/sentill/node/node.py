@@ -67,7 +67,7 @@ def _let_go(hal, seconds):
 class Node:
     """Everything at work on `hal` with the files of `store`; `run` runs it."""
 
-    # Set by setup.assemble; declared for readers and type checkers, no code on the board.
+    # Set by boot.assemble; declared for readers and type checkers, no code on the board.
     config: dict
     config_id: str
     rate_hz: int
@@ -160,6 +160,14 @@ class Node:
     def send_identity(self, port) -> None:
         """Send an I frame on `port`."""
         borrow("node", "identity").send(self, port)
+
+    def recover_journal(self) -> None:
+        """Open keys and journal that could not be opened at the start. Raises what stands against it."""
+        borrow("node", "boot_flash").recover(self)
+
+    def refuse_foreign_code(self) -> None:
+        """Raise SentillError when there is code on the flash that is not the node's."""
+        borrow("node", "foreign_code").refuse(self)
 
     def tell(self, error) -> str:
         """An error in words that may travel."""

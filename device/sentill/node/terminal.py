@@ -6,10 +6,10 @@ from struct import calcsize, pack_into
 from sentill.compat import const, ticks_diff, ticks_us
 from sentill.errors import FrameError, SentillError
 from sentill.journal import chain
-from sentill.pan import frame_hides_pan
 from sentill.risk.features import KNOWN
-from sentill.wire import protocol
-from sentill.wire.request_verdict import Lately, Request, Verdict, is_int
+from sentill.wire.port import parse
+from sentill.wire.protocol import argument
+from sentill.wire.request_verdict import Lately, Request, Verdict
 
 # Slots of a request, as in wire/values.py: a constant costs nothing where a look-up would.
 _Q = const(0)
@@ -245,30 +245,3 @@ class Terminal:
 
 def _more(count):
     return count + 1 if count < _MAX_COUNT else count
-
-
-def parse(port, guard) -> dict:
-    """The fields of the frame that port.reader has found; its q is in `port.asked`.
-
-    Raises FrameError "pan" when the frame holds what looks like a card number, or as protocol.parse_fields.
-    """
-    port.asked = 0
-    data = port.reader.object()
-    fields = protocol.parse_fields(data)
-    q = fields.get("q")
-    if is_int(q) and 0 < q <= protocol.MAX_Q:
-        port.sequence.seen(q)
-        port.asked = q
-    if guard(data) or frame_hides_pan(fields):
-        raise FrameError("pan", "looks like a card number; send a token")
-    return fields
-
-
-def argument(fields: dict, key: str, least: int, most: int) -> int:
-    """An integer field within least..most. Raises FrameError "field" or "range", naming the key and the range."""
-    value = fields.get(key)
-    if not is_int(value):
-        raise FrameError("field", "%s must be an integer" % key)
-    if not least <= value <= most:
-        raise FrameError("range", "%s must be %d..%d" % (key, least, most))
-    return value

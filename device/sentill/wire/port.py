@@ -1,6 +1,8 @@
 """One line to the outside: frames found in what comes in, and a bounded queue for what goes out."""
 
 from sentill.compat import const, kernels, ticks_ms
+from sentill.errors import FrameError
+from sentill.pan import frame_hides_pan
 
 from . import protocol
 from .reader import CRC_TABLE, FrameReader
@@ -164,3 +166,20 @@ class Port:
     def _failed(self):
         if self.errors < _MAX_COUNT:
             self.errors += 1
+
+
+def parse(port, guard) -> dict:
+    """The fields of the frame that port.reader has found; its q is in `port.asked`.
+
+    Raises FrameError "pan" when the frame holds what looks like a card number, or as protocol.parse_fields.
+    """
+    port.asked = 0
+    data = port.reader.object()
+    fields = protocol.parse_fields(data)
+    q = fields.get("q")
+    if protocol.is_int(q) and 0 < q <= protocol.MAX_Q:
+        port.sequence.seen(q)
+        port.asked = q
+    if guard(data) or frame_hides_pan(fields):
+        raise FrameError("pan", "looks like a card number; send a token")
+    return fields

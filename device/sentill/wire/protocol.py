@@ -283,3 +283,18 @@ class Sequence:
 def next_q(q: int) -> int:
     """The count after `q`: 1..2^30-1, then 1 again."""
     return q + 1 if q < MAX_Q else 1
+
+
+def is_int(value) -> bool:
+    """Whether `value` is an integer and not a boolean."""
+    return isinstance(value, int) and value is not True and value is not False
+
+
+def argument(fields: dict, key: str, least: int, most: int) -> int:
+    """An integer field within least..most. Raises FrameError "field" or "range", naming the key and the range."""
+    value = fields.get(key)
+    if not is_int(value):
+        raise FrameError("field", "%s must be an integer" % key)
+    if not least <= value <= most:
+        raise FrameError("range", "%s must be %d..%d" % (key, least, most))
+    return value

@@ -11,7 +11,7 @@ from sentill.compat import const, kernels
 from sentill.errors import FrameError
 from sentill.pan import frame_hides_pan
 
-from .protocol import MAX, MAX_AMOUNT, MAX_TIME, parse_fields
+from .protocol import MAX, MAX_AMOUNT, MAX_TIME, is_int, parse_fields
 from .reader import CRC_TABLE
 
 _TOKEN_MAX = const(32)
@@ -95,11 +95,6 @@ class Request:
         """The card token, a memoryview; valid until the reader's next window."""
         start = self.fields[CARD]
         return self.view[start : start + self.fields[CARD_LEN]]
-
-
-def is_int(value) -> bool:
-    """Whether `value` is an integer and not a boolean."""
-    return isinstance(value, int) and value is not True and value is not False
 
 
 def is_token(text: str) -> bool:

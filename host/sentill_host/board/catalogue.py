@@ -13,8 +13,8 @@ from typing import Any
 import sentill
 from sentill_host.errors import UsageError
 
-_DATA = Path(__file__).parent / "_data"
-_REPOSITORY = Path(__file__).parents[2]
+_DATA = Path(__file__).parents[1] / "_data"
+_REPOSITORY = Path(__file__).parents[3]
 
 
 @dataclass(frozen=True)

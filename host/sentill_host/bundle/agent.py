@@ -17,7 +17,7 @@ KEPT = "agent.mpy"
 @cache
 def source(name: str) -> str:
     """Text of the agent file `name`, without comment lines, docstring and blank lines: they only cost transfer time."""
-    text = files(__package__).joinpath(f"{name}.py").read_text(encoding="utf-8")
+    text = files("sentill_host.bundle.onboard").joinpath(f"{name}.py").read_text(encoding="utf-8")
     text = shorten({f"agent/{name}.py": text})[f"agent/{name}.py"]
     if text.startswith('"""'):
         text = text.split('"""', 2)[2]

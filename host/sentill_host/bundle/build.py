@@ -242,7 +242,7 @@ def build(board: catalogue.Board, firmware: Firmware, models: Mapping[str, bytes
 
 def agent_code() -> bytes:
     """The deploy agent as a version has it with it, for the next deploy to find it there."""
-    return compile_file(agent.KEPT.replace(".mpy", ".py"), agent.source("session").encode())
+    return compile_file(agent.KEPT.replace(".mpy", ".py"), agent.source("agent").encode())
 
 
 def _kind(firmware: Firmware) -> int:

@@ -29,6 +29,8 @@ from pathlib import Path
 
 from sentill_host.bundle import cache
 
+# Modules whose classes inherit from each other's.
+_FAMILY = "sentill/hal/"
 # Comments, strings, numbers, names: ten times as fast as tokenize, and the same on every version of Python.
 _TOKEN = re.compile(
     r"""\#[^\n]*
@@ -73,12 +75,11 @@ def given(sources: Mapping[str, str]) -> dict[str, dict[str, str]]:
     users = Counter(name for names in seen.values() for name in names.every)
     fixed = _fixed(seen, every)
     shared: dict[str, set[str]] = {}
-    # The package a module is in stands for those that may inherit: all base classes are of the same one.
     families: dict[str, list[str]] = defaultdict(list)
     for path, names in seen.items():
         shared[path] = {name for name in names.kept & names.private if users[name] == 1} | names.kept - others
         shared[path] -= fixed
-        families[path.rpartition("/")[0] if path.count("/") > 1 else path].append(path)
+        families[_FAMILY if path.startswith(_FAMILY) else path].append(path)
     public = frozenset[str]().union(*(names.kept - shared[path] for path, names in seen.items())) - fixed
     spare = _spare(every)
     few = list(itertools.islice(spare, max(sum(len(shared[path]) for path in family) for family in families.values())))

@@ -130,7 +130,8 @@ def _show(trained: Trained, paths: list[Path]) -> None:
     print_table(view)
     for verdict in ("review", "decline"):
         out.print(
-            f"{verdict} from {limits[verdict]}: {model_card.number(limits[verdict + '_fraud_share'], '.1%')} of frauds, "
+            f"{verdict} from {limits[verdict]}: "
+            f"{model_card.number(limits[verdict + '_fraud_share'], '.1%')} of frauds, "
             f"{model_card.number(limits[verdict + '_genuine_share'], '.2%')} of genuine payments"
         )
     out.print(f"quantisation costs {model_card.number(facts['quantisation']['ap_loss'], '.4f')} of average precision")

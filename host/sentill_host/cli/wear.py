@@ -52,7 +52,9 @@ def train(
     names = [name.strip() for name in inputs.split(",")]
     specs = degradation_runs.chosen(catalogue.load(board).data.get("channels", []), names)
     settings = trainer.WearSettings(cap, quick, slow, unit_s=unit_h * 3600)
-    courses = [degradation_runs.read(f) if f.suffix == ".csv" else degradation_runs.read_frames(f, specs) for f in files]
+    courses = [
+        degradation_runs.read(f) if f.suffix == ".csv" else degradation_runs.read_frames(f, specs) for f in files
+    ]
     seen = [degradation_runs.observe(specs, course, settings.unit_s) for course in courses]
     data = trainer.train(seen, settings, names)
     rmse, covered = degradation_runs.cross_validate(seen, settings)

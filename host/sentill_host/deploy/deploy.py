@@ -353,7 +353,9 @@ class _Deployment:
             )
         return board
 
-    def _bundle(self, board: catalogue.Board, firmware: Firmware, meanwhile: Callable[[], object] | None = None) -> Bundle:
+    def _bundle(
+        self, board: catalogue.Board, firmware: Firmware, meanwhile: Callable[[], object] | None = None
+    ) -> Bundle:
         if not self.job.bundles:
             made = self.reporter.ask((board.id, firmware), meanwhile=meanwhile)
             return made if isinstance(made, Bundle) else bundle.build(board, firmware)

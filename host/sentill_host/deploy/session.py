@@ -57,7 +57,7 @@ class Session:
         self._seq = 0
         self._text = b""
         place = self._find(hashlib.sha256(kept).hexdigest()) if kept else ""
-        link.launch(agent.starter(place) if place else agent.packed("session"))
+        link.launch(agent.starter(place) if place else agent.packed("agent"))
         try:
             about = self._answer(0, time.monotonic() + 60.0, None, _START_S)
         except BoardError as error:
@@ -65,7 +65,7 @@ class Session:
                 raise
             # Firmware that cannot inflate gets the agent as it is.
             self._text = b""
-            link.launch(agent.source("session"))
+            link.launch(agent.source("agent"))
             about = self._answer(0, time.monotonic() + 60.0, None, _START_S)
         if about is None:
             raise LinkError(f"{link.port}: the board does not answer", "check the cable; run this again")

@@ -1,0 +1,1 @@
+"""Brings boards to a version, one process per port."""

@@ -1,0 +1,1 @@
+"""Faults of hardware as readings, and the training of degradation indexes."""
