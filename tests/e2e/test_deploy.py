@@ -109,7 +109,7 @@ def test_a_fresh_board_gets_everything_and_a_second_run_copies_nothing(board):
 def test_stock_mpremote_lists_reads_and_runs_what_was_deployed(deployed, tmp_path):
     """While the node runs, or right after Ctrl-C, the version lies at /app; its archive is a file like any other."""
     listed = mpremote(deployed.usb, "resume", "fs", "ls", ":/app/sentill")
-    assert "protocol.mpy" in listed and "hal/" in listed
+    assert "errors.mpy" in listed and "hal/" in listed
     assert mpremote(deployed.usb, "resume", "fs", "cat", ":/app/config.json") == "{}"
     mpremote(deployed.usb, "resume", "fs", "cp", ":/app/models/rules.stm", str(tmp_path / "rules.stm"))
     assert (tmp_path / "rules.stm").read_bytes() == (catalogue.device_data("models") / "rules.stm").read_bytes()
@@ -274,7 +274,7 @@ BROKEN = {
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_version_that_does_not_come_up_is_left_again_by_the_board_itself(deployed, tmp_path, monkeypatch, how):
     if how != "raises":
-        monkeypatch.setattr(deploy.update, "TRIES", 1)  # to hang takes eight seconds each
+        monkeypatch.setattr(deploy.slots, "TRIES", 1)  # to hang takes eight seconds each
     before = node_answers(deployed.usb)
     module, source, reason = BROKEN[how]
     made = version(tmp_path, "broken", deployed, **{f"sentill__{module}": source})

@@ -409,7 +409,7 @@ def test_after_new_keys_a_version_that_fails_its_trial_gives_way_to_the_one_befo
     )
     path = tmp_path / "broken.sentill"
     bundle.write(sign_bundle(dataclasses.replace(made, version="broken", entries=broken), keys), path)
-    monkeypatch.setattr(deployer.update, "TRIES", 1)
+    monkeypatch.setattr(deployer.slots, "TRIES", 1)
     result = deploy([board.usb], bundles=[path], keys=keys)[0]
     assert "did not prove itself" in result.error and "nothing works" in result.error, result
     with Link(board.usb) as link:
