@@ -19,7 +19,7 @@ def _aside(bench: Bench) -> Chip:
     chip.usb.write(protocol.encode("C", [("q", 1), ("cmd", "maintenance"), ("box", _BOX_S)]))
     chip.run_until(lambda: b"sentill: maintenance" in chip.console, _START_S, "word that the node stands aside")
     chip.enter_repl()
-    # What nothing refers to is collected, and a timer with it.
+    # What nothing refers to may be collected, and a timer with it.
     chip.exec("import gc\nfor _ in range(9): gc.collect(); bytearray(2000)")
     return chip
 

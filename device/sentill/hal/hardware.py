@@ -30,7 +30,7 @@ _CAUSES = (
     ("SOFT_RESET", "soft"),
 )
 
-_kept: list = []  # timers that somebody at the prompt must not lose: one that nothing refers to is collected
+_kept: list = []  # timers that somebody at the prompt must not lose: one that nothing refers to may be collected
 
 
 class HAL:
