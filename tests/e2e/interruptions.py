@@ -216,6 +216,7 @@ class _Host:
             os.waitpid(self.pid, 0)
         os.read(self._ended, 1)
         os.close(self._ended)
+        time.sleep(0.2)  # they give the pipe back before the port
 
 
 # The interruption
