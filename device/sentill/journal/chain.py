@@ -96,7 +96,9 @@ class Journal:
         self._keys = keys
         self._device = bytes(device)
         self._key_every = key_every
-        self._sealing = sealing
+        self._sealing = 0  # a bit for each kind
+        for kind in sealing:
+            self._sealing |= 1 << kind
         self._mac = crypto.mac()
         self._key = bytearray(32)
         self._key_at = 0  # sequence of the key on flash
@@ -130,12 +132,12 @@ class Journal:
         if at > _LAST:
             at = self._move()
         buf = self._buf
-        pack_into("<HBII", buf, at, _HEAD + n + _TAG, kind, self.next, time)
+        pack_into("<HBII", buf, at, n + (_HEAD + _TAG), kind, self.next, time)
         buf[at + _HEAD : at + _HEAD + n] = payload
         self._mac.chain(self._key, self.tag, buf, at)
-        self._high = at + _HEAD + n + _TAG + _SLOT - 1 & -_SLOT
+        self._high = at + n + (_HEAD + _TAG + _SLOT - 1) & -_SLOT
         self.next += 1
-        if kind in self._sealing:
+        if self._sealing >> kind & 1:
             self.commit()
             self._keep_key()
             return True

@@ -21,6 +21,7 @@ _FIRST_PAUSE_MS = const(1000)
 _SHORT_PAUSE_MS = const(2)
 _LAST_PAUSE_MS = const(60_000)
 _MOST = const(0x3FFFFFFF)
+_VERDICT = const(2)  # chain.VERDICT
 _KNOWN = const(4)  # of Audit.lost
 _TELLS = const(5)
 
@@ -55,15 +56,15 @@ class Audit:
             return -1
         return self.record(kind, text)
 
-    def verdict(self, payload) -> int:
+    def verdict(self, payload) -> None:
         """As `record` of a VERDICT, on the stack but for its end: MicroPython takes larger frames from the heap."""
         if self.journal:
             try:
-                self.journal.append(chain.VERDICT, self.node.hal.now_s(), payload)
-                return self.journal.next - 1
+                self.journal.append(_VERDICT, self.node.hal.now_s(), payload)
+                return
             except _ERRORS:
                 pass  # it was not made
-        return self.record(chain.VERDICT, payload)
+        self.record(_VERDICT, payload)
 
     def record(self, kind: int, payload) -> int:
         """Add a record of at most MAX_PAYLOAD bytes; its sequence number, -1 when it could not be made.

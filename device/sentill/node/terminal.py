@@ -140,7 +140,7 @@ class Terminal:
     def _keep(self, answer):
         # Behind the verdict, which does not wait for it.
         f = self._fields
-        if self.assessor and not self._tamper.refusing:
+        if answer.model:  # it was judged
             self.busy = True
             self.assessor.remember(f[_REF], f[_AMT], f[_PM], f[_PN])
             self.busy = False

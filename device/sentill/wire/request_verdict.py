@@ -20,8 +20,11 @@ _LATELY = const(4)
 _MODELS = const(4)  # whose verdicts' beginnings are kept ready
 MAX_REASONS = 3  # in an answer
 
-# Slots of a scanned request, an array("I") of SLOTS words.
+# Slots of a scanned request, an array("I") of SLOTS words. A constant costs nothing where a look-up would.
 Q, REF, T, AMT, PM, PN, PH, CARD, CARD_LEN, SLOTS = range(10)
+_REF = const(1)
+_CARD = const(7)
+_CARD_LEN = const(8)
 
 # Key, slot, greatest value, required; in the order in which faults are reported.
 _FIELDS = (
@@ -93,8 +96,8 @@ class Request:
 
     def token(self):
         """The card token, a memoryview; valid until the reader's next window."""
-        start = self.fields[CARD]
-        return self.view[start : start + self.fields[CARD_LEN]]
+        start = self.fields[_CARD]
+        return self.view[start : start + self.fields[_CARD_LEN]]
 
 
 def is_token(text: str) -> bool:
@@ -122,10 +125,7 @@ class Answer:
 
 
 class Lately:
-    """The latest 4 requests with their answers, for a terminal that asks again: all but the q is as it was.
-
-    `card` is the token of the request remembered last, as bytes.
-    """
+    """The latest 4 requests with their answers, for a terminal that asks again: all but the q is as it was."""
 
     def __init__(self):
         self._refs = [-1] * _LATELY
@@ -133,11 +133,10 @@ class Lately:
         self._cards = [b""] * _LATELY
         self._answers = [Answer() for _ in range(_LATELY)]
         self._next = 0
-        self.card = b""
 
     def recall(self, request):
         """The Answer that `request` was given; None when it is a new one."""
-        return self._find(request) if request.fields[REF] in self._refs else None
+        return self._find(request) if request.fields[_REF] in self._refs else None
 
     def _find(self, request):
         for i in range(_LATELY):
@@ -157,9 +156,9 @@ class Lately:
     def remember(self, request) -> None:
         """Note that the request `recall` was asked for was given the answer that `next` named."""
         i = self._next
-        self.card = self._cards[i] = bytes(request.token())
+        self._cards[i] = bytes(request.token())
         self._numbers[i][:] = request.numbers
-        self._refs[i] = request.fields[REF]
+        self._refs[i] = request.fields[_REF]
         self._next = (i + 1) % _LATELY
 
 
