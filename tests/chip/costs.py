@@ -39,7 +39,7 @@ _GROUPS = (
     (
         (7, "features", "sentill.risk.features", "History", "own"),
         (8, "chain", "sentill.mac_thumb", "MAC", "chain"),
-        (9, "card", "sentill.mac_thumb", "MAC", "tag"),
+        (9, "card", "sentill.mac_thumb", "MAC", "tag_of"),
     ),
 )
 _CALM = Regime("calm", 400, 400)
