@@ -20,7 +20,7 @@ from tests.chip.chip import CLOCK_HZ, Firmware
 from tests.chip.faults import PATCHES
 from tests.chip.flash import ERASE_MS, PROGRAM_MS
 from tests.chip.run import Options, Run
-from tests.chip.steps import EMLEARN, STEPS
+from tests.chip.steps import EMLEARN, LONG, STEPS
 
 NO_FIRMWARE = (
     "no firmware: give the path of a stock MicroPython image for the Raspberry Pi Pico, FIRMWARE=RPI_PICO.uf2; "
@@ -32,7 +32,8 @@ def main() -> int:
     """See the head of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--firmware", default=os.environ.get("FIRMWARE", ""), help="UF2 image; or $FIRMWARE")
-    parser.add_argument("--only", default="", help="steps, parted by commas: " + ",".join(step.name for step in STEPS))
+    names = ", ".join(step.name for step in [*STEPS, *LONG])
+    parser.add_argument("--only", default="", help=f"steps, parted by commas: {names}")
     parser.add_argument("--requests", type=int, default=200, help="in each regime")
     parser.add_argument("--cuts", type=int, default=20, help="power cuts")
     parser.add_argument("--jobs", type=int, default=2, help="steps at once")
@@ -45,6 +46,7 @@ def main() -> int:
         return 2
     steps = [*STEPS, EMLEARN] if options.emlearn else STEPS
     wanted = [name for name in options.only.split(",") if name] or [step.name for step in steps]
+    steps = [*steps, *LONG]
     known = {step.name: step for step in steps}
     if unknown := [name for name in wanted if name not in known]:
         parser.error(f"no step {', '.join(unknown)}; there are {', '.join(known)}")

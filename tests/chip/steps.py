@@ -109,6 +109,12 @@ def sustained(bench: Bench) -> Numbers:
 EMLEARN = Step("emlearn", emlearn, needs=(), begins=True, by="emlearn")
 """Only where the user gives the module."""
 
+LONG = [
+    Step("records", records, begins=True),
+    Step("start_sweep", start_sweep, needs=("deploy", "access"), begins=True),
+]
+"""What takes long, and is done only where it is named."""
+
 STEPS = [
     Step("deploy", deploy, needs=(), begins=True),
     Step("change", change, begins=True),
@@ -124,7 +130,6 @@ STEPS = [
     Step("parts", parts, begins=True),
     Step("heap", heap_after_traffic),
     Step("journal", journal),
-    Step("records", records, begins=True),
     Step("slow_line", slow_line, begins=True),
     Step("wave", wave, begins=True),
     Step("cuts_deploy", cuts_deploy, begins=True, by="cuts"),
@@ -132,7 +137,6 @@ STEPS = [
     Step("cuts_provision", cuts_provision, begins=True, by="cuts"),
     Step("cuts_commit", cuts_commit, by="cuts"),
     Step("cuts_recovery", cuts_recovery, needs=("deploy", "cuts_deploy", "cuts_commit"), begins=True, by="cuts"),
-    Step("start_sweep", start_sweep, needs=("deploy", "access"), begins=True),
     Step("device_tests", device_tests, needs=(), begins=True),
     Step("node_tests", node_tests, begins=True),
 ]

@@ -71,7 +71,6 @@ ROWS = (
     _row("processor, idle with telemetry; without", "idle_cpu_pct idle_silent_cpu_pct", "%", 8, None),
     _row("longest time without a look at the terminal's line", "longest_block_ms", "ms", 60),
     _row("flash of a slot; of two slots and all else", "slot_blocks two_slots_blocks", "blocks", 40, None, digits=0),
-    _row("records held on 848 KB", "records_held_848k", "", digits=0),
     _row("heap in use; at most during the start; largest free piece", "heap_used_kb heap_peak_kb heap_largest_kb",
          "KB", 110, 125, None, digits=0),
     _row("`journal pull`", "pull_records_s", "records/s", 100, least=True, digits=0),
