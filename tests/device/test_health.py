@@ -346,3 +346,12 @@ def test_reading_a_wear_index_needs_no_heap():
             m.sample(2, None, clock[0])
 
     no_alloc(some, 20 * 2000)
+
+
+def test_a_channel_keeps_only_what_is_its_own():
+    """Each further attribute is up to 16 bytes of a board's heap, for each of 16 channels."""
+    m = Monitor([{"name": "x", "min": 0, "max": 100, "lo_fail": 5}, {"name": "y"}])
+    mine = sorted(m.channels[0].__dict__)
+    assert mine == sorted("name unit source advice max lo_fail lo_warn _mid _span hyst good s".split()), mine
+    assert sorted(m.channels[1].__dict__) == sorted("name unit source advice _mid _shift _span hyst good s".split())
+    assert (m.channels[0].hi_warn, m.channels[0]._shift, m.channels[1]._life) == (0x3FFFFFFF, 0, 0)

@@ -177,3 +177,9 @@ def test_a_verdict_allocates_nothing():
         support.no_alloc(lambda: run(who, 0))
         support.no_alloc(lambda: who.feedback(clock[0]))
         assert who.n_reasons, "reasons were part of it"
+
+
+def test_what_both_models_say_is_in_memory_once():
+    a = assessor()
+    assert a._local.codes is a._profile.codes and len(a._local.codes) == features.N
+    assert a._local.rules is a._profile.rules

@@ -12,7 +12,6 @@ matches, and everything stays as it is. A function over the end of a flash block
 in the heap, and so do functions within functions, and native code, which is faster there.
 """
 
-
 import machine
 import micropython
 import rp2
@@ -33,8 +32,6 @@ _CODE = const(12)  # and to its bytecode
 
 def _generator():
     yield
-
-
 
 
 class Places:

@@ -12,7 +12,7 @@ from sentill.errors import ModelError
 from sentill.health.monitor import Monitor
 from sentill.health.sources import Vitals
 from sentill.risk.assess import Assessor
-from sentill.risk.features import SCHEMA_ID, History
+from sentill.risk.features import NAMES, SCHEMA_ID, History
 from sentill.risk.model import Model
 from sentill.wire.port import Port
 
@@ -92,6 +92,8 @@ def load_model(path: str):
     except OSError:
         raise ModelError("missing", "no model in " + path)
     model.drop_texts()
+    if model.reasons == NAMES:
+        model.reasons = NAMES  # once in memory, not once a model
     return model
 
 

@@ -49,6 +49,10 @@ class Assessor:
         """Judge with these models (tree.Model) from now on: `profile` with a card profile, `local` without."""
         self.by = self._profile = _Judge(profile)
         self._local = _Judge(local)
+        if self._local.codes == self._profile.codes:
+            self._local.codes = self._profile.codes
+        if self._local.rules == self._profile.rules:
+            self._local.rules = self._profile.rules
         self._facts = max(profile.n_inputs, local.n_inputs) > N
 
     # At most 11 locals and stack slots per function on the hot path: MicroPython takes larger frames from the heap. So
