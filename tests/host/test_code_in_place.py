@@ -92,23 +92,50 @@ def code(monkeypatch):
 
 
 def scattered(content: bytes, rng: random.Random) -> bytes:
-    """An image in which the blocks of the file `a.img` are not next to each other."""
+    """An image in which the blocks of the file `a.img` are not next to each other, and what is left of one like it."""
     image = files.make({f"f{i}": bytes(4096 * rng.randint(1, 2)) for i in range(12)}, BLOCKS)
     disk = files._mounted(image)
     for i in range(0, 12, 2):
         disk.remove(f"/f{i}")
-    with disk.open("/a.img", "wb") as file:
-        file.write(content)
+    for name in rng.sample(("/b.img", "/a.img"), 2):
+        with disk.open(name, "wb") as file:
+            file.write(content)
+    disk.remove("/b.img")
     return bytes(disk.context.buffer)
 
 
+def last_block(image: bytes, content: bytes) -> int:
+    """That of `a.img`: where its last bytes are changed, the file reads another way."""
+    start, number = 0, 0
+    while start + 4096 - head(number) < len(content):
+        start += 4096 - head(number)
+        number += 1
+    at = -1
+    while (at := image.find(content[start : start + 64], at + 1)) >= 0:
+        if files.read(image[:at] + bytes(8) + image[at + 8 :])["a.img"] != content:
+            return at // 4096
+    raise AssertionError("the file is nowhere")
+
+
+def head(number: int) -> int:
+    """Bytes of numbers of other blocks that a file's block begins with."""
+    return 4 * (number & -number).bit_length()
+
+
 class _File:
-    def __init__(self, content: bytes):
+    """An open file of the firmware, whose object has these words."""
+
+    def __init__(self, content: bytes, module=None, memory=None):
         self.content = content
         self.at = 0
+        if module:
+            last = last_block(memory.image, content)
+            words = struct.pack("<8I", OTHER_TYPE, RAM, 7, 1, last, len(content), 0, 0)
+            module.ids[builtins.id(self)] = memory.put(words)
 
-    def seek(self, at: int) -> None:
-        self.at = at
+    def seek(self, at: int, whence: int = 0) -> int:
+        self.at = at + len(self.content) if whence else at
+        return self.at
 
     def readinto(self, buffer: bytearray) -> int:
         part = self.content[self.at : self.at + len(buffer)]
@@ -121,19 +148,47 @@ def test_the_places_are_where_the_file_is(code, seed):
     rng = random.Random(seed)
     content = rng.randbytes(rng.choice((5_000, 30_000, 70_000)))
     module, memory = code(scattered(content, rng))
-    places = module.Places(_File(content))
+    places = module.Places(_File(content, module, memory))
     for _ in range(40):
         at = rng.randrange(len(content) - 100)
         size = rng.randint(1, min(9_000, len(content) - at - 64))
         found = places.areas(at, size)
+        assert found, "the file is there"
         assert b"".join(memory.read(found[i], found[i + 1]) for i in range(0, len(found), 2)) == content[at : at + size]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_places_are_the_file_s_own_and_not_what_is_left_of_another(code, seed):
+    rng = random.Random(seed)
+    content = rng.randbytes(60_000)
+    image = scattered(content, rng)
+    assert image.count(content[4096:4400]) == 2, "of both files"
+    module, memory = code(image)
+    places = module.Places(_File(content, module, memory))
+    for at in range(100, len(content) - 100, 3000):
+        first = places.areas(at, 50)[0] - START
+        changed = files.read(image[:first] + b"changed" + image[first + 7 :])["a.img"]
+        assert changed[at : at + 7] == b"changed", at
+
+
+def test_of_a_file_that_does_not_tell_its_last_block_there_are_no_places(code):
+    content = random.Random(2).randbytes(30_000)
+    module, memory = code(scattered(content, random.Random(2)))
+    file = _File(content, module, memory)
+    at = module.ids[builtins.id(file)] - RAM
+    for word in (BLOCKS, 0, 0xFFFFFFFF):
+        memory.ram[at + 16 : at + 20] = struct.pack("<I", word)
+        assert module.Places(file).areas(0, 30_000) == []
+    module.ids[builtins.id(file)] = memory.put(bytes(400))
+    assert module.Places(file).areas(0, 30_000) == []
 
 
 def test_without_the_file_system_in_memory_there_are_no_places(code):
     content = bytes(range(256)) * 40
     module, memory = code(files.make({"a.img": content}, BLOCKS))
+    file = _File(content, module, memory)
     memory.image = bytes(len(memory.image))
-    assert module.Places(_File(content)).areas(0, 5_000) == []
+    assert module.Places(file).areas(0, 5_000) == []
 
 
 def number(size: int) -> bytes:
@@ -168,7 +223,8 @@ def loaded(code, monkeypatch):
         member += number(len(data)) + data
     content = rng.randbytes(200) + member + rng.randbytes(500)
     module, memory = code(scattered(content, rng))
-    module.open = lambda path: SimpleNamespace(span=lambda: (_File(content), 200, len(member)))
+    file = _File(content, module, memory)
+    module.open = lambda path: SimpleNamespace(span=lambda: (file, 200, len(member)))
     one = ModuleType("sentill.one")
     context = memory.put(bytes(16))
     module.ids[builtins.id(one)] = context

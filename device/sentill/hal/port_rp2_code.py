@@ -28,6 +28,8 @@ _PROBE = const(32)
 _MB = const(0x100000)
 _CONTEXT = const(4)  # where a function's object points to its module,
 _CODE = const(12)  # and to its bytecode
+_FIRST_WORD = const(8)  # of an open file, where littlefs may keep its size
+_LAST_WORD = const(160)
 
 
 def _generator():
@@ -35,30 +37,43 @@ def _generator():
 
 
 class Places:
-    """Where the bytes of an open littlefs file lie in memory."""
+    """Where the bytes of an open littlefs file lie in memory.
+
+    Its own blocks it must be: what is left of a file that was removed may read the same, until something else is
+    written there. So the way is littlefs's own, from the last block back: block n > 0 of a file begins with the number
+    of the one before it, and one more for each time that n can be halved ("CTZ skip-lists").
+    """
 
     def __init__(self, file):
-        self._file = file
         device = rp2.Flash()
-        self._count = device.ioctl(_COUNT, 0)
-        self._start = _find_start(device, self._count * _BLOCK)
-        # Of the file's blocks so far: the offset in the file of what is behind the next one, and where in memory offset
-        # 0 of the file would be for it, 0 for a block that was not found.
-        self._ends = [0]
-        self._bases: list = []
-        self._last = -1
-        self._seen = bytearray(_PROBE)
+        count = device.ioctl(_COUNT, 0)
+        start = _find_start(device, count * _BLOCK)
+        size = file.seek(0, 2)
+        self._ends = [0]  # of the file's blocks so far: the offset in the file of what is behind the next one
+        while self._ends[-1] < size:
+            self._ends.append(self._ends[-1] + _BLOCK - _head(len(self._ends) - 1))
+        number = len(self._ends) - 1
+        # Where in memory offset 0 of the file would be for each block, 0 where that is not known.
+        self._bases = [0] * number
+        place = _last(file, size)
+        while number and start and 0 <= place < count:
+            number -= 1
+            address = start + place * _BLOCK
+            self._bases[number] = address + _head(number) - self._ends[number]
+            place = machine.mem32[address]
+        seen = bytearray(_PROBE)
+        file.seek(0)
+        file.readinto(seen)
+        if number or uctypes.bytearray_at(self._bases[0], _PROBE) != seen:
+            self._bases = [0] * len(self._bases)
 
     def areas(self, at: int, size: int) -> list:
         """The part of the file from `at` on, `size` bytes, cut at the ends of blocks: addresses and sizes in turn."""
         found: list = []
         end = at + size
         number = at // _BLOCK
-        ends = self._ends
-        while self._start and at < end:
-            while len(ends) < number + 2:
-                self._next()
-            until = ends[number + 1]
+        while at < end and number < len(self._bases):
+            until = self._ends[number + 1]
             if at < until:
                 if until > end:
                     until = end
@@ -69,26 +84,23 @@ class Places:
             number += 1
         return found
 
-    def _next(self):
-        # Find one more block: as a rule it is behind the last one. Block n > 0 of a file begins with the number of an
-        # earlier block, and one more for each time that n can be halved (littlefs: "CTZ skip-lists").
-        n = len(self._bases)
-        offset = self._ends[n]
-        head = 4 if n else 0
-        while n and not n & 1:
-            n >>= 1
-            head += 4
-        self._file.seek(offset)
-        self._file.readinto(self._seen)
-        base = 0
-        for _ in range(self._count):
-            self._last = (self._last + 1) % self._count
-            address = self._start + self._last * _BLOCK + head
-            if uctypes.bytearray_at(address, _PROBE) == self._seen:
-                base = address - offset
-                break
-        self._bases.append(base)
-        self._ends.append(offset + _BLOCK - head)
+
+def _head(number):
+    # How many bytes that are not the file's its block begins with.
+    size = 4 if number else 0
+    while number and not number & 1:
+        number >>= 1
+        size += 4
+    return size
+
+
+def _last(file, size):
+    # The last block of an open file: in its object (extmod/vfs_lfsx_file.c, lfs2_file_t) the number is before the size.
+    at = id(file)
+    for at in range(at + _FIRST_WORD, at + _LAST_WORD, 4):
+        if machine.mem32[at] == size:
+            return machine.mem32[at - 4]
+    return -1
 
 
 def _find_start(device, size):
