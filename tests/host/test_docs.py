@@ -11,6 +11,8 @@ from sentill_host.cli import build
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# On a board, or of a board's folder.
+ON_BOARDS = {"board.py", "boot.py", "port_NAME.py"}
 COMMAND = typer.main.get_command(build())
 
 
@@ -38,9 +40,38 @@ def offence(line: str) -> str:
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_what_documents_tell_to_type_exists(path):
     found = commands(path.read_text())
-    assert found or path.name == "README.md", path
+    assert found or path.name in ("README.md", "architecture.md", "glossary.md"), path
     wrong = {line: why for line in found if (why := offence(line))}
     assert not wrong, wrong
+
+
+def anchors(path: Path) -> set[str]:
+    """What a link can point to within a document: its headlines as GitHub spells them."""
+    lines = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_what_exists(path):
+    wrong = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", path.read_text(), flags=re.S)):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        if not target.exists() or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            wrong.append(link)
+    assert not wrong, wrong
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_source_files_that_are_named_exist(path):
+    """By their path in the repository, or within one of the two packages, the tests or the tools."""
+    places = [ROOT, ROOT / "device", ROOT / "device/sentill", ROOT / "device/frozen", ROOT / "host/sentill_host"]
+    places += [path for top in ("tests", "tools") for path in (ROOT / top, *(ROOT / top).iterdir()) if path.is_dir()]
+    named = {name for name in re.findall(r"`(\w[\w/]*\.py)`", path.read_text()) if name not in ON_BOARDS}
+    missing = {name for name in named if not any((place / name).is_file() for place in places)}
+    assert not missing, missing
 
 
 def test_what_hints_and_helps_tell_to_type_exists():
