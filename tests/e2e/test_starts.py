@@ -1,10 +1,14 @@
 """A share of the starts under floods and keys (tests/e2e/starts.py); `make starts` runs all of them."""
 
+import time
+from pathlib import Path
+
 import pytest
 
 from sentill_host.board.link import Link
 from sentill_host.virtual import VirtualBoards
 from tests.e2e import starts
+from tests.e2e.conftest import run_mpremote
 
 COUNT = 40
 
@@ -30,3 +34,20 @@ def test_a_soft_reset_is_done_without_where_it_would_end_usb(begun: bool) -> Non
             link.exec("Start.usb = 1")
         link.soft_reset()
         assert link.exec("print('left' in globals(), sys.path)").strip() == f"{begun} ['.frozen']".encode()
+
+
+def test_ctrl_c_is_not_listened_to_while_a_file_is_compiled(tmp_path: Path) -> None:
+    main = "import micropython\nmicropython.kbd_intr(-1)\nprint('it ran')\n" + "x = [1, 2, 3]\n" * 3000
+    source = tmp_path / "main.py"
+    source.write_text(main)
+    with VirtualBoards(1, heap="1M") as (board,):
+        run_mpremote(board.usb, "cp", str(source), ":main.py")
+        board.control("reset")
+        typist = starts.Typist(board.usb)
+        end = time.monotonic() + 30
+        while b"it ran" not in typist.seen and b">>> " not in typist.seen and time.monotonic() < end:
+            typist.type(b"\x03")
+            typist.read()
+            time.sleep(0.005)
+        typist.close()
+        assert b"it ran" in typist.seen, typist.seen
