@@ -334,7 +334,7 @@ def _node(name: str, node: client.NodeClient, identity: dict[str, Any]) -> list[
         rows = health_table.collect(node, _HEALTH_S)
     except LinkError as error:
         return [*found, Finding(WARN, name, _said(name, error), error.hint)]
-    for trouble in health_table.troubles(status):
+    for trouble in health_table.troubles(status | {"foreign": False}):  # told above, from its faults
         found.append(Finding(FAIL, name, trouble, _UNKEPT))
     if status.get("crash"):
         found.append(

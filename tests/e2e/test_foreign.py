@@ -10,7 +10,7 @@ from sentill_host.board.link import Link
 from sentill_host.deploy.deploy import deploy
 from sentill_host.doctor import FAIL, NOTE, Finding
 from sentill_host.keys.key_file import KeyFile
-from sentill_host.node import access
+from sentill_host.node import access, health_table
 from sentill_host.node.access import AccessError
 from sentill_host.node.client import NodeClient, await_identity
 from sentill_host.virtual import VirtualBoards
@@ -57,7 +57,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> KeyFile:
 @pytest.fixture(scope="module")
 def board(keys: KeyFile) -> Iterator[Board]:
     """A board with keys, profile service."""
-    with VirtualBoards(1) as boards:
+    with VirtualBoards(1, heap="288K") as boards:  # a boot.py of its own leaves the node less
         (result,) = deploy([boards[0].usb], keys=keys, profile="service")
         assert not result.error and result.keys_given, result
         yield boards[0]
@@ -76,6 +76,9 @@ def test_planted_code_is_told_by_node_doctor_and_deploy_and_removed_on_request(b
     assert faults(board) == "" and not about_code(doctor.examine_port(board.usb, True, keys=keys))
     plant(board, keys, PLANTED[:-1])
     until(lambda: faults(board) == "foreign")
+    with Link(board.usb) as link:
+        (trouble,) = health_table.troubles(NodeClient(link).command("status"))
+        assert "not the node's" in trouble
     (told,) = about_code(doctor.examine_port(board.usb))
     assert told.level == FAIL and "--remove-foreign" in told.fix
     seen, named = about_code(doctor.examine_port(board.usb, True, keys=keys))

@@ -127,7 +127,7 @@ class Vitals:
         node = self.node
         seen = node.terminal.verdicts
         log = node.audit.journal
-        return [
+        told = [
             ("t", node.hal.now_s()),
             ("up", node.hal.uptime_s()),
             ("hz", node.rate_hz),
@@ -148,3 +148,6 @@ class Vitals:
             ("crc", self._vital("crc_errors")),
             ("bad", self._vital("bad_lines")),
         ]
+        if "foreign" in node.faults:
+            told.insert(1, ("foreign", True))
+        return told

@@ -34,11 +34,12 @@ def refuse(node) -> None:
 
 
 def report(node) -> None:
-    """Record foreign code in the journal and raise SentillError when there is some."""
-    found = look(node.hal.root)
-    if found:
-        node.audit.note(chain.ACCESS, [("ev", "foreign"), ("code", " ".join(found))])
-        raise SentillError("foreign", "code that is not the node's: " + " ".join(found))
+    """Make foreign code a fault of the node's, and record it in the journal."""
+    try:
+        refuse(node)
+    except (SentillError, OSError) as error:
+        node.audit.note(chain.ACCESS, [("ev", "foreign"), ("code", node.tell(error))])
+        node.fault("foreign", error)
 
 
 def _look(folder, found, depth):

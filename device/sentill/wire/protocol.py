@@ -50,8 +50,8 @@ and jk: the records below it survive a power cut.
 An H summary tells, as the answer to the command `status` does: up (uptime, s), hz (H frames per second), st (worst
 state of the channels), ap, rv, dc (verdicts), jn, jk, miss (audit records that could not be made of late: they
 are nowhere), free (KB free for files, as of a minute ago), heap (bytes free), and counts since the start: fr (frauds
-reported), rej (requests refused), crash (tasks), drop (frames without room), gap (frames missing), crc, bad (lines). In
-a summary too long for a frame the last of them are left out.
+reported), rej (requests refused), crash (tasks), drop (frames without room), gap (frames missing), crc, bad (lines);
+`foreign` where there is code beside the node's. In a summary too long for a frame the last of them are left out.
 
 The command `set-time` with `t` sets the clock: at most 600 s back behind the latest time known to the node, at most an
 hour ahead of what it shows, or 400 days where it was off; else the refusal "clock" tells that latest time. With

@@ -103,6 +103,8 @@ def troubles(status: dict[str, Any]) -> list[str]:
         told.append(f"{lost:,} audit record{'s' * (lost > 1)} NOT KEPT")
     if "free" in status and int(status["free"]) < FULL_KB:
         told.append(f"its flash is full: {int(status['free'])} KB free")
+    if status.get("foreign"):
+        told.append("on its flash is code that is not the node's")
     return told
 
 
