@@ -27,7 +27,6 @@ def provision(node, port, fields) -> list:
         raise SentillError("state", "no place for keys: see the faults")
     if " " in node.store.slot():
         raise SentillError("state", "a version is on trial")
-    node.refuse_foreign_code()  # it would run, or be at hand, under the new keys
     known = borrow("keys", "renewal").load(node)
     erased = not vault.generation and vault.profile == _SEALED
     if vault.profile == _SEALED and not erased and not node.session.left_s():

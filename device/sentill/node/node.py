@@ -165,10 +165,6 @@ class Node:
         """Open keys and journal that could not be opened at the start. Raises what stands against it."""
         borrow("node", "boot_flash").recover(self)
 
-    def refuse_foreign_code(self) -> None:
-        """Raise SentillError when there is code on the flash that is not the node's."""
-        borrow("node", "foreign_code").refuse(self)
-
     def tell(self, error) -> str:
         """An error in words that may travel."""
         text = error.message if isinstance(error, SentillError) else repr(error)
