@@ -17,7 +17,7 @@ PLAN = ROOT / "docs" / "architecture.md"
 # Sent to boards, real and virtual; not of this computer.
 ONBOARD = (HOST / "virtual" / "onboard", HOST / "bundle" / "onboard")
 MOST_GRANTS = 8
-PURE = {"wire", "risk", "health", "journal", "keys"}
+PURE = {"wire", "risk", "policy", "health", "journal", "keys"}
 HARDWARE = {"machine", "esp", "esp32", "rp2", "network", "neopixel", "onewire", "bluetooth"}
 # Not on every interpreter the code runs on.
 ABSENT = {"typing", "dataclasses", "functools", "contextlib", "unittest", "hmac", "logging", "enum", "pathlib"}

@@ -28,6 +28,10 @@ class ModelError(SentillError):
     """A model file is corrupt, hostile, or made for other features."""
 
 
+class PolicyError(SentillError):
+    """A profile of limits, or what is kept of them, is corrupt or hostile."""
+
+
 class ConfigError(SentillError):
     """A configuration value is missing, of the wrong type, or out of range."""
 

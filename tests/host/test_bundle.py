@@ -71,7 +71,8 @@ def test_a_bundle_is_complete_ordered_and_reproducible(board_id, firmware):
     thumb = {name for name in modules if "asm_thumb" in (catalogue.device_package() / name).read_text()}
     of_thumb = {"mac_plain.py", "wire/scan_viper.py", "wire/values_viper.py", "risk/tree_viper.py"}
     of_thumb |= {"risk/features_plain.py"}
-    assert missing == twins | others | (thumb if firmware is UNIX64 else of_thumb)
+    unasked = {name for name in modules if name.startswith("policy/")} | {"transaction.py"}
+    assert missing == twins | others | unasked | (thumb if firmware is UNIX64 else of_thumb)
     assert f"sentill/hal/port_{port}.mpy" in paths
     assert f'PORT = "{port}"' in board.pins.read_text()
 

@@ -288,6 +288,8 @@ def _modules(board: catalogue.Board, firmware: Firmware) -> Iterator[Entry]:
 
 def _runs(name: str, sources: Mapping[str, bytes], board: catalogue.Board, firmware: Firmware) -> bool:
     """Whether this board ever runs the module: no HAL of another; of twins one."""
+    if name.startswith("sentill/policy/") or name == "sentill/transaction.py":
+        return False  # nothing on a node asks it yet
     if name.startswith("sentill/hal/port_"):
         return re.match(f"port_{board.data['port']}[_.]", name.rpartition("/")[2]) is not None
     stem = re.sub(r"(_plain|_viper|_thumb)?\.py$", "", name)

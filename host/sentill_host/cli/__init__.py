@@ -47,6 +47,7 @@ PANELS = {
         "bundle": ("bundle", "app"),
         "fleet": ("fleet", "app"),
         "doctor": ("doctor", "doctor"),
+        "policy": ("policy", "app"),
     },
     "Keys and access": {
         "keys": ("keys", "app"),
