@@ -127,10 +127,12 @@ class Journal:
         if n > MAX_PAYLOAD:
             raise StorageError("size", "a record holds at most %d bytes" % MAX_PAYLOAD)
         at = self._high
-        if self.next - self.kept >= _MOST_WAIT or (at > _LAST and self._low < _LONGEST):
+        if self.next - self.kept >= _MOST_WAIT:
+            at = -1
+        elif at > _LAST:
+            at = self._move() if self._low >= _LONGEST else -1
+        if at < 0:
             raise StorageError("full", "too many records wait for the flash")
-        if at > _LAST:
-            at = self._move()
         buf = self._buf
         pack_into("<HBII", buf, at, n + (_HEAD + _TAG), kind, self.next, time)
         buf[at + _HEAD : at + _HEAD + n] = payload

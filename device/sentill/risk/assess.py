@@ -101,7 +101,7 @@ class Assessor:
         self.verdict = 0 if v < judge.review else 1 if v < judge.decline else 2
         n = 0
         if judge.rules:
-            v = judge.model.rule(x)
+            v = judge.rule(x)
             if v >= 0:
                 self.reasons[0] = judge.rules[v]
                 n = 1
@@ -136,6 +136,7 @@ class _Judge:
         self.review = model.review
         self.decline = model.decline
         self.score = model.score
+        self.rule = model.rule
         self.explain = model.explain
         self.next_reason = model.next_reason
         self.id = model.model_id.encode()

@@ -95,11 +95,11 @@ class Port:
         at = 0
         if self._direct and self._low == self._high:
             self._out = view
-            while at < n:
+            self._at = 0
+            at = done = self._write(n)
+            while done and at < n:
                 self._at = at
                 done = self._write(n)
-                if not done:
-                    break
                 at += done
             if at == n:
                 return True

@@ -156,7 +156,8 @@ class Lately:
     def remember(self, request) -> None:
         """Note that the request `recall` was asked for was given the answer that `next` named."""
         i = self._next
-        self._cards[i] = bytes(request.token())
+        start = request.fields[_CARD]
+        self._cards[i] = bytes(request.view[start : start + request.fields[_CARD_LEN]])
         self._numbers[i][:] = request.numbers
         self._refs[i] = request.fields[_REF]
         self._next = (i + 1) % _LATELY
