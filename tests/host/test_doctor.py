@@ -186,7 +186,7 @@ def test_the_program_that_plays_a_board_does_not_share_its_port():
 
 @pytest.mark.parametrize(("version", "level"), [("1.23.0", WARN), ("1.24.0", OK), ("1.29.0-preview", OK), ("", WARN)])
 def test_old_firmware_is_found(version, level):
-    finding = doctor._firmware("COM3", version, doctor.boards.load("RPI_PICO"))
+    finding = doctor._firmware("COM3", version, doctor.catalogue.load("RPI_PICO"))
     assert finding.level == level
     if level == WARN:
         assert finding.fix == "sentill flash COM3"

@@ -13,7 +13,7 @@ pytest.importorskip("rp2040py", reason="no Cortex-M0+ in software: pip install '
 
 @pytest.fixture(scope="module")
 def chip() -> Kernels:
-    return Kernels("features_thumb")
+    return Kernels("risk.features_thumb")
 
 
 def test_features_of_the_own_history(chip: Kernels) -> None:

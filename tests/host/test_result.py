@@ -17,7 +17,7 @@ from tests.interpreters import unix_command
 COMMON = {"port", "board", "uid", "before", "version", "seconds", "error", "hint", "exit_code"}
 DEPLOY = {
     *("slot", "rung", "copied", "copied_bytes", "reused", "removed", "resent", "verified_s", "restart_s", "step"),
-    *("unchanged", "keys", "keys_given", "warning"),
+    *("unchanged", "keys", "keys_given", "warning", "foreign"),
 }
 FLASH = {"ulab", "file", "sha256", "pinned", "tool"}
 

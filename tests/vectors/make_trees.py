@@ -2,22 +2,21 @@
 
     python tests/vectors/make_trees.py
 
-The answers come from the trees before they were packed, by the definition in sentill_host.modelfile.evaluate.
+The answers come from the trees before they were packed, by the definition in sentill_host.models.model_file.evaluate.
 """
 
 import json
 import random
 from pathlib import Path
 
-from sentill_host.quantize import Forest, Overlay, PackedModel
-
-from sentill_host import modelfile, quantize
+from sentill_host.models import model_file, quantize
+from sentill_host.models.quantize import Forest, Overlay, PackedModel
 
 FOLDER = Path(__file__).resolve().parent
 NAMES = ("a", "b", "c", "d", "e")
 TYPICAL = (0, 10, -10, 100, -100)
 ROWS = 40
-Tree = modelfile.Tree
+Tree = model_file.Tree
 
 
 def tree(dice: random.Random, depth: int, low: int, high: int, stop: float = 0.15) -> Tree:
@@ -102,7 +101,7 @@ def expected_weights(forest: Forest, row: list[int]) -> list[int]:
     """What Model.explain must find, written from its description."""
     weights = [0] * len(NAMES)
     for tree, owner in zip(forest.trees, forest.owner_list(), strict=True):
-        leaf, base = modelfile.evaluate(tree, row), modelfile.evaluate(tree, TYPICAL)
+        leaf, base = model_file.evaluate(tree, row), model_file.evaluate(tree, TYPICAL)
         if forest.vote:
             leaf, base = int(leaf == forest.outputs - 1), int(base == forest.outputs - 1)
         elif owner != forest.outputs - 1:
@@ -122,9 +121,9 @@ def answers() -> dict[str, object]:
     """The content of tree_answers.json."""
     result: dict[str, object] = {"rows": rows()}
     for name, (forest, file) in models().items():
-        hard = modelfile.read(file).rules is not None
+        hard = model_file.read(file).rules is not None
         # Weights are defined by the trees in the file: splitting a tree, or leaving out comparisons, changes them.
-        decoded = modelfile.read(file).forest
+        decoded = model_file.read(file).forest
         kept = Forest(decoded.trees, decoded.vote, decoded.outputs, decoded.owners)
         result[name] = [
             [forest.evaluate(row), *(expected_rule(row) if hard else (-1, -1)), expected_weights(kept, row)]
