@@ -17,7 +17,7 @@ _MODULES = ("bridge", "machine", "nor", "page")
 # Sent by the board at the end of a boot that leads to the raw REPL; the supervisor takes it out of the output.
 MARK = "\x1e\x1d*boot*\x1d\x1e"
 # Heap the onboard modules take; on a real board they are in the firmware.
-RESERVE_BYTES = 24 * 1024
+RESERVE_BYTES = 26 * 1024
 # What Ctrl-C is where the interpreter is a library: a signal whose handler notes that the program is to be interrupted,
 # as a chip's does. The Unix port's own handler of SIGINT jumps out of whatever runs: out of a garbage collection it
 # leaves the heap locked for good, out of a flash write the file system in between.
