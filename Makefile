@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 .DEFAULT_GOAL := help
-.PHONY: help demo test sweep storm starts interruptions endurance lint bench bench-short chip chip-full chip-record sizes \
+.PHONY: help demo test sweep storm starts interruptions endurance fuzz soak lint bench bench-short chip chip-full chip-record sizes \
     generate clean
 
 help:            ## list the targets
@@ -54,6 +54,9 @@ starts: .venv/.dev ## start locked virtual boards 500 times under floods and sin
 
 endurance: .venv/.dev ## 20,000 transactions on a virtual board with the flash of a Pico W, its journal pulled every 3,000
 	$(BIN)/python -m tests.e2e.endurance
+
+fuzz: .venv/.dev ## 100,000 damaged, forged and right frames on both lines of a locked node (minutes)
+	$(BIN)/python -m tests.e2e.fuzz $(OPTIONS)
 
 soak: .venv/.dev ## a locked node at work for an hour; build/soak.png shows its heap and its latency
 	$(BIN)/python -m tests.e2e.soak $(OPTIONS)

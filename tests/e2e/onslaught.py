@@ -35,10 +35,12 @@ from sentill_host.node.frames import Frame
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e.bare import Line
 
-HEAP = "224K"
+# Objects of the Unix port are twice as large as a chip's. With less the code that is borrowed for a moment, as for the
+# next block of the journal, does not always find room beside the node: what is not kept then is counted.
+HEAP = "240K"
 RAW = "1M"  # holds the records of all that is asked here
 _QUIET_S = 30.0
-_SETTLE_S = 3.0
+SETTLE_S = 3.0
 
 COMMANDS: tuple[dict[str, Any], ...] = (
     *({"cmd": "blink", "n": n} for n in (1, 60, 60, 60)),
@@ -70,15 +72,15 @@ class Outcome:
 
 
 @contextmanager
-def keyed(heap: str = HEAP, raw: str = RAW, **settings: Any) -> Iterator[tuple[Board, KeyFile]]:
-    """A virtual board with keys, locked."""
+def keyed(heap: str = HEAP, raw: str = RAW, policy: int = 7, **settings: Any) -> Iterator[tuple[Board, KeyFile]]:
+    """A virtual board with keys, locked; `policy` is what a tamper event leads to."""
     with VirtualBoards(1, heap=heap, raw=raw, **settings) as (board,), tempfile.TemporaryDirectory() as folder:
         keys = KeyFile.create(Path(folder) / "keys.json", "a password of tests")
         (done,) = deploy.deploy([board.usb])
         assert not done.error, done
         with Link(board.usb) as link:
             client = NodeClient(link)
-            fresh = access.provision(client, keys, "service", 7).fresh
+            fresh = access.provision(client, keys, "service", policy).fresh
             identity = access.await_generation(client, fresh, _QUIET_S)
             assert "faults" not in identity, identity
         yield board, keys
@@ -125,7 +127,7 @@ class Asking:
 def _settle(line: Line) -> None:
     # Until all that was asked is answered: no answer comes any more for a while.
     seen, quiet = len(line.items), time.monotonic()
-    while time.monotonic() - quiet < _SETTLE_S:
+    while time.monotonic() - quiet < SETTLE_S:
         line.poll(0.2)
         if any(isinstance(item, Frame) and item.kind in "TRA" for item in line.items[seen:]):
             quiet = time.monotonic()
@@ -185,9 +187,19 @@ def rush(board: Board, keys: KeyFile, seconds: float, seed: int = 1) -> Outcome:
     return outcome
 
 
-def look(board: Board, keys: KeyFile, numbers: dict[int, int], outcome: Any, terminal: Terminal | None = None) -> None:
-    """Compare the verdicts given, with the numbers of their records, with the journal; `terminal` holds what was pulled
-    before. `outcome` is given `status`, `recorded`, `missed` and what it finds as `problems`."""
+def look(
+    board: Board,
+    keys: KeyFile,
+    numbers: dict[int, int],
+    outcome: Any,
+    terminal: Terminal | None = None,
+    by_ref: bool = True,
+) -> None:
+    """Compare the verdicts given with the journal; `terminal` holds what was pulled before.
+
+    `numbers` are their records by ref, -1 for none; without `by_ref` the refs by record, of those that have one.
+    `outcome` is given `recorded`, `missed` and what is found as `problems`.
+    """
     with Link(board.usb) as link, tempfile.TemporaryDirectory(prefix="sentill-onslaught-") as folder:
         client = NodeClient(link)
         end = time.monotonic() + _QUIET_S
@@ -201,15 +213,17 @@ def look(board: Board, keys: KeyFile, numbers: dict[int, int], outcome: Any, ter
         audit = verify_terminal(terminal, roots)
     if audit.finding:
         outcome.problems.append(f"verify: {audit.finding}")
-    held = {struct.unpack_from("<I", r.payload)[0]: r.sequence for r in audit.records if r.kind == chain.VERDICT}
+    held = {r.sequence: struct.unpack_from("<I", r.payload)[0] for r in audit.records if r.kind == chain.VERDICT}
     outcome.recorded = len(held)
     told = [r.payload.decode() for r in audit.records if r.kind == chain.MISSING]
     outcome.missed = sum(int(text.split("verdicts=")[1].split()[0]) for text in told)
-    wrong = [ref for ref, number in numbers.items() if number >= 0 and held.get(ref) != number]
-    if wrong and not outcome.missed:
+    given = sum(status[code] for code in ("ap", "rv", "dc"))
+    if given != len(held) + outcome.missed:
+        outcome.problems.append(f"{given} verdicts, {len(held)} recorded, {outcome.missed} told as missed")
+    refs = {number: ref for ref, number in numbers.items() if number >= 0} if by_ref else numbers
+    wrong = [ref for number, ref in refs.items() if held.get(number) != ref]
+    if len(wrong) > outcome.missed:
         outcome.problems.append(f"{len(wrong)} verdicts promise records that are others, or not there: {wrong[:5]}")
-    if len(numbers) - len(held) != outcome.missed:
-        outcome.problems.append(f"{len(numbers) - len(held)} verdicts are not recorded, {outcome.missed} are told")
     if status["crash"]:
         outcome.problems.append(f"{status['crash']} tasks crashed: {dict(status)}")
 

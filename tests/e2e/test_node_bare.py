@@ -311,17 +311,19 @@ def test_crashed_task_is_reported_and_restarted(tmp_path: Path) -> None:
 
 FAILING = """
 from sentill.node import terminal
-def fail(self, f, q):
-    raise MemoryError("planted")
+def fail(self, answer):
+    raise %s("planted")
 terminal.Terminal._assess = fail
 """
 
 
-def test_request_that_crashes_the_engine_is_answered(tmp_path: Path) -> None:
-    with BareNode(tmp_path, first=FAILING) as node:
+@pytest.mark.parametrize(("error", "code", "crashes"), [("ValueError", "crash", 2), ("MemoryError", "memory", 0)])
+def test_request_that_crashes_the_engine_is_answered(tmp_path: Path, error: str, code: str, crashes: int) -> None:
+    with BareNode(tmp_path, first=FAILING % error) as node:
         for ref in (1, 2):
             answer = node.uart.ask("T", ref=ref, t=1, amt=1, card="x")
-            assert (answer["err"], answer["ref"]) == ("crash", ref)
+            assert (answer["err"], answer["ref"]) == (code, ref)
+        assert node.usb.ask("C", cmd="status")["crash"] == crashes
 
 
 HANGING = """
@@ -504,3 +506,35 @@ def test_heap_does_not_grow(tmp_path: Path) -> None:
         steps = [after - before for before, after in pairwise(accumulate(used, max))]
         assert sum(step > 64 for step in steps) <= 3, used
         assert min(used[-3:]) - min(used[:3]) <= 2048, used
+
+
+def test_a_request_far_ahead_of_the_clock_does_not_stop_the_history(tmp_path: Path) -> None:
+    """Seven days after a fraud the history knows it, although a request was dated years ahead in between."""
+    day = 86_400
+
+    def ask(node: BareNode, ref: int, t: int) -> tuple[object, ...]:
+        told = node.uart.verdict(ref, t=t, amt=12_000, pm=1_000, pn=50, ph=0)
+        return told["s"], told["v"], told["why"]
+
+    def life(root: Path, at: int) -> tuple[list[tuple[object, ...]], list[int]]:
+        root.mkdir()
+        with BareNode(with_models(root / "files")) as node:
+            now = 90_000_000
+            node.usb.ask("C", cmd="set-time", t=now)
+            for ref in range(1, 9):
+                node.uart.verdict(ref, t=now + ref, amt=30_000)
+                assert node.uart.ask("P", ref=ref, fraud=1)["ok"] is True
+            for ref in range(50, 53):
+                node.uart.verdict(ref, t=at, amt=700)
+            seen = []
+            for days in range(1, 12):
+                node.usb.ask("C", cmd="set-time", t=now + days * day, force=True)
+                seen.append(ask(node, 100 + days, now + days * day))
+            node.usb.ask("C", cmd="status")
+            leaps = [f.fields for f in node.usb.items if isinstance(f, Frame) and f.fields.get("ev") == "leap"]
+            return seen, [leap["at"] for leap in leaps]
+
+    near, none = life(tmp_path / "near", 90_000_000 + 3000)
+    assert none == [] and len(set(near)) > 1, "the frauds count once they are a week old"
+    far, told = life(tmp_path / "far", (1 << 30) - 1)
+    assert (far, told) == (near, [(1 << 30) - 1]), "told once an hour"

@@ -56,6 +56,7 @@ def set_time(node, port, fields):
         if node.assessor:
             node.assessor.history.clear()
     node.hal.set_now_s(t)
+    node.terminal.latest = 0
     node.event("clock", [("was", was)])
     return [("t", t), ("was", latest), ("epoch", back)]
 

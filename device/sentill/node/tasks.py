@@ -230,7 +230,7 @@ class Tasks:
         # What `pairs()` gives, or one frame less: whoever asks for much at once may fill the heap for a moment.
         try:
             self.node.console.send("H", pairs())
-        except MemoryError:
+        except MISSING:
             self.node.console.skip()
 
     async def saver(self, loop):

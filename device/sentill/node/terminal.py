@@ -1,9 +1,10 @@
 """The terminal's side of the node: requests in, verdicts out; feedback in."""
 
 from binascii import unhexlify
+from gc import collect
 from struct import calcsize, pack_into
 
-from sentill.compat import const, ticks_diff, ticks_us
+from sentill.compat import MISSING, const, ticks_diff, ticks_us
 from sentill.errors import FrameError, SentillError
 from sentill.journal import chain
 from sentill.risk.features import KNOWN
@@ -29,6 +30,8 @@ _MOST_WHY = const(72)
 _NO_MODEL = b"no_model"
 _TAMPERED = b"tampered"
 _MODELS = const(4)
+_MAX_TIME = const(0x3FFFFFFF)
+_AHEAD_S = const(3600)  # that a request may be ahead of the node's clock
 _ANSWER = const(1)
 _RECORD = const(2)
 _UART = const(1)  # its counter in the vault
@@ -54,6 +57,8 @@ class Terminal:
         self.code = 0  # of the latest verdict
         self.frauds = 0
         self.refused = 0
+        self.latest = 0  # the greatest t of a request that need not be held against the node's clock
+        self.due = 0  # node time from which another leap is told
         self.state = 0  # to the request that is being judged: _ANSWER, then _RECORD
         self.busy = False  # inside the assessor: an interrupt now leaves its history half changed
         self.repeated = 0  # answers given once more
@@ -70,14 +75,17 @@ class Terminal:
     def judge(self, port) -> None:
         """Answer the T frame that port.reader has found: with what it was answered before, when it is asked again.
 
-        Raises what the assessor raises, or MemoryError, after an answer with the code "crash"; behind the verdict only
-        MemoryError, and what was not recorded is counted then.
+        Raises what the assessor raises, after an answer with the code "crash". When there is no room in the heap, the
+        code is "memory"; behind the verdict, it is counted as not recorded.
         """
         self.state = _ANSWER
         try:
             self._judge(port)
+        except MISSING:
+            self._crashed(port, "memory")
+            collect()
         except Exception:
-            self._crashed(port)
+            self._crashed(port, "crash")
             raise
 
     # The way of a plain request is cut so that every frame stays within eleven locals, stack slots and exception
@@ -107,9 +115,30 @@ class Terminal:
         if self.blocked:
             self.assessor.blocked = b" " + bytes(self._request.token()) + b" " in self.blocked
         self.busy = True
-        answer.code = self.assessor.judge(f[_T], f[_AMT], f[_PM], f[_PN], f[_PH])
+        if f[_T] > self.latest:
+            answer.code = self.advance(f)
+        else:
+            answer.code = self.assessor.judge(f[_T], f[_AMT], f[_PM], f[_PN], f[_PH])
         self.busy = False
         self._take(answer, self.assessor)
+
+    def advance(self, f) -> int:
+        """Judge a request that is later than any before: because time goes on, or the terminal's clock is wrong."""
+        node = self.audit.node
+        t = f[_T]
+        self.latest = _MAX_TIME
+        if node.hal.clock_set:
+            now = node.hal.now_s()
+            self.latest = now + _AHEAD_S
+            if t > self.latest:
+                t = now  # else the terminal's history would stand still until then
+                if now >= self.due:
+                    self.due = now + _AHEAD_S
+                    node.event("leap", [("at", f[_T])], chain.ERROR)
+        self.assessor.ahead = f[_T] - t
+        t = self.assessor.judge(t, f[_AMT], f[_PM], f[_PN], f[_PH])
+        self.assessor.ahead = 0
+        return t
 
     def _refer(self, answer):
         answer.score = answer.review = answer.decline = 0
@@ -194,7 +223,7 @@ class Terminal:
         except SentillError as error:
             self._refuse(port, port.asked, error, ref)
             return False
-        except MemoryError:
+        except MISSING:
             self.busy = False
             self.tell(port, port.asked, ref, "memory")
             return False
@@ -215,7 +244,7 @@ class Terminal:
             return False
         return True
 
-    def _crashed(self, port) -> None:
+    def _crashed(self, port, code) -> None:
         # For what went wrong, in whatever was under way; takes no heap, because that may be why.
         self.busy = False
         if self.state == _RECORD:
@@ -224,9 +253,9 @@ class Terminal:
             self.refused = _more(self.refused)
             q = self._request.fields[_Q]
             try:
-                self.tell(port, q, self._request.fields[_REF], "crash")
+                self.tell(port, q, self._request.fields[_REF], code)
             except MemoryError:  # on 32 bits a large ref is an object
-                self.tell(port, q, 0, "crash")
+                self.tell(port, q, 0, code)
 
     def _refuse_request(self, port, error) -> None:
         self._refuse(port, self._request.fields[_Q], error, self._request.fields[_REF])

@@ -41,6 +41,7 @@ class Assessor:
         self.blocked = False
         self.verdict = self.score = self.n_reasons = 0
         self.duplicate = False
+        self.ahead = 0  # seconds by which the hour and the weekday of the next request are later than its `t`
         self.reasons = [b""] * MAX_REASONS
         self._x = array("h", bytes(2 * (N + _FACTS)))  # always this one: a model checks an array it has not seen
         self.use(profile, local)
@@ -74,7 +75,7 @@ class Assessor:
         else:
             x[9] = x[10] = x[11] = 0
         if self._facts:
-            self._add_facts(t, amt)
+            self._add_facts(t + self.ahead, amt)
         self._judge(self._profile if pn else self._local)
         return self.verdict
 

@@ -58,6 +58,10 @@ hour ahead of what it shows, or 400 days where it was off; else the refusal "clo
 `force`=true any `t` is taken; one that lies back begins a new epoch, which the journal records, and the history of the
 terminal starts anew. The answer tells t, was (the latest time known before, 0 for none) and epoch.
 
+Where the clock is set, the t of a request may be an hour ahead of it. A later one counts for the hour and the weekday
+of that request alone; the terminal's history goes by the clock then, and an E frame `leap` tells the t (`at`), once an
+hour at most.
+
 The command `vitals` is answered with up and asleep (seconds since the start, of them in light sleep), erases (flash
 blocks erased over the board's life, an estimate) and the starts by cause: power, brownout, watchdog, hard, deepsleep,
 soft, planned, unknown. A node in light sleep loses what wakes it: send CR LF, wait 10 ms, then the frame.
