@@ -73,6 +73,7 @@ ROWS = (
     _row("flash of a slot; of two slots and all else", "slot_blocks two_slots_blocks", "blocks", 40, None, digits=0),
     _row("heap in use; at most during the start; largest free piece", "heap_used_kb heap_peak_kb heap_largest_kb",
          "KB", 110, 125, None, digits=0),
+    _row("names that MicroPython keeps, of the 1,260 it has room for", "names", "", 1260, digits=0),
     _row("`journal pull`", "pull_records_s", "records/s", 100, least=True, digits=0),
     _row("deploy to a blank chip; until verified; another version", "deploy_s deploy_verified_s deploy_change_s", "s",
          12, 7, None),
