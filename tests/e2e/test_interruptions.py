@@ -102,8 +102,8 @@ def test_an_agent_waits_for_its_host_and_for_nobody_else(
     locked: Board, keys: KeyFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who asks for the node, as a monitor does that waits for it, does not keep the agent."""
-    hasty = agent.source("session").replace("40000", "4000")
-    assert hasty != agent.source("session")
+    hasty = agent.source("agent").replace("40000", "4000")
+    assert hasty != agent.source("agent")
     monkeypatch.setattr(agent, "packed", lambda name: hasty)
     with Link(locked.usb) as link:
         node = NodeClient(link)
