@@ -119,7 +119,7 @@ def parts(bench: Bench) -> Numbers:
         chip.enter_repl(60.0)
         chip.usb.write(b"\x04")  # a soft reset: main.py does not run then
         chip.run(0.5)
-        wanted = [(n, module, owner, _on_board(module, name)) for n, _, module, owner, name in group]
+        wanted = [(n, module, _on_board(module, owner), _on_board(module, name)) for n, _, module, owner, name in group]
         terminal = Terminal(chip)
         chip.usb.write(f"PARTS = {wanted!r}\n{script}\x04".encode())
         terminal.wait_for("I", 60.0)

@@ -1,9 +1,9 @@
 """What limits mean, said plainly: every payment is kept, and each window is added up anew. Imports nothing of Sentill.
 
-    book = Book(tomllib.loads(text))
-    book.judge(payment) -> (action, id of the limit or "", why, left)
-    book.take(payment) -> marks reached as (id, quantity, mark)
-    book.outcome(ref, ending, amount)
+book = Book(tomllib.loads(text))
+book.judge(payment) -> (action, id of the limit or "", why, left)
+book.take(payment) -> marks reached as (id, quantity, mark)
+book.outcome(ref, ending, amount)
 """
 
 from calendar import monthrange

@@ -47,7 +47,7 @@ def tokens(source: str) -> list[tokenize.TokenInfo]:
 def test_firmwares_names_take_the_place_of_ours() -> None:
     sources = {
         "sentill/a.py": "_N = const(3)\n\ndef _long_name(_x): return _x + _N  # _long_name\nS = '_long_name_'\n",
-        "sentill/b.py": "class B:\n    def other(self): return self._shared, self.__dict__, self.other\n",
+        "sentill/b.py": "class BError:\n    def other(self): return self._shared, self.__dict__, self.other\n",
         "sentill/c.py": "def fetch(given): return given.other()\n",
     }
     names = given(sources)
@@ -58,9 +58,8 @@ def test_firmwares_names_take_the_place_of_ours() -> None:
     assert all(name in firmware() for inside in names.values() for name in inside.values())
     short = shorten(sources)
     taken = names["sentill/b.py"]["other"]
-    assert (
-        short["sentill/b.py"] == f"class B:\n    def {taken}(self): return self._shared, self.__dict__, self.{taken}\n"
-    )
+    written = f"class BError:\n    def {taken}(self): return self._shared, self.__dict__, self.{taken}\n"
+    assert short["sentill/b.py"] == written
     assert "_N = const(3)" in short["sentill/a.py"] and "# _long_name\n" in short["sentill/a.py"]
     assert "'_long_name_'" in short["sentill/a.py"]
 
@@ -70,7 +69,7 @@ def test_firmwares_names_take_the_place_of_ours() -> None:
     [
         ("def asked(x): return getattr(x, 'asked')\n", "asked"),
         ("def start_all(x): return globals()['start_' + x]\n", "start_all"),
-        ("class Thing: pass\n", "Thing"),
+        ("class ThingError(Exception): pass\n", "ThingError"),
         ("def far(near): return far(near=1)\n", "near"),
         ("import machine\nwarp = 1\nmachine.warp = warp\n", "warp"),
         ("from machine import warp\nwarp = 1\n", "warp"),

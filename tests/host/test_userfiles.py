@@ -42,9 +42,7 @@ def test_a_link_stays_one_and_a_pipe_is_written_to(tmp_path):
 
 
 def test_what_is_written_to_the_output_arrives_there():
-    code = (
-        "from pathlib import Path; from sentill_host.user_files import save; save(Path('/dev/stdout'), b'through')"
-    )
+    code = "from pathlib import Path; from sentill_host.user_files import save; save(Path('/dev/stdout'), b'through')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
     assert (done.stdout, done.stderr) == (b"through", b"")
 

@@ -3,7 +3,7 @@
 The names that firmware brings along lie in flash and cost nothing. So such of them as no source uses take the place of
 names of ours: those that the package defines, and that nobody but the package asks for.
 
-Left as they are: names of classes, which tell people what an error is about; what firmware knows already; what a string
+Left as they are: names of errors, which people read; what firmware knows already; what a string
 holds, for an attribute may be asked for by it; names of arguments in calls; what is imported from elsewhere or asked of
 it, which is somebody else's; what files outside the package define or ask for, such as the start code, which may be
 older than the package.
@@ -158,7 +158,7 @@ def constants(source: str) -> set[str]:
 
 class _Reader:
     """What the names in a parsed source stand for; see _Names. `foreign` are those of somebody else, of arguments in
-    calls and of classes, `imported` those of the package that are imported."""
+    calls and of errors, `imported` those of the package that are imported."""
 
     def __init__(self, tree: ast.AST):
         self.kept: set[str] = set()
@@ -215,7 +215,10 @@ class _Reader:
                 self.foreign.update(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
                 self.foreign.update(argument.arg for argument in node.args.args)
         elif isinstance(node, ast.ClassDef):
-            self.foreign.add(node.name)
+            if node.name.endswith("Error"):
+                self.foreign.add(node.name)
+            self.others.add(node.name)
+            self._own(node.name)
 
     def _own(self, name: str) -> None:
         self.kept.add(name)
