@@ -13,7 +13,8 @@ from sentill.crypto import LAB_ROOT
 from sentill.journal import chain
 from sentill_host.board.link import Link
 from sentill_host.deploy.deploy import deploy
-from sentill_host.journal.verify import Record, verify
+from sentill_host.journal.journal_file import Record
+from sentill_host.journal.verify import verify
 from sentill_host.node.client import NodeClient
 from sentill_host.node.frames import Frame
 from sentill_host.virtual import VirtualBoards

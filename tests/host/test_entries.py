@@ -4,7 +4,7 @@ import dataclasses
 
 from sentill.journal import chain
 from sentill_host.journal.decode import read, unrecorded, when
-from sentill_host.journal.verify import Record
+from sentill_host.journal.journal_file import Record
 
 
 def made_at(time: int, kind: int = chain.BOOT, payload: bytes = b"rst=hard sw=0.1.0") -> Record:

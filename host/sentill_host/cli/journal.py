@@ -32,9 +32,10 @@ from sentill_host.cli.keys import KeysOption, PasswordOption
 from sentill_host.cli.output import err, fail_worst, out, print_json, print_table
 from sentill_host.errors import SentillHostError, UsageError, VerifyError
 from sentill_host.journal.decode import Entry, read, when
+from sentill_host.journal.journal_file import KINDS
 from sentill_host.journal.ledger import default_folder
 from sentill_host.journal.store import Terminal, terminals, whole_records
-from sentill_host.journal.verify import KINDS, Fault, Finding
+from sentill_host.journal.verify import Fault, Finding
 from sentill_host.journal.verify_terminal import verify_terminal
 from sentill_host.keys.key_file import KeyFile
 from sentill_host.node import journal_pull as puller

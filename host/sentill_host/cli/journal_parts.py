@@ -14,8 +14,9 @@ from rich.markup import escape
 from sentill_host.cli.keys import keys_at_hand
 from sentill_host.cli.output import err
 from sentill_host.errors import UsageError
+from sentill_host.journal.journal_file import generations
 from sentill_host.journal.store import Terminal, read_file, terminals
-from sentill_host.journal.verify import Root, generations, lab_root
+from sentill_host.journal.verify import Root, lab_root
 from sentill_host.journal.verify_terminal import Audit, verify_file, verify_terminal
 from sentill_host.keys.key_file import PASSWORD, KeyFile
 

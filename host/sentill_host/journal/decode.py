@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from sentill.journal import chain
-from sentill_host.journal.verify import Record
+from sentill_host.journal.journal_file import Record
 
 EPOCH = datetime(2024, 1, 1, tzinfo=UTC)
 CLOCK_IS_SET_S = 2 * 365 * 86_400  # node time before that, earlier than any node, counts from power-on

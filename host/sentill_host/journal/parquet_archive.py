@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 
 from sentill_host.errors import UsageError
 from sentill_host.journal.decode import Entry, read
-from sentill_host.journal.verify import Record
+from sentill_host.journal.journal_file import Record
 
 SCHEMA = pa.schema(
     [

@@ -28,8 +28,9 @@ from sentill.journal import chain
 from sentill_host import user_files
 from sentill_host.errors import UsageError
 from sentill_host.journal import ledger
+from sentill_host.journal.journal_file import Head, read_head
 from sentill_host.journal.ledger import Ledger
-from sentill_host.journal.verify import Checkpoint, Head, read_head
+from sentill_host.journal.verify import Checkpoint
 
 _UID = re.compile(r"[0-9a-f]{16}")
 _FILE = re.compile(r"[0-9a-f]{8}\.sjl")

@@ -18,14 +18,17 @@ from sentill.crypto import LAB_ROOT
 from sentill.journal import chain as journal
 from sentill.journal import recovery
 from sentill_host.errors import UsageError
-
-KINDS = {
-    getattr(journal, name.upper()): name
-    for name in (
-        *("boot", "verdict", "alert", "health", "config", "model", "software", "tamper", "access", "command"),
-        *("feedback", "generation", "recovery", "compliance", "error", "missing"),
-    )
-}
+from sentill_host.journal.journal_file import (
+    LEAST,
+    Head,
+    Record,
+    find,
+    length_at,
+    read_head,
+    read_record,
+    renewal,
+    sequence_at,
+)
 
 # A key stolen after the last record signs a forged one. How many keys beyond those of the records in the file, and how
 # many at most, are tried to tell that from a plain alteration; and of how many later generations.
@@ -34,9 +37,6 @@ LATER_KEYS = 5000
 LATER_GENERATIONS = 2
 # Records of one generation that are followed. What a head or a number says beyond that is not believed.
 MOST_KEYS = 1 << 24
-# Fewest bytes of a record.
-LEAST = journal.HEAD + journal.TAG
-
 # Root key of a device's journal: one for all generations, or a function from the generation to it (None: not at hand).
 Root = bytes | Callable[[int], bytes | None]
 
@@ -55,33 +55,6 @@ class Fault(StrEnum):
     TRUNCATED = "truncated"
     WRONG_DEVICE = "wrong device"
     FORGED = "forged after key theft"
-
-
-@dataclass(frozen=True)
-class Record:
-    """One record; `time` in seconds since 2024-01-01 UTC."""
-
-    sequence: int
-    kind: int
-    time: int
-    payload: bytes
-    tag: bytes
-    generation: int = 0
-
-    @property
-    def name(self) -> str:
-        """The kind as a word, or its number."""
-        return KINDS.get(self.kind, str(self.kind))
-
-
-@dataclass(frozen=True)
-class Head:
-    """Head of a journal file."""
-
-    device: bytes
-    generation: int
-    start: int
-    tag: bytes
 
 
 @dataclass(frozen=True)
@@ -160,26 +133,6 @@ def tag(key: bytes, previous: bytes, body: bytes) -> bytes:
     return hmac.digest(key, previous + body, "sha256")[: journal.TAG]
 
 
-def read_head(data: bytes) -> Head:
-    """Head of a journal file. Raises UsageError when it is none."""
-    if len(data) < journal.FILE_HEAD or not data.startswith(journal.FILE_MAGIC):
-        raise UsageError("this is no journal file", "journal files begin with SJL1; `sentill journal pull` writes them")
-    generation, start = struct.unpack_from("<HI", data, 12)
-    return Head(data[4:12], generation, start, data[18 : journal.FILE_HEAD])
-
-
-def generations(data: bytes) -> set[int]:
-    """The generations of keys that a journal file speaks of, whether rightly or not."""
-    found = {read_head(data).generation} if len(data) > journal.FILE_HEAD else set()
-    at = journal.FILE_HEAD
-    while size := _length(data, at):
-        body = data[at : at + size - journal.TAG]
-        if (generation := _renewal(body)) is not None:
-            found.add(generation)
-        at += size
-    return found
-
-
 def verify(
     data: bytes,
     roots: Mapping[bytes, Root],
@@ -215,7 +168,7 @@ class _Verifier:
             detail = f"the head names device {self.head.device.hex()}, not {device.hex()}"
             return self._bad(0, journal.FILE_HEAD, Fault.WRONG_DEVICE, detail)
         at, previous = journal.FILE_HEAD, self.head.tag
-        sequence = _sequence(data, at)
+        sequence = sequence_at(data, at)
         if sequence is not None:
             if previous == recovery.first_tag(device):
                 sequence = 0
@@ -227,8 +180,8 @@ class _Verifier:
                 return self._bad(self._next(), at, Fault.TRUNCATED, "less than a record is left")
             if not self._proves(at, previous, sequence):
                 return self._name(at, previous, sequence)
-            size = _length(data, at)
-            record = _record(data[at : at + size])
+            size = length_at(data, at)
+            record = read_record(data[at : at + size])
             self._take(record)
             at, previous = at + size, record.tag
             sequence = record.sequence + 1
@@ -238,11 +191,11 @@ class _Verifier:
         """What the number of the first record, which is not right as it is, should be, going by those that follow."""
         numbers: list[int] = []
         place = at
-        while (number := _sequence(self.data, place)) is not None and (size := _length(self.data, place)):
+        while (number := sequence_at(self.data, place)) is not None and (size := length_at(self.data, place)):
             numbers.append(number)
             place += size
         if not numbers:
-            return _sequence(self.data, at) or 0
+            return sequence_at(self.data, at) or 0
         likely = mode(max(0, number - i) for i, number in enumerate(numbers[:9]))
         # Either this record's number was altered, or the record stands elsewhere.
         if likely in numbers[1:] or self._proves(at, self.head.tag, likely, repair=True):
@@ -261,7 +214,7 @@ class _Verifier:
 
     def _key(self, body: bytes, sequence: int) -> bytes | None:
         # The number of a new generation must be above the one before.
-        generation = _renewal(body)
+        generation = renewal(body)
         if generation is not None and generation <= self.generation and self.records:
             return None
         key = _signing_key(self.root, body, self.generation, self.start, sequence)
@@ -276,7 +229,7 @@ class _Verifier:
     def _proves(self, at: int, previous: bytes, sequence: int, repair: bool = False) -> bool:
         """Whether the record at `at` is whole, numbered `sequence`, and carries the right tag."""
         data = self.data
-        size = _length(data, at)
+        size = length_at(data, at)
         if not size or at + size > len(data):
             return False
         body = data[at : at + size - journal.TAG]
@@ -293,15 +246,15 @@ class _Verifier:
     def _name(self, at: int, previous: bytes, sequence: int) -> Report:
         """Name what is wrong with the record at `at`, which should be `sequence` after a record tagged `previous`."""
         data = self.data
-        size = _length(data, at)
+        size = length_at(data, at)
         if not size or at + size > len(data):
             return self._misframed(at, previous, sequence)
-        found = _record(data[at : at + size])
+        found = read_record(data[at : at + size])
         if found.sequence != sequence:
             if self._proves(at, previous, sequence, repair=True):
                 return self._bad(sequence, at, Fault.ALTERED, "its sequence number was altered")
             if found.sequence > sequence:
-                later = _find(data, at + size, sequence)
+                later = find(data, at + size, sequence)
                 if later is not None:
                     return self._bad(sequence, at, Fault.REORDERED, f"record {found.sequence} stands in its place")
                 if self._consistent(at, found.sequence):
@@ -320,7 +273,7 @@ class _Verifier:
         """The length of the record at `at` is impossible: cut off, or its length was altered."""
         data = self.data
         rest = len(data) - at
-        if _find(data, at + 1, sequence + 1) is not None:
+        if find(data, at + 1, sequence + 1) is not None:
             return self._bad(sequence, at, Fault.ALTERED, "its length was altered")
         if rest <= journal.MAX:
             body = struct.pack("<H", rest) + data[at + 2 : len(data) - journal.TAG]
@@ -329,14 +282,14 @@ class _Verifier:
                 if key is not None and tag(key, previous, body) == data[-journal.TAG :]:
                     return self._bad(sequence, at, Fault.ALTERED, "its length was altered")
         size = data[at] | data[at + 1] << 8 if rest > 1 else 0
-        if rest < 2 or (rest < size <= journal.MAX and (rest < 7 or _sequence(data, at, whole=False) == sequence)):
+        if rest < 2 or (rest < size <= journal.MAX and (rest < 7 or sequence_at(data, at, whole=False) == sequence)):
             return self._bad(sequence, at, Fault.TRUNCATED, f"the file ends after {rest} bytes of it")
         return self._bad(sequence, at, Fault.ALTERED, "its length or sequence number was altered")
 
     def _consistent(self, at: int, sequence: int) -> bool:
         """Whether what follows goes on from `sequence`, so that records are missing before it, not altered."""
-        size = _length(self.data, at)
-        following = _sequence(self.data, at + size)
+        size = length_at(self.data, at)
+        following = sequence_at(self.data, at + size)
         if following is not None:
             return following == sequence + 1
         # The last one: nothing behind it tells. A plausible number counts.
@@ -363,8 +316,8 @@ class _Verifier:
         """The device that signed the record at `at`, or the one behind it, which tells when this one's does not."""
         data, end = self.data, at + size
         own, want = data[at : end - journal.TAG], data[end - journal.TAG : end]
-        follower = data[end : end + _length(data, end)]
-        found = _sequence(data, at)
+        follower = data[end : end + length_at(data, end)]
+        found = sequence_at(data, at)
         for device, root in self.roots.items():
             # Boards with the lab key are all alike: of those nothing tells one from another.
             if device == self.device or _chain(root, self.generation) is _chain(self.root, self.generation):
@@ -374,7 +327,7 @@ class _Verifier:
                 befores = (previous, self.head.tag, recovery.first_tag(device))
                 if key and any(tag(key, before, own) == want for before in befores):
                     return device
-                renewed = _renewal(own)
+                renewed = renewal(own)
                 place = (self.generation, self.start) if renewed is None else (renewed, number)
                 body = follower[: -journal.TAG]
                 key = _signing_key(root, body, *place, number + 1) if follower else None
@@ -400,47 +353,9 @@ class _Verifier:
         return Report(self.device, self.records, None)
 
 
-def _renewal(body: bytes) -> int | None:
-    """The generation of keys that the record `body` begins, None when it is another record."""
-    if len(body) == journal.HEAD + 2 and body[2] == journal.GENERATION:
-        return int(struct.unpack_from("<H", body, journal.HEAD)[0])
-    return None
-
-
 def _signing_key(root: Root, body: bytes, generation: int, start: int, sequence: int) -> bytes | None:
     """Key of the record `body`, number `sequence`, in a generation from `start` on; None when it cannot be of it."""
-    renewed = _renewal(body)
+    renewed = renewal(body)
     chain = _chain(root, generation if renewed is None else renewed)
     distance = sequence - start if renewed is None else 0
     return chain.at(distance) if chain and 0 <= distance < MOST_KEYS else None
-
-
-def _length(data: bytes, at: int) -> int:
-    """Length of the record at `at`, 0 when that is impossible."""
-    size = data[at] | data[at + 1] << 8 if at + 2 <= len(data) else 0
-    return size if journal.HEAD + journal.TAG <= size <= journal.MAX else 0
-
-
-def _sequence(data: bytes, at: int, whole: bool = True) -> int | None:
-    """Sequence number of the record at `at`, None when there is no (whole) head."""
-    if at + (journal.HEAD if whole else 7) > len(data):
-        return None
-    return int(struct.unpack_from("<I", data, at + 3)[0])
-
-
-def _record(data: bytes) -> Record:
-    kind, sequence, time, payload = recovery.parse(data)
-    return Record(sequence, kind, time, bytes(payload), data[-journal.TAG :])
-
-
-def _find(data: bytes, at: int, sequence: int) -> int | None:
-    """Offset, from `at` on, of what looks like the record `sequence`."""
-    mark = struct.pack("<I", sequence)
-    found = data.find(mark, at + 3)
-    while found >= 0:
-        size = _length(data, found - 3)
-        end = found - 3 + size
-        if size and (end == len(data) or _length(data, end)):
-            return found - 3
-        found = data.find(mark, found + 1)
-    return None

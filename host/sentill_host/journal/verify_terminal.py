@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sentill_host.errors import UsageError
 from sentill_host.journal.decode import read, unrecorded
+from sentill_host.journal.journal_file import Record
 from sentill_host.journal.store import (
     CHECKPOINTS,
     Terminal,
@@ -14,7 +15,7 @@ from sentill_host.journal.store import (
     read_file,
     whole_records,
 )
-from sentill_host.journal.verify import Checkpoint, Fault, Finding, Record, Root, verify
+from sentill_host.journal.verify import Checkpoint, Fault, Finding, Root, verify
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ import filelock
 
 from sentill_host.errors import SentillHostError, UsageError, VerifyError
 from sentill_host.journal import ledger
+from sentill_host.journal.journal_file import read_head
 from sentill_host.journal.ledger import Ledger
 from sentill_host.journal.store import Terminal
-from sentill_host.journal.verify import read_head
 from sentill_host.keys.key_file import device_id
 from sentill_host.node.frames import Frame, Text
 

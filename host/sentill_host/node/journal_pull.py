@@ -18,8 +18,8 @@ from sentill.wire import protocol
 from sentill_host import user_files
 from sentill_host.errors import LinkError, VerifyError
 from sentill_host.journal import ledger
+from sentill_host.journal.journal_file import Head, read_head
 from sentill_host.journal.store import Appender, Last, Terminal
-from sentill_host.journal.verify import Head, read_head
 from sentill_host.node.client import NodeClient
 from sentill_host.node.frames import Frame
 
