@@ -14,10 +14,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
+from unittest import mock
 
 from sentill.wire import protocol
 from sentill_host.board import catalogue
-from sentill_host.bundle.build import Firmware, build
+from sentill_host.bundle import build as bundle
 from sentill_host.node.frames import Decoder, Frame, Text
 from tests.e2e.conftest import DEADLINE_S
 from tests.interpreters import unix_command
@@ -37,13 +38,15 @@ CHANNELS = (
 
 @cache
 def shipped() -> Path:
-    """A folder with the package as it is deployed to this interpreter."""
+    """A folder with the package as it is deployed to this interpreter, but for its names, which tests ask for."""
     command = [*unix_command(), "-c", ASK]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE_S).stdout
     version, mpy = answer.strip().rsplit(" ", 1)
     folder = Path(tempfile.mkdtemp(prefix="sentill-bare-"))
     atexit.register(shutil.rmtree, folder)
-    for entry in build(catalogue.load("SIM"), Firmware(ast.literal_eval(version), int(mpy))).entries:
+    with mock.patch.object(bundle, "shorten", dict):
+        entries = bundle.build(catalogue.load("SIM"), bundle.Firmware(ast.literal_eval(version), int(mpy))).entries
+    for entry in entries:
         path = folder / entry.path.lstrip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(entry.data)
