@@ -411,8 +411,9 @@ def seed_bug(bug):
 
         derivation.store = late
     elif bug == "latch":  # the keys go first, and what is behind them is left when the power fails
-        keystore = __import__("sentill.keys.store").keystore.KeyStore
-        keystore.wipe = lambda self: [self.remove(name) for name in list(self._entries)]
+        from sentill.keys.store import KeyStore
+
+        KeyStore.wipe = lambda self: [self.remove(name) for name in list(self._entries)]
 
 
 if __name__ == "__main__":
