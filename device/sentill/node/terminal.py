@@ -82,10 +82,9 @@ class Terminal:
         try:
             self._judge(port)
         except MISSING:
-            self._crashed(port, "memory")
-            collect()
+            self._full(port)
         except Exception:
-            self._crashed(port, "crash")
+            self._crashed(port)
             raise
 
     # The way of a plain request is cut so that every frame stays within eleven locals, stack slots and exception
@@ -244,7 +243,14 @@ class Terminal:
             return False
         return True
 
-    def _crashed(self, port, code) -> None:
+    def _full(self, port):
+        self._give_up(port, "memory")
+        collect()
+
+    def _crashed(self, port):
+        self._give_up(port, "crash")
+
+    def _give_up(self, port, code) -> None:
         # For what went wrong, in whatever was under way; takes no heap, because that may be why.
         self.busy = False
         if self.state == _RECORD:
