@@ -133,7 +133,7 @@ class BareNode:
     It runs what is deployed, or with `device` the sources there.
     """
 
-    def __init__(self, root: Path, heap: str = "224K", first: str = "", device: Path | None = None):
+    def __init__(self, root: Path, heap: str = "288K", first: str = "", device: Path | None = None):
         self._root = root
         self._heap = heap
         self._first = first

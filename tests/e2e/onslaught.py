@@ -38,7 +38,7 @@ from tests.e2e.bare import Line
 # Objects of the Unix port are twice as large as a chip's. With less the code that is borrowed for a moment, as for the
 # next block of the journal, does not always find room beside the node: what is not kept then is counted.
 HEAP = "240K"
-RAW = "1M"  # holds the records of all that is asked here
+RAW = "4M"  # holds the records of all that a quick computer asks here
 _QUIET_S = 30.0
 SETTLE_S = 3.0
 

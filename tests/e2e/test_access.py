@@ -50,7 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def board(keys: KeyFile, home: Path) -> Iterator[Board]:
     """A board with keys, profile service; each test leaves it locked and at work."""
-    with VirtualBoards(1, home, heap="224K") as boards:
+    with VirtualBoards(1, home, heap="288K") as boards:
         result = deploy([boards[0].usb])[0]
         assert not result.error, result
         with Link(boards[0].usb) as link:

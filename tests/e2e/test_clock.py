@@ -35,7 +35,7 @@ def test_the_journal_of_a_board_with_keys_dates_from_when_its_clock_was_set(tmp_
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
         return done.stdout + done.stderr
 
-    with VirtualBoards(1, heap="224K") as boards:
+    with VirtualBoards(1, heap="288K") as boards:
         port = boards[0].usb
         deployed = deploy.deploy([port], keys=keys, profile="service")[0]
         assert not deployed.error, deployed
@@ -59,7 +59,7 @@ def test_the_journal_of_a_board_with_keys_dates_from_when_its_clock_was_set(tmp_
 
 def test_a_clock_set_wrong_by_15_minutes_is_no_tampering(tmp_path, monkeypatch):
     keys = KeyFile.create(tmp_path / "keys.json", "a password of tests")
-    with VirtualBoards(1, heap="224K") as boards:
+    with VirtualBoards(1, heap="288K") as boards:
         board = boards[0]
         deployed = deploy.deploy([board.usb], keys=keys, profile="service")[0]
         assert not deployed.error, deployed

@@ -24,7 +24,7 @@ from tests.e2e.conftest import until
 from tests.e2e.test_node_bare import with_models
 from tests.e2e.test_node_virtual import identity, verdict
 
-HEAP = "224K"
+HEAP = "288K"
 
 
 class Reading:
@@ -178,7 +178,7 @@ def test_broken_flash_is_told_and_verdicts_go_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("raw", ["344K", "8K", "0"], ids=["raw", "files", "pinned"])
 def test_nothing_kept_is_lost_in_a_power_cut(raw: str) -> None:
-    with VirtualBoards(1, raw=raw, heap="224K") as boards:
+    with VirtualBoards(1, raw=raw, heap="288K") as boards:
         board: Board = boards[0]
         assert not deploy([board.usb])[0].error
         with Link(board.usb) as link, Link(board.uart) as line:

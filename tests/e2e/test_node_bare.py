@@ -474,7 +474,7 @@ def test_maintenance_and_reboot(tmp_path: Path) -> None:
 
 
 def test_the_heap_in_use_is_within_its_limit(tmp_path: Path) -> None:
-    """Of the 224 KB that a node runs in, where objects take twice what they take on a chip, some stay free.
+    """Of the 288 KB that a node runs in, where objects take twice what they take on a chip, some stay free.
 
     The names of its own that this node has, and one that is deployed has not, are among what is in use.
     """
@@ -488,7 +488,7 @@ def test_the_heap_in_use_is_within_its_limit(tmp_path: Path) -> None:
 
 
 def test_heap_does_not_grow(tmp_path: Path) -> None:
-    """10,000 transactions in 224 KB: heap in use after collection, every 1,000 of them."""
+    """10,000 transactions in 288 KB: heap in use after collection, every 1,000 of them."""
     with BareNode(with_models(tmp_path)) as node:
         used = []
         for ref in range(1, 10_001):

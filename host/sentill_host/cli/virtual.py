@@ -24,7 +24,7 @@ def up(
     n: Annotated[int, typer.Option("-n", "--number", help="How many boards.")] = 1,
     directory: Directory = None,
     board: Annotated[str, typer.Option(help="Board id.")] = "SIM",
-    heap: Annotated[str, typer.Option(help="Size of the heap.")] = "224K",
+    heap: Annotated[str, typer.Option(help="Size of the heap.")] = "288K",
     flash: Annotated[
         str | None, typer.Option(help=f"Size of the flash file system: {api.FLASH}, or that of --like.")
     ] = None,

@@ -96,7 +96,7 @@ class VirtualBoards:
 
     A supervisor process runs them; it ends, and removes its files, when the context ends or this process dies, however
     that happens. Without `directory` everything is temporary; with one the flash images are kept in it and used again.
-    `heap`, `flash` (of the file system) and `raw` (beside it) are sizes ("224K"); `usb` is "uart_bridge" or "usb_cdc"
+    `heap`, `flash` (of the file system) and `raw` (beside it) are sizes ("288K"); `usb` is "uart_bridge" or "usb_cdc"
     (see board.Settings); `scenario` is the path of a scenario file; `paced` makes the ports as slow as wires.
 
     Entering raises PlatformError where virtual boards cannot run, UsageError for wrong arguments or a directory in use.
@@ -107,7 +107,7 @@ class VirtualBoards:
         n: int = 1,
         dir: str | Path | None = None,
         board: str = "SIM",
-        heap: str = "224K",
+        heap: str = "288K",
         scenario: str | Path | None = None,
         *,
         flash: str | None = None,
