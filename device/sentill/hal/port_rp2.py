@@ -170,7 +170,7 @@ class _Line(io.IOBase):
             if come != self._at and self._ring[come - 1 & _RING - 1] == _LF:
                 self._end_us = seen
                 return True
-            seen = ticks_us()
+            seen = ticks_us()  # type: ignore[assignment]
         return False
 
     def readinto(self, buf) -> int:
@@ -190,7 +190,7 @@ class _Line(io.IOBase):
             self._fresh = True
         now = ticks_us()
         if self._end_us >= 0:
-            self.came_us = self._end_us
+            self.came_us = self._end_us  # type: ignore[assignment]
             self._end_us = -1
         else:  # they came after the last look, so the latest did not come before this
             late = ticks_diff(now, self._read_us) - n * self._byte_us

@@ -66,7 +66,7 @@ def answer(node, port) -> None:
 # the node busy no longer than that. What is done is paid behind it; while something is due, the next one waits.
 
 
-def spent(node, began: int) -> None:
+def spent(node, began) -> None:
     """Pay for what was done since `began` (ticks_ms); `node.due` is when all is paid."""
     now = ticks_ms()
     credit = ticks_diff(now, node.due)

@@ -45,7 +45,8 @@ class Loop:
     async def keep(self, crashed) -> None:
         """Run the task for good: when it ends, `crashed(loop, error)` is told, and it starts again."""
         backoff = _FIRST_BACKOFF_MS
-        error = ended = RuntimeError("ended")
+        ended = RuntimeError("ended")
+        error: Exception = ended
         while True:
             began = ticks_ms()
             self.beat()
