@@ -39,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def boards(home: Path) -> Iterator[list[Board]]:
-    with VirtualBoards(2, home, raw="0", heap="224K") as started:
+    with VirtualBoards(2, home, raw="0", heap="288K") as started:
         result = deploy([started[0].usb])[0]
         assert not result.error, result
         yield started

@@ -8,7 +8,7 @@ written past it (keys/pinned.py, journal/fs_blocks.py).
 import os
 from binascii import unhexlify
 from gc import collect
-from struct import unpack
+from struct import unpack, unpack_from
 
 from sentill import crypto
 from sentill.compat import borrow, const
@@ -64,13 +64,14 @@ def _remember(audit):
 
 def recover(node) -> None:
     """Open what could not be opened at the start. Raises what stands against it."""
-    audit = node.audit
-    if audit.keys is None:
-        keys = borrow("keys", "location").open_keys(node.hal)
-        if keys.get(_ROOT):
-            raise StorageError("keys", "there are keys again; restart the node")
-        audit.keys = keys
-        node.vault.keys = keys
+    keys = node.audit.keys or borrow("keys", "location").open_keys(node.hal)
+    entry = keys.get(_ROOT)
+    generation = unpack_from("<H", entry, 0)[0] if entry else 0
+    if entry:
+        crypto.wipe(entry)
+    if generation != node.vault.generation:  # the journal takes them up at the next start: its first key stays theirs
+        raise StorageError("keys", "there are other keys now; restart the node")
+    node.audit.keys = node.vault.keys = keys
     _open_journal(node, node.hal.raw_flash())
     for part in ("keys", "journal"):
         if part in node.faults:
