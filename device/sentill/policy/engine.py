@@ -117,7 +117,7 @@ class Engine:
         return [(name >> 2, name & 3) for name in f[20 : 20 + min(f[19], 8)]]
 
     def take(self, tx) -> None:
-        """Count the transaction judged last: it was approved."""
+        """Count the transaction just judged, before anything else is asked: it was approved."""
         f = self._f
         self._take(self._m, f)
         i = self.holds.add(tx[_REF], self._card, self._group)

@@ -49,8 +49,9 @@ def check(m, f) -> int:
 
 
 def take(m, f) -> None:
-    """Count the payment in the limits that MATCHED names. MARKS and NEW tell which marks are reached by that.
+    """Count the payment in the limits that MATCHED names, right after `check`: their cells are up to date.
 
+    MARKS and NEW tell which marks are reached by that.
     Where its type gives back, `refund` does that once it is final.
     """
     f[19] = i = 0
@@ -155,7 +156,6 @@ def _advance(m, at, cell) -> None:
 def _take(m, at, f, name) -> None:
     packed = m[at]
     cell = f[8 + (packed >> 2 & 3)] + (packed >> 12)
-    _advance(m, at, cell)
     _add(m, cell, f[0] if packed & 256 else 1, packed & 3)
     if packed & 3:  # else each payment would be the first
         fresh = _reached(m, at, m[cell + 2]) & ~m[cell + 1]

@@ -1,12 +1,44 @@
 """The kernels of kernel.py in native code, for ports with MicroPython's viper emitter.
 
 They check nothing: a pointer to anything but an array of the right type and length crashes the board. A call of one
-native function by another costs more than what most of them do, so the steps stand within each other. A ptr32 load is
-unsigned on 64-bit machines: no word of `m` is negative. Arguments are used again for something else, because the
+native function by another costs more than what most steps do, so what each limit takes stands within the loops. A ptr32
+load is unsigned on 64-bit machines: no word of `m` is negative. Arguments are used again for something else, because the
 emitter keeps the first locals in registers.
 """
 
 import micropython
+
+
+@micropython.viper
+def _marks(limit: ptr32, used: int) -> int:
+    # The marks that a total has come to.
+    marks = 0
+    if used:
+        if used > limit[1]:
+            marks = 8
+        if limit[9] and used >= limit[9]:
+            marks |= 1
+        if limit[10] and used >= limit[10]:
+            marks |= 2
+        if limit[11] and used >= limit[11]:
+            marks |= 4
+    return marks
+
+
+@micropython.viper
+def _roll(limit: ptr32, cell: ptr32, behind: int):
+    # Take off what has left a rolling window whose latest bucket went on by `behind`.
+    k = cell[0]
+    if behind > 16:
+        behind = 16
+    while behind:
+        at = 3 + (k & 15)
+        cell[2] = cell[2] - cell[at]
+        cell[at] = 0
+        k -= 1
+        behind -= 1
+    # What is no longer reached can be reached once more.
+    cell[1] = cell[1] & int(_marks(limit, cell[2]))
 
 
 @micropython.viper
@@ -41,23 +73,7 @@ def check(m: ptr32, f: ptr32) -> int:
                         if packed & 3 != 1:
                             cell[1] = cell[2] = 0
                         else:
-                            if behind > 16:
-                                behind = 16
-                            while behind:
-                                seen = 3 + (now & 15)
-                                cell[2] = cell[2] - cell[seen]
-                                cell[seen] = 0
-                                now -= 1
-                                behind -= 1
-                            seen = cell[2]
-                            now = 8 if seen > limit[1] else 0
-                            if limit[9] and seen >= limit[9]:
-                                now |= 1
-                            if limit[10] and seen >= limit[10]:
-                                now |= 2
-                            if limit[11] and seen >= limit[11]:
-                                now |= 4
-                            cell[1] = cell[1] & now if seen else 0
+                            _roll(limit, cell, behind)
                     if not limit[5] & f[3]:
                         seen = limit[1] - cell[2]
                         if seen < 0 or (f[0] if packed & 256 else 1) > seen:
@@ -86,24 +102,6 @@ def take(m: ptr32, f: ptr32):
         if not limit[5] & f[3] and f[15 + (i >> 4)] >> (i & 15) & 1:
             packed = limit[0]
             cell = ptr32(int(m) + (f[8 + (packed >> 2 & 3)] + (packed >> 12) << 2))
-            now = m[limit[2]]
-            behind = now - cell[0]
-            if behind > 0 or not packed & 3:
-                cell[0] = now
-                if packed & 3 != 1:
-                    cell[1] = cell[2] = 0
-                else:
-                    if behind > 16:
-                        behind = 16
-                    while behind:
-                        at = 3 + (now & 15)
-                        cell[2] = cell[2] - cell[at]
-                        cell[at] = 0
-                        now -= 1
-                        behind -= 1
-                    behind = 1
-            else:
-                behind = 0
             amount = f[0] if packed & 256 else 1
             used = cell[2]
             if amount > 0x3FFFFFFF - used:
@@ -112,40 +110,20 @@ def take(m: ptr32, f: ptr32):
                 at = 3 + (cell[0] & 15)
                 cell[at] = cell[at] + amount
             used += amount
-            # A cell that was rolled on has lost what is no longer reached before anything is counted.
-            at = cell[2]
             cell[2] = used
             if packed & 3:
-                now = 0
-                if behind and packed & 3 == 1:
-                    if at:
-                        now = 8 if at > limit[1] else 0
-                        if limit[9] and at >= limit[9]:
-                            now |= 1
-                        if limit[10] and at >= limit[10]:
-                            now |= 2
-                        if limit[11] and at >= limit[11]:
-                            now |= 4
-                    cell[1] = cell[1] & now
-                if used:
-                    now = 8 if used > limit[1] else 0
-                    if limit[9] and used >= limit[9]:
-                        now |= 1
-                    if limit[10] and used >= limit[10]:
-                        now |= 2
-                    if limit[11] and used >= limit[11]:
-                        now |= 4
-                    at = cell[1]
-                    cell[1] = at | now
-                    now = (now | at) ^ at
-                    at = i << 2
-                    while now:
-                        if now & 1:
-                            if f[19] < 8:
-                                f[20 + f[19]] = at
-                            f[19] = f[19] + 1
-                        now >>= 1
-                        at += 1
+                at = cell[1]
+                now = int(_marks(limit, used))
+                cell[1] = at | now
+                now = (now | at) ^ at
+                at = i << 2
+                while now:
+                    if now & 1:
+                        if f[19] < 8:
+                            f[20 + f[19]] = at
+                        f[19] = f[19] + 1
+                    now >>= 1
+                    at += 1
         limit = ptr32(int(limit) + 48)
         i += 1
 
@@ -167,25 +145,7 @@ def refund(m: ptr32, f: ptr32, again: int):
                 if packed & 3 != 1:
                     cell[1] = cell[2] = 0
                 else:
-                    if behind > 16:
-                        behind = 16
-                    while behind:
-                        at = 3 + (now & 15)
-                        cell[2] = cell[2] - cell[at]
-                        cell[at] = 0
-                        now -= 1
-                        behind -= 1
-                    at = cell[2]
-                    now = 0
-                    if at:
-                        now = 8 if at > limit[1] else 0
-                        if limit[9] and at >= limit[9]:
-                            now |= 1
-                        if limit[10] and at >= limit[10]:
-                            now |= 2
-                        if limit[11] and at >= limit[11]:
-                            now |= 4
-                    cell[1] = cell[1] & now
+                    _roll(limit, cell, behind)
             amount = f[0]
             used = cell[2]
             if again:
@@ -236,15 +196,6 @@ def restore(m: ptr32, f: ptr32, uses: int):
                 used -= amount if amount < used else used
                 cell[2] = used
                 if packed & 3 == 1:
-                    then = 0
-                    if used:
-                        then = 8 if used > limit[1] else 0
-                        if limit[9] and used >= limit[9]:
-                            then |= 1
-                        if limit[10] and used >= limit[10]:
-                            then |= 2
-                        if limit[11] and used >= limit[11]:
-                            then |= 4
-                    cell[1] = cell[1] & then
+                    cell[1] = cell[1] & int(_marks(limit, used))
         limit = ptr32(int(limit) + 48)
         i += 1
