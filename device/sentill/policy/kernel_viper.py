@@ -2,8 +2,7 @@
 
 They check nothing: a pointer to anything but an array of the right type and length crashes the board. A call of one
 native function by another costs more than what most steps do, so what each limit takes stands within the loops. A ptr32
-load is unsigned on 64-bit machines: no word of `m` is negative. Arguments are used again for something else, because the
-emitter keeps the first locals in registers.
+load is unsigned on 64-bit machines: no word of `m` is negative.
 """
 
 import micropython
