@@ -168,6 +168,21 @@ def test_a_request_gets_an_answer_and_a_verdict_a_record_or_a_count():
     assert audit.missed == [chain.VERDICT] and terminal.refused == 1, audit.missed
 
 
+def bare(Node, Audit):
+    """A node with what its own reports need, and no more."""
+
+    class Bare(Node):
+        def __init__(self):
+            self.hal = Hal()
+            self.guard = looks_like_pan
+            self.console = Port("usb", Line(), 960, True, lambda: None)
+            self.crashes = 0
+            self.flaw = ""
+            self.audit = Audit(self)
+
+    return Bare()
+
+
 def test_a_task_that_dies_of_a_full_heap_is_told_and_goes_on():
     if not MICROPYTHON:
         raise SkipTest("CPython has no heap lock")
@@ -181,18 +196,9 @@ def test_a_task_that_dies_of_a_full_heap_is_told_and_goes_on():
     from sentill.node.node import Node
     from sentill.node.supervised_task import Loop
 
-    class Bare(Node):
-        def __init__(self):
-            self.hal = Hal()
-            self.guard = looks_like_pan
-            self.console = Port("usb", Line(), 960, True, lambda: None)
-            self.crashes = 0
-            self.flaw = ""
-            self.tasks = self.terminal = Thing()
-            self.tasks.busy = True
-            self.audit = Audit(self)
-
-    node = Bare()
+    node = bare(Node, Audit)
+    node.tasks = node.terminal = Thing()
+    node.tasks.busy = True
     runs = 0
     error = MemoryError()
 
@@ -268,14 +274,7 @@ def test_what_cannot_be_told_is_no_error():
     except ImportError:
         raise SkipTest("no asyncio in this interpreter")
 
-    class Bare(Node):
-        def __init__(self):
-            self.hal = Hal()
-            self.guard = looks_like_pan
-            self.console = Port("usb", Line(), 960, True, lambda: None)
-            self.audit = Audit(self)
-
-    node = Bare()
+    node = bare(Node, Audit)
     pairs = [("by", "case")]
     error = SentillError("full", "no room")
     micropython.heap_lock()

@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import dataclasses
 import itertools
-import multiprocessing
 import os
 import random
 import signal
@@ -22,8 +21,8 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -320,17 +319,8 @@ def _settle(place: Place, outcome: Outcome) -> None:
 # Many of them
 
 
-def _drive(place: Place, seeds: list[int], line: Any) -> None:
-    place.folder.mkdir(exist_ok=True)
-    for seed in seeds:
-        line.send(run_case(place, seed))
-    line.close()
-
-
 def interrupt(cases: int, at_once: int, first: int = 0, told: Callable[[Outcome], None] | None = None) -> list[Outcome]:
     """Run the cases `first`, `first` + 1, ... on `at_once` boards, half of them with a USB bridge, half without."""
-    context = multiprocessing.get_context("fork")
-    outcomes: list[Outcome] = []
     with (
         contextlib.ExitStack() as stack,
         tempfile.TemporaryDirectory() as folder,
@@ -354,29 +344,13 @@ def interrupt(cases: int, at_once: int, first: int = 0, told: Callable[[Outcome]
         )
         assert not any(result.error for result in given), given
         keys.refresh()
-        drivers = []
+        jobs = []
         for number, board in enumerate(started):
             place = Place(board, versions, keys, Path(folder) / f"board-{number}", given[number].uid)
-            ours, theirs = context.Pipe(False)
+            place.folder.mkdir()
             begin, end = (first + cases * n // len(started) for n in (number, number + 1))
-            seeds = list(range(begin, end))
-            process = context.Process(target=_drive, args=(place, seeds, theirs))
-            process.start()
-            theirs.close()
-            drivers.append((process, ours))
-        lines = [line for _, line in drivers]
-        while lines:
-            for line in multiprocessing.connection.wait(lines):
-                try:
-                    outcomes.append(line.recv())  # type: ignore[union-attr]
-                except EOFError:
-                    lines.remove(line)  # type: ignore[arg-type]
-                    continue
-                if told:
-                    told(outcomes[-1])
-        for process, _ in drivers:
-            process.join()
-    return outcomes
+            jobs.append((partial(run_case, place), list(range(begin, end))))
+        return storm.spread(jobs, told)
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import random
 import re
@@ -19,10 +20,11 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -37,6 +39,8 @@ from sentill_host.keys.key_file import KeyFile
 from sentill_host.node import client
 from sentill_host.virtual import Board, VirtualBoards
 from tests.e2e.conftest import STUBBORN
+
+T = TypeVar("T")
 
 STEPS = (
     "connecting", "reading what is there", "compiling", "comparing", "copying", "verifying", "switching over",
@@ -411,16 +415,40 @@ def make_versions(folder: Path, mpy: int, keys: KeyFile) -> dict[str, Path]:
     return paths
 
 
-def _drive(board: Board, versions: dict[str, Path], seeds: list[int], keys: KeyFile | None, line: Any) -> None:
+def spread(jobs: Iterable[tuple[Callable[[int], T], list[int]]], told: Callable[[T], None] | None = None) -> list[T]:
+    """The outcomes of the jobs, a function and the seeds to call it with, each job in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    outcomes: list[T] = []
+    processes = []
+    lines = []
+    for run, seeds in jobs:
+        ours, theirs = context.Pipe(False)
+        processes.append(context.Process(target=_drive, args=(run, seeds, theirs)))
+        processes[-1].start()
+        theirs.close()
+        lines.append(ours)
+    while lines:
+        for line in multiprocessing.connection.wait(lines):
+            try:
+                outcomes.append(line.recv())  # type: ignore[union-attr]
+            except EOFError:
+                lines.remove(line)  # type: ignore[arg-type]
+                continue
+            if told:
+                told(outcomes[-1])
+    for process in processes:
+        process.join()
+    return outcomes
+
+
+def _drive(run: Callable[[int], Any], seeds: list[int], line: Any) -> None:
     for seed in seeds:
-        line.send(run_case(board, versions, seed, keys))
+        line.send(run(seed))
     line.close()
 
 
 def storm(cases: int, at_once: int, first: int = 0, told: Callable[[Outcome], None] | None = None) -> list[Outcome]:
     """Run the cases `first`, `first` + 1, ... on `at_once` boards, 2 at least: every other one has keys."""
-    context = multiprocessing.get_context("fork")
-    outcomes: list[Outcome] = []
     at_once = max(2, at_once)
     with (
         VirtualBoards(at_once) as started,
@@ -441,30 +469,12 @@ def storm(cases: int, at_once: int, first: int = 0, told: Callable[[Outcome], No
         for version in versions.values():
             given = deploy.deploy([b.usb for b in started[1::2]], bundles=[version], keys=keys)
             assert not any(result.error for result in given), given
-        drivers = []
+        jobs = []
         for number, board in enumerate(started):
             group = [seed for seed in range(first, first + cases) if keyed(seed) == (number % 2 == 1)]
-            seeds = group[number // 2 :: len(started[number % 2 :: 2])]
-            ours, theirs = context.Pipe(False)
-            process = context.Process(
-                target=_drive, args=(board, versions, seeds, keys if number % 2 else None, theirs)
-            )
-            process.start()
-            theirs.close()
-            drivers.append((process, ours))
-        lines = [line for _, line in drivers]
-        while lines:
-            for line in multiprocessing.connection.wait(lines):
-                try:
-                    outcomes.append(line.recv())  # type: ignore[union-attr]
-                except EOFError:
-                    lines.remove(line)  # type: ignore[arg-type]
-                    continue
-                if told:
-                    told(outcomes[-1])
-        for process, _ in drivers:
-            process.join()
-    return outcomes
+            run = partial(run_case, board, versions, keys=keys if number % 2 else None)
+            jobs.append((run, group[number // 2 :: len(started[number % 2 :: 2])]))
+        return spread(jobs, told)
 
 
 def main() -> int:
