@@ -2,7 +2,7 @@
 
 Records wait in RAM; `piece` does the flash work, one piece of it at a time, whenever the node has nothing better to do.
 Nothing here raises: a node whose journal fails goes on judging. What cannot be recorded is counted in `missed`, and the
-next record tells how much it was (journal.MISSING); meanwhile the count is in the key store, as entry 7: how many, of
+next record tells how much it was (chain.MISSING); meanwhile the count is in the key store, as entry 7: how many, of
 them verdicts, node time of the first and of the last, four u32. An E frame `journal` tells the reason once until it
 works again; it is tried again after growing pauses.
 """
@@ -39,7 +39,7 @@ class Audit:
         # Of them, not told yet: how many, verdicts, node time of the first and the last; of how many the key store
         # knows; the record that tells of those before, until it is kept, else -1.
         self.lost = [0, 0, 0, 0, 0, -1]
-        self.reading = None  # an pull.Pull while a host reads
+        self.reading = None  # a pull.Pull while a host reads
         self.why = "reset"  # the code of the latest failure
         self._failing = False
         self._pause_ms = _FIRST_PAUSE_MS
@@ -69,7 +69,7 @@ class Audit:
     def record(self, kind: int, payload) -> int:
         """Add a record of at most MAX_PAYLOAD bytes; its sequence number, -1 when it could not be made.
 
-        It waits, but for a kind in journal.SEALING, which is on flash with all before it when this returns.
+        It waits, but for a kind in chain.SEALING, which is on flash with all before it when this returns.
         """
         log = self.journal
         if log is None:
