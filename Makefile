@@ -88,8 +88,7 @@ chip-full: .venv/.dev ## the same with 1,000 requests a regime and 200 power cut
 	$(MAKE) chip OPTIONS="--requests 1000 --cuts 200 $(OPTIONS)"
 
 chip-record: .venv/.dev ## the same as chip, and make its figures those that the docs quote
-	$(MAKE) chip OPTIONS="--record $(OPTIONS)"
-	$(BIN)/python tools/power_budget.py --write
+	$(MAKE) chip OPTIONS="--record $(OPTIONS)"; missed=$$?; $(BIN)/python tools/power_budget.py --write && exit $$missed
 
 sizes: .venv/.dev ## bytes of source, of bytecode and of RAM per device module, against the baseline
 	$(BIN)/python tools/size_report.py
