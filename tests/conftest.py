@@ -6,7 +6,9 @@ what.
 
 import ast
 import itertools
+import os
 import signal
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ hypothesis.settings.load_profile("sentill")
 providers._get_local_constants = providers.Constants
 
 _INTERPRETERS = pytest.StashKey[Interpreters]()
+_FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
 _SECONDS = pytest.StashKey[dict[str, float]]()
 _ITEMS = pytest.StashKey[Counter[str]]()
 
@@ -93,6 +96,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell that starts us in the background has us, and all commands under test, ignore Ctrl-C.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Keys, journals and what is remembered of boards are the user's, and none of the tests'.
+    config.stash[_FOLDER] = folder = tempfile.TemporaryDirectory(prefix="sentill-user-")
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        os.environ[name] = f"{folder.name}/{name}"
+    for name in ("SENTILL_KEYS", "SENTILL_KEYS_PASSWORD"):
+        os.environ.pop(name, None)
     config.stash[_INTERPRETERS] = Interpreters()
     config.stash[_SECONDS] = defaultdict(float)
     config.stash[_ITEMS] = Counter()
@@ -102,6 +111,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_INTERPRETERS].close()
     board.close()
+    config.stash[_FOLDER].cleanup()
 
 
 _records = itertools.count()
