@@ -88,7 +88,16 @@ def test_a_record_is_made_whole_or_not_at_all():
             board.journal.commit()
         assert board.journal.next == first + made, (pieces, made, board.journal.next)
     board.journal.commit()
-    assert made > 5 < refused, (made, refused)
+    if made < MOST:
+        assert made > 5 < refused, (made, refused)
+    else:  # it takes no heap at all, as where ARM instructions make its tag: then it does with none
+        import micropython
+
+        micropython.heap_lock()
+        try:
+            add()
+        finally:
+            micropython.heap_unlock()
     assert len(board.verified()) == board.journal.next
 
 
